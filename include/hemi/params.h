@@ -1,0 +1,40 @@
+/* Parameter sets: the rows of one table, each with its security estimate. A set that is not in the
+ * table is refused by client and server.
+ *
+ * Secret: uniform ternary. Error: centred binomial, eta = 21 (standard deviation sqrt(21/2) = 3.24).
+ * Estimates: lattice estimator (commit 27a581b), classical, cost model MATZOV, minimum over uSVP, BDD and
+ * dual-hybrid, unlimited samples. log2 of the product of ALL primes, special ones included, counts. */
+#ifndef HEMI_PARAMS_H
+#define HEMI_PARAMS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "hemi/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct hemi_params {
+    uint32_t id;            /* on the wire and in files */
+    const char *name;       /* "L4096" */
+    uint32_t log2_n;        /* ring degree N = 2^log2_n */
+    uint64_t q;             /* ciphertext modulus: a prime, = 1 mod 2N */
+    uint64_t special;       /* special prime P of key switching, = 1 mod 2N; 0: the set has no key switching */
+    double log2_modulus;    /* log2(q P) */
+    double security_bits;   /* the estimate */
+} hemi_params;
+
+#define HEMI_SECURITY_BITS_MIN 128.0
+
+HEMI_API size_t hemi_params_count(void);
+/* NULL if there is no such row. The rows live for ever. */
+HEMI_API const hemi_params *hemi_params_at(size_t i);
+HEMI_API const hemi_params *hemi_params_by_id(uint32_t id);
+HEMI_API const hemi_params *hemi_params_by_name(const char *name);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

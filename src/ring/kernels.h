@@ -1,0 +1,96 @@
+/* The table of kernels: one per instruction set, chosen at start, all with bit-identical results.
+ *
+ * Every polynomial is an array of n canonical residues (uint64_t in [0, p)), aligned to 64 bytes, in
+ * and out; how a kernel computes in between is its own affair. n is a power of two >= 4 (portable) and
+ * kernels handle every such n: where n is too short for their vectors they call the portable function.
+ *
+ * "Fixed" operands are private to a table: `fix` turns canonical residues into the form that `*_fixed`
+ * functions and the dot product want. They never leave the process. */
+#ifndef HEMI_RING_KERNELS_H
+#define HEMI_RING_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ring/modulus.h"
+
+/* One prime of a ring, with its tables. */
+typedef struct hemi_limb {
+    hemi_modulus m;
+    uint32_t n, log2_n;
+    uint64_t psi;               /* pinned primitive 2n-th root of unity */
+    uint64_t n_inverse;
+    const uint64_t *psi_powers; /* n: psi^brv(i), canonical; i = 1.. are the forward twiddles */
+    const uint64_t *psi_inverse_powers; /* n: psi^-brv(i) */
+    void *twiddles;             /* private to the table */
+} hemi_limb;
+
+typedef struct hemi_kernels {
+    const char *name; /* "portable", "avx2", "avx512" */
+
+    /* Bytes of, and filling in of, limb->twiddles (aligned to 64 bytes); psi_powers etc. are set before. */
+    size_t (*twiddle_bytes)(uint32_t n);
+    void (*twiddle_init)(hemi_limb *limb);
+
+    /* Negacyclic NTT in place. Slot i of the output is the value at psi^(2 brv(i) + 1). intt is its inverse
+     * (multiplied by n^-1). */
+    void (*ntt)(uint64_t *a, const hemi_limb *l);
+    void (*intt)(uint64_t *a, const hemi_limb *l);
+
+    /* r = a + b, a - b, a * b, r + a * b, a * s (slot by slot); r may be a or b. */
+    void (*add)(uint64_t *r, const uint64_t *a, const uint64_t *b, size_t n, const hemi_modulus *m);
+    void (*sub)(uint64_t *r, const uint64_t *a, const uint64_t *b, size_t n, const hemi_modulus *m);
+    void (*mul)(uint64_t *r, const uint64_t *a, const uint64_t *b, size_t n, const hemi_modulus *m);
+    void (*mul_add)(uint64_t *r, const uint64_t *a, const uint64_t *b, size_t n, const hemi_modulus *m);
+    void (*mul_scalar)(uint64_t *r, const uint64_t *a, uint64_t s, size_t n, const hemi_modulus *m);
+
+    /* w = fixed form of a (may be in place). r = a * w;  r = r + a * w, for w in fixed form. */
+    void (*fix)(uint64_t *w, const uint64_t *a, size_t n, const hemi_modulus *m);
+    void (*mul_fixed)(uint64_t *r, const uint64_t *a, const uint64_t *w, size_t n, const hemi_modulus *m);
+    void (*mul_add_fixed)(uint64_t *r, const uint64_t *a, const uint64_t *w, size_t n, const hemi_modulus *m);
+
+    /* r[i] = a[index[i]]; r is not a. */
+    void (*permute)(uint64_t *r, const uint64_t *a, const uint32_t *index, size_t n);
+    /* r[i] += a[index[i]]. */
+    void (*permute_add)(uint64_t *r, const uint64_t *a, const uint32_t *index, size_t n, const hemi_modulus *m);
+    /* Key switching's product: r0[i] = d[index[i]] * w0[i], r1[i] = d[index[i]] * w1[i], w0 and w1 fixed. */
+    void (*permute_mul2_fixed)(uint64_t *r0, uint64_t *r1, const uint64_t *d, const uint32_t *index, const uint64_t *w0,
+                               const uint64_t *w1, size_t n, const hemi_modulus *m);
+
+    /* r = the centred representative of a (mod from) taken mod to. Any two primes. r may be a. */
+    void (*lift)(uint64_t *r, const uint64_t *a, size_t n, const hemi_modulus *from, const hemi_modulus *to);
+    /* r = (a - b) * s; r may be a or b. The second half of a division by a special prime. */
+    void (*sub_mul_scalar)(uint64_t *r, const uint64_t *a, const uint64_t *b, uint64_t s, size_t n, const hemi_modulus *m);
+
+    /* Modulus switch to a power of two: r = round(a 2^bits / p) mod 2^bits = floor((a 2^bits + (p-1)/2) / p) mod 2^bits, exactly;
+     * 1 <= bits <= 50. The inverse direction, exactly: r = round(a p / 2^bits) = floor((a p + 2^(bits-1)) / 2^bits) mod p, a < 2^bits. */
+    void (*switch_down)(uint64_t *r, const uint64_t *a, size_t n, unsigned bits, const hemi_modulus *m);
+    void (*switch_up)(uint64_t *r, const uint64_t *a, size_t n, unsigned bits, const hemi_modulus *m);
+
+    /* The sum of products of an encrypted matrix product, for p < 2^48:
+     *   r0[i] = sum_(k<count) x0[k stride + i] w_k[i],   r1[i] = sum_(k<count) x1[k stride + i] w_k[i],   i < len,
+     * x in `dot_left` form, w_k = bytes [6 len k, 6 len (k+1)) of w in `dot_right` form. count <= 1024, len a multiple of 8
+     * (portable: any). dot_left and dot_right convert canonical residues; dot_right writes 6 n bytes. */
+    void (*dot_left)(uint64_t *x, const uint64_t *a, size_t n, const hemi_modulus *m);
+    void (*dot_right)(uint8_t *w, const uint64_t *a, size_t n, const hemi_modulus *m);
+    void (*dot2)(uint64_t *r0, uint64_t *r1, const uint64_t *x0, const uint64_t *x1, size_t stride, const uint8_t *w,
+                 size_t count, size_t len, const hemi_modulus *m);
+} hemi_kernels;
+
+#define HEMI_DOT_MODULUS_BITS_MAX 48
+#define HEMI_DOT_COUNT_MAX 1024
+
+extern const hemi_kernels hemi_kernels_portable;
+extern const hemi_kernels hemi_kernels_avx2;   /* defined on x86-64 only */
+extern const hemi_kernels hemi_kernels_avx512; /* defined on x86-64 only */
+
+/* The best table this processor can run, or the one named in the environment variable HEMI_KERNEL
+ * (if it can run here; otherwise the best). */
+const hemi_kernels *hemi_kernels_default(void);
+/* A table by name; NULL if unknown or if this processor cannot run it. */
+const hemi_kernels *hemi_kernels_by_name(const char *name);
+/* The tables that can run here, best last; i from 0; NULL after the last. */
+const hemi_kernels *hemi_kernels_at(size_t i);
+
+#endif

@@ -1,0 +1,82 @@
+/* The client's side: secret keys, encryption and decryption, and calls to a server. Link libhemi-client and
+ * libhemi-core. The secret key never leaves the process, except into a key file if one is asked for.
+ *
+ * Do not send decrypted values, or anything that depends on their errors, back to the server: see docs/threat-model.md. */
+#ifndef HEMI_CLIENT_H
+#define HEMI_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "hemi/model.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Secret keys, one per parameter set, made when first needed. Thread-safe. */
+typedef struct hemi_keys hemi_keys;
+
+/* folder NULL: keys live in memory only. Otherwise they are read from and kept in folder/<set>.key (mode 0600). */
+HEMI_API HEMI_CHECK hemi_status hemi_keys_new(hemi_keys **out, const char *folder, hemi_error *err);
+HEMI_API void hemi_keys_free(hemi_keys *keys); /* wipes */
+/* Makes the secret key of a set now (otherwise: when first needed). force: makes a new one even if there is one. */
+HEMI_API HEMI_CHECK hemi_status hemi_keys_generate(hemi_keys *keys, const hemi_params *params, bool force, hemi_error *err);
+/* Evaluation keys that serve all the given modules of one set, for hemi_server_keys_new or PUT /v2/keys: *bytes is freed
+ * with hemi_bytes_release. The same request gives the same bytes again within a process. */
+HEMI_API HEMI_CHECK hemi_status hemi_keys_evaluation(hemi_keys *keys, const hemi_module *const *modules, size_t count,
+                                                     uint8_t **bytes, size_t *length, hemi_error *err);
+HEMI_API void hemi_bytes_release(void *bytes);
+
+/* What is needed to read the reply to one request: row factors. Secret; freed (and wiped) by hemi_pending_free. */
+typedef struct hemi_pending hemi_pending;
+
+/* Quantises and encrypts rows x inputs float32 values: request bytes for the server. Every row is scaled by a factor of its own,
+ * which stays here; nothing is clipped. ERR_ARGUMENT if a value is NaN or infinite. */
+HEMI_API HEMI_CHECK hemi_status hemi_encrypt(const hemi_module *module, hemi_keys *keys, const float *x, size_t rows,
+                                             hemi_pending **pending, uint8_t **request, size_t *request_bytes, hemi_error *err);
+/* Decrypts the reply into rows x outputs float32 values. bias_reply: for modules with a bias, NULL the first time round is
+ * handled by hemi_encrypt, which adds a zero row to the first request of a module (see docs/cryptography.md). */
+HEMI_API HEMI_CHECK hemi_status hemi_decrypt(const hemi_module *module, hemi_keys *keys, hemi_pending *pending, const void *reply,
+                                             size_t reply_bytes, float *y, hemi_error *err);
+HEMI_API void hemi_pending_free(hemi_pending *pending);
+
+/* A connection to a server: keep-alive, keys uploaded when the server lacks them. One call at a time per client; more
+ * clients may share one hemi_keys. */
+typedef struct hemi_client hemi_client;
+typedef struct hemi_client_options {
+    long connect_timeout_ms; /* 0: 10 s */
+    long timeout_ms;         /* 0: 300 s */
+} hemi_client_options;
+
+/* url: "http://127.0.0.1:8000". keys is borrowed, or NULL: the client makes its own, in memory. options may be NULL. */
+HEMI_API HEMI_CHECK hemi_status hemi_client_new(hemi_client **out, const char *url, hemi_keys *keys,
+                                                const hemi_client_options *options, hemi_error *err);
+HEMI_API void hemi_client_free(hemi_client *client);
+
+typedef struct hemi_call_stats {
+    double encrypt_ms, network_ms, server_ms, decrypt_ms; /* network: the round trip without the server's own time */
+    size_t upload_bytes, download_bytes;                  /* bodies */
+    size_t evaluation_key_bytes;                          /* uploaded in this call; 0 when the server had them */
+} hemi_call_stats;
+
+/* A module of a model on that server. shape: NULL or "po_1_768_pc" where a module was compiled for several. The module
+ * description is fetched once; automorphisms of all the model's modules are gathered so that keys are uploaded once. */
+typedef struct hemi_remote hemi_remote;
+HEMI_API HEMI_CHECK hemi_status hemi_remote_open(hemi_remote **out, hemi_client *client, const char *model, const char *module,
+                                                 const char *shape, hemi_error *err);
+/* The same, where the description comes from a file the owner gave: no description is fetched. `module` is copied by reference: it
+ * must outlive the remote. */
+HEMI_API HEMI_CHECK hemi_status hemi_remote_open_with(hemi_remote **out, hemi_client *client, const char *model, const char *name,
+                                                      const hemi_module *module, hemi_error *err);
+HEMI_API const hemi_module *hemi_remote_module(const hemi_remote *remote);
+/* x: rows x inputs; y: rows x outputs; stats may be NULL. */
+HEMI_API HEMI_CHECK hemi_status hemi_remote_call(hemi_remote *remote, const float *x, size_t rows, float *y, hemi_call_stats *stats,
+                                                 hemi_error *err);
+HEMI_API void hemi_remote_free(hemi_remote *remote);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,88 @@
+/* The model owner's side: from an ONNX sub-module and calibration data to a compiled module, which is a folder with
+ *   client.zip (client.json)                       what a client may see: operation, shapes, layout, scales, set
+ *   server.zip (server.json, weights.safetensors)  what only the server may see
+ * See docs/file-format.md. Link libhemi-core. */
+#ifndef HEMI_MODEL_H
+#define HEMI_MODEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "hemi/params.h"
+#include "hemi/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define HEMI_MODULE_ID_BYTES 16
+#define HEMI_SHAPE_MAX 8 /* dimensions of an input */
+
+/* A compiled module with its weights. Immutable after creation; may be shared between threads. */
+typedef struct hemi_module hemi_module;
+
+typedef struct hemi_compile_options {
+    int weight_bits;    /* 2..16; 0: the width that minimises quantisation plus noise */
+    int input_bits;     /* 2..16; 0: 16 */
+    uint32_t layout;    /* S, a power of two >= inputs; 0: chosen by the compiler */
+    const char *set;    /* name of a parameter set; NULL: "L4096" */
+    unsigned b_bits;    /* bits of an uploaded coefficient; 0: chosen by the noise formula */
+    void (*progress)(void *context, const char *what, size_t done, size_t total); /* may be NULL */
+    void *progress_context;
+} hemi_compile_options;
+
+/* What a module is. Strings and arrays live as long as the module. Bytes are exact. */
+typedef struct hemi_module_info {
+    const char *operation;            /* "linear" */
+    uint8_t id[HEMI_MODULE_ID_BYTES]; /* random, new with every compilation */
+    const hemi_params *params;
+    uint32_t inputs, outputs;         /* features of one row */
+    size_t shape_rank;                /* of the calibration input with its first dimension set to 1: */
+    uint32_t shape[HEMI_SHAPE_MAX];   /* {1, 768} */
+    uint32_t layout;                  /* S */
+    uint32_t products;                /* plaintexts, each multiplied once per row */
+    int weight_bits, input_bits;
+    unsigned b_bits, reply_a_bits, reply_b_bits;
+    bool has_bias;
+    double input_scale, output_scale; /* y = (phase / delta) output_scale */
+    uint64_t delta;
+    size_t automorphisms;             /* key-switching keys needed; 0 for small layers */
+    size_t evaluation_key_bytes;      /* with the public key */
+    size_t upload_bytes, download_bytes; /* for one row */
+    double predicted_error;           /* standard deviation of the error of an output, in units of the output */
+    double output_max;                /* largest |output| on the calibration data, 0 if unknown (server file only) */
+    bool has_weights;                 /* false when only the client file was there */
+} hemi_module_info;
+
+/* Compiles ONNX (a sub-module of linear operators) with calibration inputs x: `rows` x `inputs` float32, row-major (all leading
+ * dimensions flattened); shape: the calibration tensor's shape, its last dimension = inputs.
+ * ERR_UNSUPPORTED names the operator that cannot be encrypted and what to do; ERR_SHAPE, ERR_FORMAT, ERR_ARGUMENT. */
+HEMI_API HEMI_CHECK hemi_status hemi_module_compile(hemi_module **out, const void *onnx, size_t onnx_bytes, const float *x,
+                                                    const uint32_t *shape, size_t shape_rank,
+                                                    const hemi_compile_options *options, hemi_error *err);
+/* The same from a matrix: weight is outputs x inputs, row-major; bias has `outputs` numbers or is NULL. */
+HEMI_API HEMI_CHECK hemi_status hemi_module_from_linear(hemi_module **out, const float *weight, const float *bias, uint32_t outputs,
+                                                        uint32_t inputs, const float *x, const uint32_t *shape, size_t shape_rank,
+                                                        const hemi_compile_options *options, hemi_error *err);
+/* Writes folder/client.zip and folder/server.zip, each by rename; creates the folder. Safe to repeat. */
+HEMI_API HEMI_CHECK hemi_status hemi_module_save(const hemi_module *module, const char *folder, hemi_error *err);
+/* Reads folder/server.zip (with_weights) or folder/client.zip. Where the folder holds no such file but exactly one
+ * sub-folder that does, that one is read. Everything in the files is checked. */
+HEMI_API HEMI_CHECK hemi_status hemi_module_open(hemi_module **out, const char *folder, bool with_weights, hemi_error *err);
+/* The same from the bytes of client.json. */
+HEMI_API HEMI_CHECK hemi_status hemi_module_from_client_json(hemi_module **out, const void *json, size_t bytes, hemi_error *err);
+/* The bytes of client.json, NUL-terminated; owned by the module. */
+HEMI_API const char *hemi_module_client_json(const hemi_module *module);
+HEMI_API void hemi_module_free(hemi_module *module);
+HEMI_API void hemi_module_get_info(const hemi_module *module, hemi_module_info *info);
+
+/* The quantised product in the clear, as the encrypted one would give it: x is rows x inputs, y rows x outputs. With
+ * noise, each output gets an independent Gaussian error of the predicted size. ERR_STATE without weights. */
+HEMI_API HEMI_CHECK hemi_status hemi_module_run_clear(const hemi_module *module, const float *x, size_t rows, float *y, bool noise,
+                                                      hemi_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

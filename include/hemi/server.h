@@ -1,0 +1,62 @@
+/* The server's side: evaluating compiled modules on encrypted inputs. Holds no secret-key code. Link libhemi-server
+ * and libhemi-core. */
+#ifndef HEMI_SERVER_H
+#define HEMI_SERVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "hemi/model.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define HEMI_KEY_ID_BYTES 32 /* BLAKE2b-256 of the key bytes */
+
+/* A module made ready to be evaluated: plaintexts transformed. Immutable; shared between threads. */
+typedef struct hemi_evaluator hemi_evaluator;
+/* A client's evaluation keys, expanded. Immutable; shared between threads. */
+typedef struct hemi_server_keys hemi_server_keys;
+
+/* module: with weights; not needed afterwards. threads: used for the transformation (0: all). ERR_STATE, ERR_MEMORY. */
+HEMI_API HEMI_CHECK hemi_status hemi_evaluator_new(hemi_evaluator **out, const hemi_module *module, int threads, hemi_error *err);
+HEMI_API void hemi_evaluator_free(hemi_evaluator *evaluator);
+HEMI_API size_t hemi_evaluator_bytes(const hemi_evaluator *evaluator); /* memory it holds */
+HEMI_API const uint8_t *hemi_evaluator_id(const hemi_evaluator *evaluator); /* the module id */
+
+/* Bytes as made by hemi_keys_evaluation (client.h). Everything is checked before anything is expanded. */
+HEMI_API HEMI_CHECK hemi_status hemi_server_keys_new(hemi_server_keys **out, const void *bytes, size_t count, hemi_error *err);
+HEMI_API void hemi_server_keys_free(hemi_server_keys *keys);
+HEMI_API const uint8_t *hemi_server_keys_id(const hemi_server_keys *keys); /* HEMI_KEY_ID_BYTES */
+HEMI_API size_t hemi_server_keys_bytes(const hemi_server_keys *keys);      /* memory they hold */
+
+/* From request bytes to reply bytes. modules: the evaluators the request may name (those of one model); the request
+ * names one or several by id. threads: for one large product (0: all). *reply is freed with hemi_bytes_free.
+ * ERR_FORMAT, ERR_VERSION, ERR_PARAMS, ERR_SHAPE, ERR_CONFLICT (no such module id), ERR_KEY (keys do not fit). */
+HEMI_API HEMI_CHECK hemi_status hemi_evaluate(const hemi_evaluator *const *modules, size_t module_count, const hemi_server_keys *keys,
+                                              const void *request, size_t request_bytes, int threads, uint8_t **reply,
+                                              size_t *reply_bytes, hemi_error *err);
+HEMI_API void hemi_bytes_free(void *bytes);
+
+/* The HTTP server, in this process. */
+typedef struct hemi_http_server hemi_http_server;
+typedef struct hemi_http_options {
+    const char *folder;  /* each sub-folder is a model; a folder that is itself a model is served under its own name */
+    const char *address; /* NULL: 127.0.0.1 */
+    uint16_t port;       /* 0: any free port */
+    int threads;         /* workers; 0: all processors */
+    size_t max_keys_bytes;    /* memory for clients' keys; 0: the default, 1 GiB */
+    size_t max_request_rows;  /* 0: the default, 4096 */
+    bool quiet;               /* no line per request */
+} hemi_http_options;
+
+HEMI_API HEMI_CHECK hemi_status hemi_http_server_start(hemi_http_server **out, const hemi_http_options *options, hemi_error *err);
+HEMI_API uint16_t hemi_http_server_port(const hemi_http_server *server);
+HEMI_API void hemi_http_server_stop(hemi_http_server *server); /* finishes the requests under way; takes NULL */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

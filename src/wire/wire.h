@@ -1,0 +1,65 @@
+/* Formats of requests, replies and evaluation keys (docs/wire-format.md). All numbers little-endian. Every length follows
+ * from the header, and the header is compared with what is expected before anything else is read: conformance is
+ * equality, and nothing an attacker sends chooses an allocation. */
+#ifndef HEMI_WIRE_WIRE_H
+#define HEMI_WIRE_WIRE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "hemi/model.h"
+#include "random/sample.h"
+
+#define HEMI_WIRE_VERSION 1
+#define HEMI_WIRE_HEADER_BYTES 16
+#define HEMI_REQUEST_HEADER_BYTES 40
+#define HEMI_REPLY_HEADER_BYTES 24
+#define HEMI_REPLY_FRAME_BYTES 48
+#define HEMI_KEYS_HEADER_BYTES 24
+#define HEMI_KEY_ENTRY_HEADER_BYTES 40
+#define HEMI_REQUEST_MODULES_MAX 16
+#define HEMI_REQUEST_ROWS_MAX 65536
+
+typedef enum hemi_wire_kind { HEMI_WIRE_REQUEST = 1, HEMI_WIRE_REPLY = 2, HEMI_WIRE_EVALUATION_KEYS = 3, HEMI_WIRE_SECRET_KEY = 4 } hemi_wire_kind;
+
+/* A request: one input, encrypted once, for one or several modules. */
+typedef struct hemi_request {
+    const hemi_params *params;
+    uint32_t layout; /* S */
+    uint32_t inputs, rows, ciphertexts;
+    unsigned b_bits;
+    size_t modules;
+    uint8_t module_id[HEMI_REQUEST_MODULES_MAX][HEMI_MODULE_ID_BYTES];
+} hemi_request;
+
+size_t hemi_request_bytes(const hemi_request *r);
+void hemi_request_write_header(uint8_t *out, const hemi_request *r);
+/* Parses and checks everything that can be checked without the modules, the total length included. */
+HEMI_CHECK hemi_status hemi_request_parse(hemi_request *r, const uint8_t *bytes, size_t count, hemi_error *err);
+/* Where ciphertext i begins: a seed of HEMI_SEED_BYTES, then the packed coefficients of b. */
+size_t hemi_request_ciphertext_offset(const hemi_request *r, size_t i);
+
+/* One module's results in a reply. */
+typedef struct hemi_reply_frame {
+    uint8_t module_id[HEMI_MODULE_ID_BYTES];
+    uint32_t rows, outputs, ciphertexts;
+    unsigned a_bits, b_bits;
+} hemi_reply_frame;
+
+size_t hemi_reply_frame_bytes(const hemi_params *params, const hemi_reply_frame *f);
+void hemi_reply_write_header(uint8_t *out, const hemi_params *params, size_t modules, size_t total_bytes);
+void hemi_reply_frame_write_header(uint8_t *out, const hemi_params *params, const hemi_reply_frame *f);
+/* Checks a whole reply: header, frame headers against what is expected (one frame per expected module, in order), total length.
+ * Frame i's ciphertexts begin at offset[i]. */
+HEMI_CHECK hemi_status hemi_reply_parse(const uint8_t *bytes, size_t count, const hemi_params *params, const hemi_reply_frame *expected,
+                                        size_t modules, size_t *offset, hemi_error *err);
+
+/* Evaluation keys: entries of increasing t; t = 0 is the public key for re-randomisation and is always there. */
+size_t hemi_key_entry_bytes(const hemi_params *params, uint32_t t);
+size_t hemi_keys_total_bytes(const hemi_params *params, size_t automorphisms); /* with the public key */
+void hemi_keys_write_header(uint8_t *out, const hemi_params *params, size_t entries);
+/* Checks header, length, the order of entries, that every t is one this set has a use for (1 + 2^j or -1), and
+ * that every residue is canonical. */
+HEMI_CHECK hemi_status hemi_keys_check(const uint8_t *bytes, size_t count, const hemi_params **params, size_t *entries, hemi_error *err);
+
+#endif

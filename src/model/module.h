@@ -1,0 +1,21 @@
+/* A compiled module in memory. */
+#ifndef HEMI_MODEL_MODULE_H
+#define HEMI_MODEL_MODULE_H
+
+#include "hemi/model.h"
+#include "linear/layout.h"
+
+struct hemi_module {
+    hemi_module_info info;     /* its pointers point into this object or into static tables */
+    hemi_linear_layout layout;
+    int16_t *weights;          /* outputs x inputs integers, row-major; NULL when only the client file was read */
+    double *bias;              /* outputs numbers in units of the integer product (bias / output_scale); NULL without bias or weights */
+    char *client_json;
+};
+
+/* x_int = round(x * factor / input_scale) for a row, factor = input_max * input_scale / max|x| (1 for a zero row), where
+ * input_max = 2^(input_bits-1) - 1: so max|x_int| = input_max exactly. y = (y_int output_scale - bias) / factor + bias.
+ * output_scale = weight scale * input_scale. */
+int32_t hemi_module_input_max(const hemi_module *module);
+
+#endif

@@ -34,10 +34,20 @@ typedef struct hemi_linear_layout {
     hemi_linear_group group[HEMI_LINEAR_GROUPS_MAX];
 } hemi_linear_layout;
 
+/* More key-switching keys than this make an upload that users would notice (50 KB each at N = 4096); the choice of a
+ * layout stays below it. */
+#define HEMI_LINEAR_KEYS_SOFT_MAX 9
+
 /* The layout for inputs x outputs; s = 0: the default S for speed. ERR_SHAPE if it does not fit the ring (inputs or outputs above N),
  * ERR_ARGUMENT for a bad s, ERR_PARAMS if the set has no key switching and the shape needs it. */
 HEMI_CHECK hemi_status hemi_linear_layout_init(hemi_linear_layout *layout, const hemi_params *params, uint32_t inputs,
                                                uint32_t outputs, uint32_t s, hemi_error *err);
+/* The layout that a file states: s, babies and the k of each group (everything else follows). The same errors, and ERR_FORMAT
+ * when the numbers do not make a layout of this shape. A layout of an older file stays readable when the choice above
+ * changes. */
+HEMI_CHECK hemi_status hemi_linear_layout_restore(hemi_linear_layout *layout, const hemi_params *params, uint32_t inputs,
+                                                  uint32_t outputs, uint32_t s, uint32_t babies, const uint32_t *k, size_t groups,
+                                                  hemi_error *err);
 /* Products: plaintexts of all groups. */
 uint32_t hemi_linear_products(const hemi_linear_layout *layout);
 /* Coefficients of b that a request carries: inputs * N / S, in increasing order of position; positions may be NULL. */
@@ -46,6 +56,14 @@ size_t hemi_linear_input_positions(const hemi_linear_layout *layout, uint32_t *p
 void hemi_linear_output_positions(const hemi_linear_layout *layout, uint32_t *positions);
 /* The automorphisms that need a key, increasing; returns how many (<= HEMI_AUTOMORPHISMS_MAX). t may be NULL. */
 size_t hemi_linear_automorphisms(const hemi_linear_layout *layout, uint32_t *t);
+
+/* gamma_i = the product over the bits l of i of family element l, modulo 2N; element l of the family of S. */
+uint32_t hemi_linear_family(const hemi_linear_layout *layout, unsigned bit);
+uint32_t hemi_linear_gamma(const hemi_linear_layout *layout, uint32_t i);
+/* The giant step: babies' next family element, whose powers G^c are the giants of a group. */
+uint32_t hemi_linear_giant(const hemi_linear_layout *layout);
+/* Trace of a group: number of steps log2(S/K); step j uses the automorphism t = N / 2^j + 1. */
+unsigned hemi_linear_trace_steps(const hemi_linear_layout *layout, size_t group);
 
 /* Predicted noise of a result, as a variance in units of 1 (of q), per output, before the switch down.
  * weight_norm2: mean over the outputs of sum_j W[o][j]^2; b_bits: bits of an uploaded coefficient. */

@@ -107,6 +107,11 @@ static double cost(const hemi_linear_layout *l) {
     return c;
 }
 
+/* For S = N family element 0 is -1, whose powers are no giants of more than two. */
+static bool babies_reach(const hemi_linear_layout *l, uint32_t babies, uint32_t k) {
+    return l->s < l->n || babies > 1 || k <= 2;
+}
+
 /* The cheapest baby count for the groups as they are; false if there is none below the key limit. */
 static bool choose_babies(hemi_linear_layout *l, double *best) {
     hemi_linear_layout try = *l;
@@ -115,7 +120,8 @@ static bool choose_babies(hemi_linear_layout *l, double *best) {
     for (try.babies = 1; try.babies <= smallest; try.babies *= 2) {
         complete(&try);
         const double c = cost(&try);
-        if (hemi_linear_automorphisms(&try, NULL) > HEMI_LINEAR_KEYS_SOFT_MAX && !(try.babies == 1 && !found)) continue;
+        if (!babies_reach(l, try.babies, l->group[0].k)) continue;
+        if (hemi_linear_automorphisms(&try, NULL) > HEMI_LINEAR_KEYS_SOFT_MAX && found) continue;
         if (!found || c < *best) {
             *best = c;
             *l = try;
@@ -193,7 +199,8 @@ hemi_status hemi_linear_layout_restore(hemi_linear_layout *l, const hemi_params 
                          HEMI_LINEAR_GROUPS_MAX, groups, babies);
     uint64_t rows = 0;
     for (size_t g = 0; g < groups; g++) {
-        const bool fits = k[g] != 0 && (k[g] & (k[g] - 1)) == 0 && k[g] <= s && k[g] >= babies && (g == 0 || k[g] < k[g - 1]);
+        const bool fits = k[g] != 0 && (k[g] & (k[g] - 1)) == 0 && k[g] <= s && k[g] >= babies && (g == 0 || k[g] < k[g - 1]) &&
+                          babies_reach(l, babies, k[g]);
         if (!fits || (l->direct && k[g] != 1))
             return hemi_fail(err, HEMI_ERR_FORMAT, "group %zu of a layout has k = %u, which does not fit S = %u and %u babies", g, k[g],
                              s, babies);

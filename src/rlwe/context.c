@@ -1,0 +1,137 @@
+#include "rlwe/context.h"
+
+#include <pthread.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+
+#define PARAMS_MAX 64
+
+static uint32_t family(const hemi_context *ctx, uint32_t i) { return i < ctx->log2_n ? 1 + (2u << i) : 2 * ctx->n - 1; }
+
+hemi_status hemi_context_new(hemi_context **out, const hemi_params *params, const hemi_kernels *kernels, hemi_error *err) {
+    *out = NULL;
+    hemi_context *ctx = hemi_alloc(1, sizeof *ctx);
+    if (!ctx) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for parameter set %s", params->name);
+    const uint64_t primes[2] = {params->q, params->special};
+    ctx->params = params;
+    ctx->log2_n = params->log2_n;
+    ctx->n = UINT32_C(1) << params->log2_n;
+    hemi_status s = hemi_ring_new(&ctx->ring, params->log2_n, primes, params->special ? 2 : 1, kernels, err);
+    if (s == HEMI_OK) {
+        ctx->k = ctx->ring->k;
+        ctx->q = &ctx->ring->limb[0];
+        if (params->special) {
+            ctx->special = &ctx->ring->limb[1];
+            ctx->special_mod_q = params->special % params->q;
+            ctx->special_inverse = hemi_mod_inverse(ctx->special_mod_q, &ctx->q->m);
+        }
+        for (uint32_t i = 0; s == HEMI_OK && params->special && i <= ctx->log2_n; i++) {
+            ctx->index[i] = hemi_alloc(ctx->n, sizeof *ctx->index[i]);
+            if (ctx->index[i])
+                hemi_ring_automorphism_index(ctx->index[i], ctx->log2_n, family(ctx, i));
+            else
+                s = hemi_fail(err, HEMI_ERR_MEMORY, "no memory for parameter set %s", params->name);
+        }
+    }
+    if (s != HEMI_OK) {
+        hemi_context_free(ctx);
+        return s;
+    }
+    *out = ctx;
+    return HEMI_OK;
+}
+
+void hemi_context_free(hemi_context *ctx) {
+    if (!ctx) return;
+    for (size_t i = 0; i < HEMI_FAMILY_MAX; i++) hemi_free(ctx->index[i]);
+    hemi_ring_free(ctx->ring);
+    hemi_free(ctx);
+}
+
+hemi_status hemi_context_shared(const hemi_context **out, const hemi_params *params, hemi_error *err) {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static hemi_context *made[PARAMS_MAX];
+    static size_t count;
+    const hemi_kernels *k = hemi_kernels_default();
+    hemi_status s = HEMI_OK;
+    *out = NULL;
+    pthread_mutex_lock(&lock);
+    for (size_t i = 0; i < count && !*out; i++)
+        if (made[i]->params == params && made[i]->k == k) *out = made[i];
+    if (!*out && count == PARAMS_MAX) s = hemi_fail(err, HEMI_ERR_INTERNAL, "too many parameter sets in use");
+    if (!*out && s == HEMI_OK) {
+        s = hemi_context_new(&made[count], params, k, err);
+        if (s == HEMI_OK) *out = made[count++];
+    }
+    pthread_mutex_unlock(&lock);
+    return s;
+}
+
+const uint32_t *hemi_context_automorphism(const hemi_context *ctx, uint32_t t) {
+    for (uint32_t i = 0; i <= ctx->log2_n; i++)
+        if (family(ctx, i) == t) return ctx->index[i];
+    return NULL;
+}
+
+hemi_status hemi_evaluation_keys_new(hemi_evaluation_keys **out, const hemi_context *ctx, const uint32_t *t, size_t count,
+                                     hemi_error *err) {
+    *out = NULL;
+    const size_t n = ctx->n;
+    hemi_evaluation_keys *keys = hemi_alloc(1, sizeof *keys);
+    if (keys) {
+        keys->key = hemi_alloc(count, sizeof *keys->key);
+        keys->storage = hemi_alloc_large(2 * n + 4 * n * count, sizeof(uint64_t));
+    }
+    if (!keys || !keys->key || !keys->storage) {
+        hemi_evaluation_keys_free(keys);
+        return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for %zu evaluation keys", count);
+    }
+    keys->ctx = ctx;
+    keys->count = count;
+    keys->bytes = (2 * n + 4 * n * count) * sizeof(uint64_t);
+    keys->public_b = keys->storage;
+    keys->public_a = keys->storage + n;
+    for (size_t i = 0; i < count; i++) {
+        uint64_t *base = keys->storage + 2 * n + 4 * n * i;
+        keys->key[i] = (hemi_galois_key){t[i], hemi_context_automorphism(ctx, t[i]), base, base + n, base + 2 * n, base + 3 * n};
+        if (!keys->key[i].index) {
+            hemi_evaluation_keys_free(keys);
+            return hemi_fail(err, HEMI_ERR_KEY, "%u is not an automorphism that set %s has keys for", t[i], ctx->params->name);
+        }
+    }
+    *out = keys;
+    return HEMI_OK;
+}
+
+void hemi_key_expand_a(uint64_t *a, const hemi_context *ctx, uint32_t t, size_t limb, const uint8_t seed[HEMI_SEED_BYTES]) {
+    hemi_sample_uniform_vartime(a, ctx->n, ctx->ring->limb[limb].m.p, seed, HEMI_DOMAIN_KEY + t, (uint32_t)limb);
+}
+
+void hemi_evaluation_keys_set(hemi_evaluation_keys *keys, size_t i, const uint8_t seed[HEMI_SEED_BYTES], uint64_t *b_q, uint64_t *b_p) {
+    const hemi_context *ctx = keys->ctx;
+    const size_t n = ctx->n;
+    const uint32_t t = i == 0 ? 0 : keys->key[i - 1].t;
+    uint64_t *b = i == 0 ? keys->public_b : keys->key[i - 1].b_q, *a = i == 0 ? keys->public_a : keys->key[i - 1].a_q;
+    ctx->k->fix(b, b_q, n, &ctx->q->m);
+    hemi_key_expand_a(b_q, ctx, t, 0, seed);
+    ctx->k->fix(a, b_q, n, &ctx->q->m);
+    if (i == 0) return;
+    ctx->k->fix(keys->key[i - 1].b_p, b_p, n, &ctx->special->m);
+    hemi_key_expand_a(b_p, ctx, t, 1, seed);
+    ctx->k->fix(keys->key[i - 1].a_p, b_p, n, &ctx->special->m);
+}
+
+void hemi_evaluation_keys_free(hemi_evaluation_keys *keys) {
+    if (!keys) return;
+    hemi_free(keys->key);
+    hemi_free(keys->storage);
+    hemi_free(keys);
+}
+
+const hemi_galois_key *hemi_evaluation_keys_find(const hemi_evaluation_keys *keys, uint32_t t) {
+    for (size_t i = 0; i < keys->count; i++)
+        if (keys->key[i].t == t) return &keys->key[i];
+    return NULL;
+}

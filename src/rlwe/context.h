@@ -1,0 +1,64 @@
+/* A parameter set at work: its ring, constants and automorphisms. And a client's evaluation keys. */
+#ifndef HEMI_RLWE_CONTEXT_H
+#define HEMI_RLWE_CONTEXT_H
+
+#include "hemi/params.h"
+#include "random/sample.h"
+#include "ring/ring.h"
+
+/* The family of automorphisms: t = 1 + 2^j, j = 1 .. log2 N, and t = 2N - 1 = -1. */
+#define HEMI_FAMILY_MAX (HEMI_RING_LOG2_N_MAX + 1)
+
+/* Immutable after creation; shared between threads. */
+typedef struct hemi_context {
+    const hemi_params *params;
+    uint32_t n, log2_n;
+    hemi_ring *ring;
+    const hemi_kernels *k;
+    const hemi_limb *q;       /* ciphertext modulus */
+    const hemi_limb *special; /* P; NULL if the set has no key switching */
+    uint64_t special_mod_q;   /* P mod q */
+    uint64_t special_inverse; /* P^-1 mod q */
+    uint32_t *index[HEMI_FAMILY_MAX]; /* slot permutations of the family: element j < log2 N is 1 + 2^(j+1), element log2 N is -1 */
+} hemi_context;
+
+/* kernels: NULL for the default table. */
+HEMI_CHECK hemi_status hemi_context_new(hemi_context **out, const hemi_params *params, const hemi_kernels *kernels, hemi_error *err);
+void hemi_context_free(hemi_context *ctx);
+/* One context per set and default table, made when first asked for, living as long as the process. */
+HEMI_CHECK hemi_status hemi_context_shared(const hemi_context **out, const hemi_params *params, hemi_error *err);
+
+/* The slot permutation of X -> X^t; NULL if t is not of the family. */
+const uint32_t *hemi_context_automorphism(const hemi_context *ctx, uint32_t t);
+
+/* A key-switching key from s(X^t) to s: over q and P, (b, a) with b = -a s + e + P s(X^t). Fixed form. */
+typedef struct hemi_galois_key {
+    uint32_t t;
+    const uint32_t *index;
+    uint64_t *b_q, *a_q, *b_p, *a_p;
+} hemi_galois_key;
+
+/* Evaluation keys of one client. Immutable after creation. */
+typedef struct hemi_evaluation_keys {
+    const hemi_context *ctx;
+    uint64_t *public_b, *public_a; /* (b, a) = (-a s + e, a) over q, fixed form */
+    size_t count;
+    hemi_galois_key *key; /* increasing t */
+    uint64_t *storage;
+    size_t bytes; /* memory held */
+} hemi_evaluation_keys;
+
+/* Room for keys of `count` automorphisms. They are filled in by hemi_evaluation_keys_set. */
+HEMI_CHECK hemi_status hemi_evaluation_keys_new(hemi_evaluation_keys **out, const hemi_context *ctx, const uint32_t *t, size_t count,
+                                                hemi_error *err);
+/* Entry i = 0 is the public key, i > 0 the key of automorphism i - 1. b_q and b_p: canonical residues in NTT form, overwritten; b_p is
+ * NULL for the public key. a is expanded from the seed. */
+void hemi_evaluation_keys_set(hemi_evaluation_keys *keys, size_t i, const uint8_t seed[HEMI_SEED_BYTES], uint64_t *b_q, uint64_t *b_p);
+void hemi_evaluation_keys_free(hemi_evaluation_keys *keys);
+/* NULL if there is none for t. */
+const hemi_galois_key *hemi_evaluation_keys_find(const hemi_evaluation_keys *keys, uint32_t t);
+
+/* The a-part of key entry t (0: public key), limb 0 (q) or 1 (P): the same expansion on both sides. */
+void hemi_key_expand_a(uint64_t *a, const hemi_context *ctx, uint32_t t, size_t limb, const uint8_t seed[HEMI_SEED_BYTES]);
+
+#endif

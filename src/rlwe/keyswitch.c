@@ -1,0 +1,62 @@
+#include "rlwe/keyswitch.h"
+
+#include <string.h>
+
+#include "base/memory.h"
+
+#define CHUNK 512 /* small values sampled at a time */
+
+void hemi_keyswitch_digit(const hemi_context *ctx, uint64_t *d_p, const uint64_t *c1) {
+    memcpy(d_p, c1, ctx->n * sizeof *d_p);
+    ctx->k->intt(d_p, ctx->q);
+    ctx->k->lift(d_p, d_p, ctx->n, &ctx->q->m, &ctx->special->m);
+    ctx->k->ntt(d_p, ctx->special);
+}
+
+void hemi_keyswitch_product(const hemi_context *ctx, const hemi_galois_key *key, hemi_extended u0, hemi_extended u1,
+                            const uint64_t *d_q, const uint64_t *d_p) {
+    ctx->k->permute_mul2_fixed(u0.q, u1.q, d_q, key->index, key->b_q, key->a_q, ctx->n, &ctx->q->m);
+    ctx->k->permute_mul2_fixed(u0.p, u1.p, d_p, key->index, key->b_p, key->a_p, ctx->n, &ctx->special->m);
+}
+
+void hemi_divide_by_special(const hemi_context *ctx, uint64_t *r, hemi_extended u) {
+    ctx->k->intt(u.p, ctx->special);
+    ctx->k->lift(u.p, u.p, ctx->n, &ctx->special->m, &ctx->q->m);
+    ctx->k->ntt(u.p, ctx->q);
+    ctx->k->sub_mul_scalar(r, u.q, u.p, ctx->special_inverse, ctx->n, &ctx->q->m);
+}
+
+void hemi_divide_by_special_to_coefficients(const hemi_context *ctx, uint64_t *r, hemi_extended u) {
+    ctx->k->intt(u.p, ctx->special);
+    ctx->k->lift(u.p, u.p, ctx->n, &ctx->special->m, &ctx->q->m);
+    ctx->k->intt(u.q, ctx->q);
+    ctx->k->sub_mul_scalar(r, u.q, u.p, ctx->special_inverse, ctx->n, &ctx->q->m);
+}
+
+void hemi_zero_product(const hemi_evaluation_keys *keys, uint64_t *z0, uint64_t *z1, hemi_stream *secret) {
+    const hemi_context *ctx = keys->ctx;
+    const hemi_modulus *m = &ctx->q->m;
+    int8_t u[CHUNK];
+    for (size_t i = 0; i < ctx->n; i += CHUNK) {
+        const size_t count = ctx->n - i < CHUNK ? ctx->n - i : CHUNK;
+        hemi_sample_ternary(u, count, secret);
+        for (size_t j = 0; j < count; j++) z0[i + j] = (uint64_t)(int64_t)u[j] + (m->p & (uint64_t)((int64_t)u[j] >> 63));
+    }
+    hemi_wipe(u, sizeof u);
+    ctx->k->ntt(z0, ctx->q);
+    ctx->k->mul_fixed(z1, z0, keys->public_a, ctx->n, m);
+    ctx->k->mul_fixed(z0, z0, keys->public_b, ctx->n, m);
+}
+
+void hemi_add_error(uint64_t *a, size_t n, const hemi_modulus *m, hemi_stream *secret) {
+    int8_t e[CHUNK];
+    for (size_t i = 0; i < n; i += CHUNK) {
+        const size_t count = n - i < CHUNK ? n - i : CHUNK;
+        hemi_sample_error(e, count, secret);
+        for (size_t j = 0; j < count; j++) {
+            const int64_t v = e[j];
+            a[i + j] = hemi_mod_add(a[i + j], (uint64_t)v + (m->p & (uint64_t)(v >> 63)), m);
+        }
+    }
+    hemi_wipe(e, sizeof e);
+}

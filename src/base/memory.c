@@ -1,0 +1,58 @@
+#include "base/memory.h"
+
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define HUGE_PAGE ((size_t)2 << 20)
+
+/* count * size rounded up to a multiple of `unit` (a power of two), at least one unit; 0 on overflow. */
+static size_t rounded_product(size_t count, size_t size, size_t unit) {
+    size_t bytes;
+    if (__builtin_mul_overflow(count, size, &bytes) || bytes > (size_t)PTRDIFF_MAX - unit) return 0;
+    if (bytes == 0) bytes = 1;
+    return (bytes + unit - 1) & ~(unit - 1);
+}
+
+void *hemi_alloc(size_t count, size_t size) {
+    const size_t bytes = rounded_product(count, size, HEMI_ALIGNMENT);
+    void *block = bytes ? aligned_alloc(HEMI_ALIGNMENT, bytes) : NULL;
+    if (block) memset(block, 0, bytes);
+    return block;
+}
+
+void hemi_free(void *block) { free(block); }
+
+void *hemi_alloc_large(size_t count, size_t size) {
+    const size_t bytes = rounded_product(count, size, HUGE_PAGE);
+    if (bytes == 0) return NULL;
+    if (rounded_product(count, size, HEMI_ALIGNMENT) < HUGE_PAGE) return hemi_alloc(count, size);
+    void *block = aligned_alloc(HUGE_PAGE, bytes);
+    if (!block) return NULL;
+    (void)madvise(block, bytes, MADV_HUGEPAGE); /* a wish: a system without huge pages is slower, not wrong */
+    memset(block, 0, bytes);
+    return block;
+}
+
+void *hemi_secure_alloc(size_t count, size_t size) {
+    /* sodium_malloc puts the END of the block at a guard page; a multiple of the alignment aligns its start too */
+    const size_t bytes = rounded_product(count, size, HEMI_ALIGNMENT);
+    if (bytes == 0 || sodium_init() < 0) return NULL;
+    void *block = sodium_malloc(bytes);
+    if (block) memset(block, 0, bytes);
+    return block;
+}
+
+void hemi_secure_free(void *block) { sodium_free(block); }
+
+void hemi_wipe(void *block, size_t bytes) {
+    if (bytes) sodium_memzero(block, bytes);
+}
+
+char *hemi_strdup(const char *text) {
+    const size_t bytes = strlen(text) + 1;
+    char *copy = hemi_alloc(bytes, 1);
+    if (copy) memcpy(copy, text, bytes);
+    return copy;
+}

@@ -1,0 +1,41 @@
+/* What the files of this room share. */
+#ifndef HEMI_LINEAR_INTERNAL_H
+#define HEMI_LINEAR_INTERNAL_H
+
+#include <pthread.h>
+
+#include "linear/product.h"
+#include "rlwe/keyswitch.h"
+
+#define HEMI_LINEAR_BLOCK 256 /* coefficients: a block of all babies (4 KB each) stays in the second-level cache */
+#define HEMI_DOT_BYTES 6      /* per coefficient of a plaintext (ring/kernels.h) */
+
+/* Memory of one multiplication, kept between calls: the hot path allocates nothing. Polynomials of n words. */
+typedef struct hemi_workspace {
+    struct hemi_workspace *next;
+    uint64_t *storage;
+    uint64_t *source;         /* (c0, c1) of babies below babies/2 (at least one): canonical, NTT form */
+    uint64_t *left0, *left1;  /* all babies in dot_left form */
+    uint64_t *sum0, *sum1;    /* one per giant of the largest group */
+    uint64_t *digit, *c1, *r0, *r1;
+    hemi_extended e, u0, u1;
+} hemi_workspace;
+
+struct hemi_linear {
+    const hemi_context *ctx;
+    hemi_linear_layout layout;
+    uint32_t block;
+    uint64_t scale;         /* 1/S mod q */
+    uint8_t *plaintexts;    /* dot_right form */
+    uint64_t *bias;         /* outputs: round(bias delta) mod q; NULL without */
+    uint32_t *input_positions, *output_positions;
+    uint32_t automorphism[HEMI_AUTOMORPHISMS_MAX];
+    size_t automorphisms, bytes;
+    pthread_mutex_t lock;   /* of the pool */
+    hemi_workspace *idle;
+};
+
+hemi_workspace *hemi_workspace_take(const hemi_linear *linear); /* NULL without memory */
+void hemi_workspace_give(const hemi_linear *linear, hemi_workspace *w);
+
+#endif

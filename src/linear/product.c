@@ -1,0 +1,356 @@
+#include "linear/product.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "base/error.h"
+#include "base/memory.h"
+#include "linear/internal.h"
+#include "linear/plaintexts.h"
+
+static uint32_t block_length(uint32_t n) { return n < HEMI_LINEAR_BLOCK ? n : HEMI_LINEAR_BLOCK; }
+
+/* Plaintexts lie in the order in which they are read: group, block of coefficients, giant, baby. */
+static size_t plaintext_offset(const hemi_linear *linear, size_t group, uint32_t block, uint32_t giant, uint32_t baby) {
+    const hemi_linear_layout *l = &linear->layout;
+    const hemi_linear_group *g = &l->group[group];
+    const size_t in_group = ((size_t)block * g->giants + giant) * l->babies + baby;
+    return ((size_t)g->first * l->n + in_group * linear->block) * HEMI_DOT_BYTES;
+}
+
+typedef struct transform {
+    const hemi_linear *linear;
+    const hemi_context *ctx;
+    size_t group;
+    const int32_t *pt;
+    const uint32_t *from;
+    uint64_t *scratch; /* n per worker */
+} transform;
+
+static void transform_step(void *context, size_t index, size_t worker) {
+    const transform *t = context;
+    const hemi_context *ctx = t->ctx;
+    const hemi_linear_layout *l = &t->linear->layout;
+    const uint32_t giant = (uint32_t)index / l->babies, baby = (uint32_t)index % l->babies;
+    const int32_t *pt = t->pt + (size_t)t->from[index] * l->n;
+    uint64_t *a = t->scratch + worker * l->n;
+    for (uint32_t i = 0; i < l->n; i++) a[i] = hemi_mod_from_signed(pt[i], &ctx->q->m);
+    ctx->k->ntt(a, ctx->q);
+    for (uint32_t block = 0; block < l->n / t->linear->block; block++)
+        ctx->k->dot_right(t->linear->plaintexts + plaintext_offset(t->linear, t->group, block, giant, baby),
+                          a + (size_t)block * t->linear->block, t->linear->block, &ctx->q->m);
+}
+
+static hemi_status transform_group(hemi_linear *linear, size_t group, const int16_t *w, hemi_team *team, hemi_error *err) {
+    const hemi_linear_layout *l = &linear->layout;
+    const uint32_t k = l->group[group].k;
+    const size_t workers = (size_t)hemi_team_size(team);
+    int32_t *pt = hemi_alloc_large((size_t)k * l->n, sizeof *pt);
+    uint32_t *from = hemi_alloc(k, sizeof *from);
+    uint64_t *scratch = hemi_alloc(workers * l->n, sizeof *scratch);
+    hemi_status s = HEMI_OK;
+    if (!pt || !from || !scratch) s = hemi_fail(err, HEMI_ERR_MEMORY, "no memory to transform the weights of a module");
+    if (s == HEMI_OK) s = hemi_linear_plaintexts(pt, from, l, group, w, team, err);
+    if (s == HEMI_OK) {
+        transform t = {linear, linear->ctx, group, pt, from, scratch};
+        hemi_team_run(team, k, transform_step, &t);
+    }
+    if (pt) hemi_wipe(pt, (size_t)k * l->n * sizeof *pt);
+    if (scratch) hemi_wipe(scratch, workers * l->n * sizeof *scratch);
+    hemi_free(pt);
+    hemi_free(from);
+    hemi_free(scratch);
+    return s;
+}
+
+/* round(bias delta) modulo q. */
+static uint64_t scaled_bias(double bias, uint64_t delta, const hemi_modulus *m) {
+    return hemi_mod_from_signed(llrint(bias * (double)delta), m);
+}
+
+hemi_status hemi_linear_new(hemi_linear **out, const hemi_context *ctx, const hemi_linear_layout *layout, const int16_t *w,
+                            const double *bias, uint64_t delta, hemi_team *team, hemi_error *err) {
+    *out = NULL;
+    if (ctx->params != layout->params || ctx->q->m.bits > HEMI_DOT_MODULUS_BITS_MAX)
+        return hemi_fail(err, HEMI_ERR_PARAMS, "set %s does not serve matrix products of this layout", ctx->params->name);
+    hemi_linear *linear = hemi_alloc(1, sizeof *linear);
+    const uint32_t products = hemi_linear_products(layout), n = layout->n;
+    if (linear) {
+        (void)pthread_mutex_init(&linear->lock, NULL);
+        linear->ctx = ctx;
+        linear->layout = *layout;
+        linear->block = block_length(n);
+        linear->scale = layout->direct ? 1 : hemi_mod_inverse(layout->s % ctx->q->m.p, &ctx->q->m);
+        linear->plaintexts = hemi_alloc_large((size_t)products * n, HEMI_DOT_BYTES);
+        linear->bias = bias ? hemi_alloc(layout->outputs, sizeof *linear->bias) : NULL;
+        linear->input_positions = hemi_alloc(hemi_linear_input_positions(layout, NULL), sizeof(uint32_t));
+        linear->output_positions = hemi_alloc(layout->outputs, sizeof(uint32_t));
+        linear->bytes = (size_t)products * n * HEMI_DOT_BYTES;
+    }
+    if (!linear || !linear->plaintexts || (bias && !linear->bias) || !linear->input_positions || !linear->output_positions) {
+        hemi_linear_free(linear);
+        return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for %u plaintexts of %u coefficients", products, n);
+    }
+    (void)hemi_linear_input_positions(layout, linear->input_positions);
+    hemi_linear_output_positions(layout, linear->output_positions);
+    linear->automorphisms = hemi_linear_automorphisms(layout, linear->automorphism);
+    for (uint32_t o = 0; bias && o < layout->outputs; o++) linear->bias[o] = scaled_bias(bias[o], delta, &ctx->q->m);
+    for (size_t g = 0; g < layout->groups; g++) {
+        const hemi_status s = transform_group(linear, g, w, team, err);
+        if (s != HEMI_OK) {
+            hemi_linear_free(linear);
+            return s;
+        }
+    }
+    *out = linear;
+    return HEMI_OK;
+}
+
+void hemi_linear_free(hemi_linear *linear) {
+    if (!linear) return;
+    for (hemi_workspace *w = linear->idle, *next; w; w = next) {
+        next = w->next;
+        hemi_free(w->storage);
+        hemi_free(w);
+    }
+    if (linear->plaintexts) hemi_wipe(linear->plaintexts, linear->bytes);
+    if (linear->bias) hemi_wipe(linear->bias, linear->layout.outputs * sizeof *linear->bias);
+    hemi_free(linear->plaintexts);
+    hemi_free(linear->bias);
+    hemi_free(linear->input_positions);
+    hemi_free(linear->output_positions);
+    (void)pthread_mutex_destroy(&linear->lock);
+    hemi_free(linear);
+}
+
+size_t hemi_linear_bytes(const hemi_linear *linear) { return linear->bytes; }
+
+const hemi_linear_layout *hemi_linear_get_layout(const hemi_linear *linear) { return &linear->layout; }
+
+/* The keys of a multiplication, looked up once. */
+typedef struct keyring {
+    const hemi_galois_key *baby[32], *giant, *trace[32];
+} keyring;
+
+static hemi_status find_keys(keyring *found, const hemi_linear *linear, const hemi_evaluation_keys *keys, hemi_error *err) {
+    const hemi_linear_layout *l = &linear->layout;
+    *found = (keyring){.giant = NULL};
+    if (keys->ctx->params != linear->ctx->params)
+        return hemi_fail(err, HEMI_ERR_KEY, "the evaluation keys are of set %s, the module needs %s", keys->ctx->params->name,
+                         linear->ctx->params->name);
+    for (size_t i = 0; i < linear->automorphisms; i++)
+        if (!hemi_evaluation_keys_find(keys, linear->automorphism[i]))
+            return hemi_fail(err, HEMI_ERR_KEY, "the evaluation keys lack automorphism %u: make keys for all the modules of the model",
+                             linear->automorphism[i]);
+    for (unsigned bit = 0; 1u << bit < l->babies; bit++)
+        found->baby[bit] = hemi_evaluation_keys_find(keys, hemi_linear_family(l, bit));
+    found->giant = hemi_evaluation_keys_find(keys, hemi_linear_giant(l));
+    for (size_t g = 0; g < l->groups; g++)
+        for (unsigned j = 0; j < hemi_linear_trace_steps(l, g); j++)
+            found->trace[j] = hemi_evaluation_keys_find(keys, (l->n >> j) + 1);
+    return HEMI_OK;
+}
+
+/* Babies b0 + 2^l for all 2^l > b0, by rotations of baby b0, which share its digit. */
+static void babies_of(const hemi_linear *linear, const keyring *keys, hemi_workspace *w, uint32_t b0) {
+    const hemi_context *ctx = linear->ctx;
+    const hemi_kernels *k = ctx->k;
+    const uint32_t n = ctx->n, babies = linear->layout.babies;
+    const uint64_t *c0 = w->source + (size_t)2 * b0 * n, *c1 = c0 + n;
+    hemi_keyswitch_digit(ctx, w->digit, c1);
+    for (unsigned bit = 0; 1u << bit < babies; bit++) {
+        const uint32_t b = b0 + (1u << bit);
+        if (1u << bit <= b0 || b >= babies) continue;
+        hemi_keyswitch_product(ctx, keys->baby[bit], w->u0, w->u1, c1, w->digit);
+        hemi_divide_by_special(ctx, w->u0.q, w->u0);
+        hemi_divide_by_special(ctx, w->u1.q, w->u1);
+        k->permute_add(w->u0.q, c0, keys->baby[bit]->index, n, &ctx->q->m);
+        if (b < babies / 2) { /* will be rotated further */
+            memcpy(w->source + (size_t)2 * b * n, w->u0.q, n * sizeof(uint64_t));
+            memcpy(w->source + (size_t)(2 * b + 1) * n, w->u1.q, n * sizeof(uint64_t));
+        }
+        k->dot_left(w->left0 + (size_t)b * n, w->u0.q, n, &ctx->q->m);
+        k->dot_left(w->left1 + (size_t)b * n, w->u1.q, n, &ctx->q->m);
+    }
+}
+
+typedef struct dot_job {
+    const hemi_linear *linear;
+    const hemi_workspace *w;
+    size_t group;
+} dot_job;
+
+/* One block of coefficients: all giants' sums over the babies. */
+static void dot_step(void *context, size_t index, size_t worker) {
+    const dot_job *job = context;
+    const hemi_linear *linear = job->linear;
+    const hemi_linear_layout *l = &linear->layout;
+    const hemi_workspace *w = job->w;
+    const uint32_t n = l->n, giants = l->group[job->group].giants;
+    const size_t at = index * linear->block;
+    (void)worker;
+    for (uint32_t c = 0; c < giants; c++)
+        linear->ctx->k->dot2(w->sum0 + (size_t)c * n + at, w->sum1 + (size_t)c * n + at, w->left0 + at, w->left1 + at, n,
+                             linear->plaintexts + plaintext_offset(linear, job->group, (uint32_t)index, c, 0), l->babies,
+                             linear->block, &linear->ctx->q->m);
+}
+
+/* One automorphism of the running ciphertext (e over qP, times P; c1 over q): e' = sigma(e) + u0, c1' = u1 / P. */
+static void rotate(const hemi_context *ctx, const hemi_galois_key *key, hemi_workspace *w, bool keep) {
+    const hemi_kernels *k = ctx->k;
+    const uint32_t n = ctx->n;
+    hemi_keyswitch_digit(ctx, w->digit, w->c1);
+    hemi_keyswitch_product(ctx, key, w->u0, w->u1, w->c1, w->digit);
+    hemi_divide_by_special(ctx, w->u1.q, w->u1);
+    k->permute_add(w->u0.q, w->e.q, key->index, n, &ctx->q->m);
+    k->permute_add(w->u0.p, w->e.p, key->index, n, &ctx->special->m);
+    if (keep) { /* a trace step: the ciphertext itself stays */
+        k->add(w->e.q, w->e.q, w->u0.q, n, &ctx->q->m);
+        k->add(w->e.p, w->e.p, w->u0.p, n, &ctx->special->m);
+        k->add(w->c1, w->c1, w->u1.q, n, &ctx->q->m);
+    } else {
+        const hemi_extended e = w->e;
+        uint64_t *c1 = w->c1;
+        w->e = w->u0;
+        w->u0 = e;
+        w->c1 = w->u1.q;
+        w->u1.q = c1;
+    }
+}
+
+/* The group's sum over giants and trace, into coefficients of c0 (over q) and the NTT form of c1: e and c1 of the
+ * workspace. Keeping c0 over qP until the end saves two NTTs in every step, and its rounding errors. */
+static void combine(const hemi_linear *linear, const keyring *keys, hemi_workspace *w, size_t group) {
+    const hemi_context *ctx = linear->ctx;
+    const hemi_kernels *k = ctx->k;
+    const uint32_t n = ctx->n, giants = linear->layout.group[group].giants;
+    memset(w->e.p, 0, n * sizeof(uint64_t));
+    for (uint32_t c = giants; c-- > 0;) {
+        const uint64_t *s0 = w->sum0 + (size_t)c * n, *s1 = w->sum1 + (size_t)c * n;
+        if (c + 1 == giants) {
+            k->mul_scalar(w->e.q, s0, ctx->special_mod_q, n, &ctx->q->m);
+            memcpy(w->c1, s1, n * sizeof(uint64_t));
+            continue;
+        }
+        rotate(ctx, keys->giant, w, false);
+        k->mul_scalar(w->u0.q, s0, ctx->special_mod_q, n, &ctx->q->m);
+        k->add(w->e.q, w->e.q, w->u0.q, n, &ctx->q->m);
+        k->add(w->c1, w->c1, s1, n, &ctx->q->m);
+    }
+    for (unsigned j = 0; j < hemi_linear_trace_steps(&linear->layout, group); j++) rotate(ctx, keys->trace[j], w, true);
+}
+
+/* r += X^shift a (negacyclic), on coefficients. */
+static void add_shifted(uint64_t *r, const uint64_t *a, uint32_t shift, uint32_t n, const hemi_modulus *m) {
+    for (uint32_t i = 0; i < shift; i++) r[i] = hemi_mod_sub(r[i], a[n - shift + i], m);
+    for (uint32_t i = shift; i < n; i++) r[i] = hemi_mod_add(r[i], a[i - shift], m);
+}
+
+static void load_input(const hemi_linear *linear, hemi_workspace *w, hemi_linear_input in) {
+    const hemi_context *ctx = linear->ctx;
+    const size_t n = ctx->n, count = hemi_linear_input_positions(&linear->layout, NULL);
+    uint64_t *c0 = w->source, *c1 = c0 + n;
+    hemi_unpack(w->digit, in.packed_b, count, in.b_bits);
+    ctx->k->switch_up(w->digit, w->digit, count, in.b_bits, &ctx->q->m);
+    memset(c0, 0, n * sizeof *c0);
+    for (size_t i = 0; i < count; i++) c0[linear->input_positions[i]] = w->digit[i];
+    ctx->k->ntt(c0, ctx->q);
+    hemi_sample_uniform_vartime(c1, n, ctx->q->m.p, in.seed, HEMI_DOMAIN_CIPHERTEXT, 0);
+    if (!linear->layout.direct) { /* 1/S first: the fresh error then comes back as it is */
+        ctx->k->mul_scalar(c0, c0, linear->scale, n, &ctx->q->m);
+        ctx->k->mul_scalar(c1, c1, linear->scale, n, &ctx->q->m);
+    }
+    ctx->k->dot_left(w->left0, c0, n, &ctx->q->m);
+    ctx->k->dot_left(w->left1, c1, n, &ctx->q->m);
+}
+
+/* Adds the zero product to (e, c1), makes coefficients of them in r0, r1. zero: NULL to leave it out. */
+static void finish_group(const hemi_linear *linear, hemi_workspace *w, size_t group, const hemi_evaluation_keys *zero,
+                         hemi_stream *secret) {
+    const hemi_context *ctx = linear->ctx;
+    const hemi_kernels *k = ctx->k;
+    const uint32_t n = ctx->n, offset = linear->layout.group[group].offset;
+    uint64_t *z0 = w->u0.q, *z1 = w->u1.q;
+    if (zero) {
+        hemi_zero_product(zero, z0, z1, secret);
+        if (!linear->layout.direct) k->mul_scalar(z0, z0, ctx->special_mod_q, n, &ctx->q->m);
+        k->add(w->e.q, w->e.q, z0, n, &ctx->q->m);
+        k->add(w->c1, w->c1, z1, n, &ctx->q->m);
+    }
+    if (linear->layout.direct)
+        k->intt(w->e.q, ctx->q);
+    else
+        hemi_divide_by_special_to_coefficients(ctx, w->e.q, w->e);
+    k->intt(w->c1, ctx->q);
+    if (group == 0) {
+        memcpy(w->r0, w->e.q, n * sizeof(uint64_t));
+        memcpy(w->r1, w->c1, n * sizeof(uint64_t));
+    } else {
+        add_shifted(w->r0, w->e.q, offset, n, &ctx->q->m);
+        add_shifted(w->r1, w->c1, offset, n, &ctx->q->m);
+    }
+}
+
+static void store_output(const hemi_linear *linear, hemi_workspace *w, hemi_linear_output out, bool zero, hemi_stream *secret) {
+    const hemi_context *ctx = linear->ctx;
+    const hemi_modulus *m = &ctx->q->m;
+    const uint32_t outputs = linear->layout.outputs;
+    uint64_t *b = w->digit;
+    for (uint32_t o = 0; o < outputs; o++) {
+        const uint64_t v = w->r0[linear->output_positions[o]];
+        b[o] = linear->bias ? hemi_mod_add(v, linear->bias[o], m) : v;
+    }
+    if (zero) {
+        hemi_add_error(b, outputs, m, secret);
+        hemi_add_error(w->r1, ctx->n, m, secret);
+    }
+    ctx->k->switch_down(b, b, outputs, out.b_bits, m);
+    ctx->k->switch_down(w->r1, w->r1, ctx->n, out.a_bits, m);
+    hemi_pack(out.packed_b, b, outputs, out.b_bits);
+    hemi_pack(out.packed_a, w->r1, ctx->n, out.a_bits);
+}
+
+static void multiply(const hemi_linear *linear, const keyring *found, const hemi_evaluation_keys *zero, hemi_workspace *w,
+                     hemi_linear_input in, hemi_linear_output out, hemi_team *team) {
+    const hemi_linear_layout *l = &linear->layout;
+    hemi_stream secret;
+    if (zero) hemi_stream_init_fresh(&secret);
+    load_input(linear, w, in);
+    for (uint32_t b0 = 0; b0 < l->babies / 2; b0++) babies_of(linear, found, w, b0);
+    for (size_t g = 0; g < l->groups; g++) {
+        dot_job job = {linear, w, g};
+        hemi_team_run(team, l->n / linear->block, dot_step, &job);
+        if (l->direct) {
+            memcpy(w->e.q, w->sum0, l->n * sizeof(uint64_t));
+            memcpy(w->c1, w->sum1, l->n * sizeof(uint64_t));
+        } else {
+            combine(linear, found, w, g);
+        }
+        finish_group(linear, w, g, g == 0 ? zero : NULL, &secret);
+    }
+    store_output(linear, w, out, zero != NULL, &secret);
+    if (zero) hemi_stream_wipe(&secret);
+}
+
+static hemi_status run(const hemi_linear *linear, const hemi_evaluation_keys *keys, bool zero, hemi_linear_input in,
+                       hemi_linear_output out, hemi_team *team, hemi_error *err) {
+    keyring found;
+    HEMI_TRY(find_keys(&found, linear, keys, err));
+    hemi_workspace *w = hemi_workspace_take(linear);
+    if (!w) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a matrix product");
+    multiply(linear, &found, zero ? keys : NULL, w, in, out, team);
+    hemi_workspace_give(linear, w);
+    return HEMI_OK;
+}
+
+hemi_status hemi_linear_multiply(const hemi_linear *linear, const hemi_evaluation_keys *keys, hemi_linear_input in,
+                                 hemi_linear_output out, hemi_team *team, hemi_error *err) {
+    return run(linear, keys, true, in, out, team, err);
+}
+
+hemi_status hemi_linear_multiply_bare(const hemi_linear *linear, const hemi_evaluation_keys *keys, hemi_linear_input in,
+                                      hemi_linear_output out, hemi_team *team, hemi_error *err) {
+    return run(linear, keys, false, in, out, team, err);
+}

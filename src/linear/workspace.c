@@ -1,0 +1,44 @@
+#include "base/memory.h"
+#include "linear/internal.h"
+
+static hemi_workspace *workspace_new(const hemi_linear_layout *l) {
+    const size_t n = l->n, sources = l->babies > 1 ? l->babies / 2 : 1, giants = l->group[0].giants;
+    const size_t polynomials = 2 * sources + 2 * l->babies + 2 * giants + 4 + 6;
+    hemi_workspace *w = hemi_alloc(1, sizeof *w);
+    if (!w) return NULL;
+    w->storage = hemi_alloc_large(polynomials * n, sizeof *w->storage);
+    if (!w->storage) {
+        hemi_free(w);
+        return NULL;
+    }
+    uint64_t *at = w->storage;
+    w->source = at, at += 2 * sources * n;
+    w->left0 = at, at += l->babies * n;
+    w->left1 = at, at += l->babies * n;
+    w->sum0 = at, at += giants * n;
+    w->sum1 = at, at += giants * n;
+    w->digit = at, at += n;
+    w->c1 = at, at += n;
+    w->r0 = at, at += n;
+    w->r1 = at, at += n;
+    hemi_extended *pairs[] = {&w->e, &w->u0, &w->u1};
+    for (size_t i = 0; i < 3; i++, at += 2 * n) *pairs[i] = (hemi_extended){at, at + n};
+    return w;
+}
+
+hemi_workspace *hemi_workspace_take(const hemi_linear *linear) {
+    hemi_linear *pool = (hemi_linear *)(uintptr_t)linear; /* the pool is the one thing that changes, under its lock */
+    pthread_mutex_lock(&pool->lock);
+    hemi_workspace *w = pool->idle;
+    if (w) pool->idle = w->next;
+    pthread_mutex_unlock(&pool->lock);
+    return w ? w : workspace_new(&linear->layout);
+}
+
+void hemi_workspace_give(const hemi_linear *linear, hemi_workspace *w) {
+    hemi_linear *pool = (hemi_linear *)(uintptr_t)linear;
+    pthread_mutex_lock(&pool->lock);
+    w->next = pool->idle;
+    pool->idle = w;
+    pthread_mutex_unlock(&pool->lock);
+}

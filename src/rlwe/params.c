@@ -1,0 +1,42 @@
+/* The table of parameter sets. A row is added only with an estimate of its own (include/hemi/params.h says how), and
+ * tests/test_params.c holds every row to the limits. */
+#include <string.h>
+
+#include "hemi/params.h"
+
+static const hemi_params table[] = {
+    /* Key switching, default. log2(qP) = 98.0: at most 106 for 128 bits. */
+    {.id = 1,
+     .name = "L4096",
+     .log2_n = 12,
+     .q = 0xfffffffa0001,
+     .special = 0x3ffffffd20001,
+     .log2_modulus = 97.99999999412170,
+     .security_bits = 140.3},
+    /* No key switching: small layers only. log2(q) = 48.0: at most 53 for 128 bits. Estimated at 50 bits. */
+    {.id = 2,
+     .name = "L2048",
+     .log2_n = 11,
+     .q = 0xfffffffa0001,
+     .special = 0,
+     .log2_modulus = 47.99999999798458,
+     .security_bits = 137.1},
+};
+
+#define ROWS (sizeof table / sizeof table[0])
+
+size_t hemi_params_count(void) { return ROWS; }
+
+const hemi_params *hemi_params_at(size_t i) { return i < ROWS ? &table[i] : NULL; }
+
+const hemi_params *hemi_params_by_id(uint32_t id) {
+    for (size_t i = 0; i < ROWS; i++)
+        if (table[i].id == id) return &table[i];
+    return NULL;
+}
+
+const hemi_params *hemi_params_by_name(const char *name) {
+    for (size_t i = 0; name != NULL && i < ROWS; i++)
+        if (strcmp(table[i].name, name) == 0) return &table[i];
+    return NULL;
+}

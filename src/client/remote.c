@@ -1,0 +1,165 @@
+/* A module on a server: encrypt, send, decrypt. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/cpu.h"
+#include "base/error.h"
+#include "base/memory.h"
+#include "client/session.h"
+#include "hemi/client.h"
+#include "wire/wire.h"
+
+#define ROWS_PER_REQUEST 512 /* more rows are sent in several requests: what is held in memory stays bounded */
+
+struct hemi_remote {
+    hemi_client *client;
+    hemi_module *own;          /* NULL when the caller gave the description */
+    const hemi_module *module;
+    hemi_module_info info;
+    char *name;                /* "module 'seq.0' of model 'm'": for messages */
+    char path[HEMI_HTTP_PATH_MAX]; /* of its infer route */
+};
+
+static hemi_status set_names(hemi_remote *remote, const char *model, const char *name, hemi_error *err) {
+    char text[256];
+    if (!model || !model[0] || !name || !name[0]) return hemi_fail(err, HEMI_ERR_ARGUMENT, "an empty name of a model or a module");
+    snprintf(text, sizeof text, "module '%.80s' of model '%.80s'", name, model);
+    remote->name = hemi_strdup(text);
+    if (!remote->name) return hemi_fail(err, HEMI_ERR_MEMORY, "out of memory");
+    strcpy(remote->path, "/v2/models/");
+    if (!hemi_http_path_append(remote->path, model) || strlen(remote->path) + 8 > HEMI_HTTP_PATH_MAX)
+        return hemi_fail(err, HEMI_ERR_ARGUMENT, "the name of the model is too long");
+    strcat(remote->path, "/infer");
+    return HEMI_OK;
+}
+
+/* with: the description, or NULL to fetch it and to gather those of the whole model. */
+static hemi_status open_locked(hemi_remote *remote, const char *model, const char *name, const char *shape, const hemi_module *with,
+                               hemi_error *err) {
+    HEMI_TRY(set_names(remote, model, name, err));
+    if (!with) {
+        HEMI_TRY(hemi_client_describe(remote->client, &remote->own, model, name, shape, err));
+        HEMI_TRY(hemi_client_gather(remote->client, model, err));
+    }
+    remote->module = with ? with : remote->own;
+    hemi_module_get_info(remote->module, &remote->info);
+    return hemi_client_add_module(remote->client, remote->module, err);
+}
+
+static hemi_status open_remote(hemi_remote **out, hemi_client *client, const char *model, const char *name, const char *shape,
+                               const hemi_module *with, hemi_error *err) {
+    *out = NULL;
+    hemi_remote *remote = hemi_alloc(1, sizeof *remote);
+    if (!remote) return hemi_fail(err, HEMI_ERR_MEMORY, "out of memory");
+    remote->client = client;
+    pthread_mutex_lock(&client->lock);
+    hemi_status status = open_locked(remote, model, name, shape, with, err);
+    pthread_mutex_unlock(&client->lock);
+    if (status != HEMI_OK) {
+        hemi_remote_free(remote);
+        return status;
+    }
+    *out = remote;
+    return HEMI_OK;
+}
+
+hemi_status hemi_remote_open(hemi_remote **out, hemi_client *client, const char *model, const char *module, const char *shape,
+                             hemi_error *err) {
+    return open_remote(out, client, model, module, shape, NULL, err);
+}
+
+hemi_status hemi_remote_open_with(hemi_remote **out, hemi_client *client, const char *model, const char *name,
+                                  const hemi_module *module, hemi_error *err) {
+    *out = NULL;
+    if (!module) return hemi_fail(err, HEMI_ERR_ARGUMENT, "no description of the module was given");
+    return open_remote(out, client, model, name, NULL, module, err);
+}
+
+const hemi_module *hemi_remote_module(const hemi_remote *remote) { return remote->module; }
+
+void hemi_remote_free(hemi_remote *remote) {
+    if (!remote) return;
+    hemi_module_free(remote->own);
+    hemi_free(remote->name);
+    hemi_free(remote);
+}
+
+/* ---- a call */
+
+/* The most bytes that the reply to this request can have: from the module and our own request, nothing else. */
+static hemi_status reply_bound(const hemi_remote *remote, const uint8_t *request, size_t bytes, size_t *bound, hemi_error *err) {
+    hemi_request r;
+    HEMI_TRY(hemi_request_parse(&r, request, bytes, err));
+    size_t rows = r.ciphertexts > r.rows ? r.ciphertexts : r.rows;
+    if (__builtin_mul_overflow(rows, remote->info.download_bytes, bound))
+        return hemi_fail(err, HEMI_ERR_TOO_LARGE, "%zu rows are too many for one request", rows);
+    return HEMI_OK;
+}
+
+/* Sends the request; when the server says that it does not have the keys, they are put there and the very same bytes are
+ * sent once more. */
+static hemi_status post(hemi_remote *remote, const void *body, size_t bytes, size_t bound, hemi_http_reply *reply, hemi_call_stats *stats,
+                        hemi_error *err) {
+    hemi_client *client = remote->client;
+    const hemi_key_set *keys;
+    HEMI_TRY(hemi_client_ensure_keys(client, remote->info.params, false, &keys, &stats->evaluation_key_bytes, err));
+    for (int i = 0;; i++) {
+        hemi_http_request request = {.method = "POST", .path = remote->path, .body = body, .body_bytes = bytes, .key_id = keys->id,
+                                     .reply_bytes_max = bound};
+        HEMI_TRY(hemi_http_send(client->http, &request, reply, err));
+        stats->network_ms += reply->elapsed_ms > reply->server_ms ? reply->elapsed_ms - reply->server_ms : 0;
+        stats->server_ms += reply->server_ms;
+        hemi_status said = hemi_http_reply_status(reply);
+        if (said == HEMI_OK) return HEMI_OK;
+        hemi_status status = hemi_http_reply_fail(client->http, &request, reply, err);
+        hemi_http_reply_clear(reply);
+        if (said == HEMI_ERR_CONFLICT)
+            return hemi_fail_in(err, status, "%s has changed on the server since this client fetched its description: open it again", remote->name);
+        if (said != HEMI_ERR_KEY || i > 0) return status;
+        HEMI_TRY(hemi_client_ensure_keys(client, remote->info.params, true, &keys, &stats->evaluation_key_bytes, err));
+    }
+}
+
+static hemi_status exchange(hemi_remote *remote, hemi_pending *pending, const uint8_t *request, size_t request_bytes, float *y,
+                            hemi_call_stats *stats, hemi_error *err) {
+    hemi_http_reply reply;
+    size_t bound;
+    HEMI_TRY(reply_bound(remote, request, request_bytes, &bound, err));
+    HEMI_TRY(post(remote, request, request_bytes, bound, &reply, stats, err));
+    stats->upload_bytes += request_bytes;
+    stats->download_bytes += reply.bytes;
+    double start = hemi_now_ms();
+    hemi_status status = hemi_decrypt(remote->module, remote->client->keys, pending, reply.body, reply.bytes, y, err);
+    stats->decrypt_ms += hemi_now_ms() - start;
+    hemi_http_reply_clear(&reply);
+    return status == HEMI_OK ? status : hemi_fail_in(err, status, "the reply of %.120s to %s", hemi_http_url(remote->client->http), remote->name);
+}
+
+static hemi_status call_rows(hemi_remote *remote, const float *x, size_t rows, float *y, hemi_call_stats *stats, hemi_error *err) {
+    hemi_pending *pending = NULL;
+    uint8_t *request = NULL;
+    size_t request_bytes = 0;
+    double start = hemi_now_ms();
+    HEMI_TRY(hemi_encrypt(remote->module, remote->client->keys, x, rows, &pending, &request, &request_bytes, err));
+    stats->encrypt_ms += hemi_now_ms() - start;
+    hemi_status status = exchange(remote, pending, request, request_bytes, y, stats, err);
+    hemi_bytes_release(request);
+    hemi_pending_free(pending);
+    return status;
+}
+
+hemi_status hemi_remote_call(hemi_remote *remote, const float *x, size_t rows, float *y, hemi_call_stats *stats, hemi_error *err) {
+    hemi_call_stats total = {0};
+    hemi_status status = HEMI_OK;
+    if (rows > SIZE_MAX / sizeof(float) / (remote->info.inputs + (size_t)remote->info.outputs))
+        return hemi_fail(err, HEMI_ERR_ARGUMENT, "%zu rows are too many", rows);
+    pthread_mutex_lock(&remote->client->lock);
+    for (size_t i = 0; i < rows && status == HEMI_OK; i += ROWS_PER_REQUEST) {
+        size_t part = rows - i < ROWS_PER_REQUEST ? rows - i : ROWS_PER_REQUEST;
+        status = call_rows(remote, x + i * remote->info.inputs, part, y + i * remote->info.outputs, &total, err);
+    }
+    pthread_mutex_unlock(&remote->client->lock);
+    if (status != HEMI_OK && rows > 0) hemi_wipe(y, rows * remote->info.outputs * sizeof *y);
+    if (stats) *stats = total;
+    return status;
+}

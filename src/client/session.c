@@ -1,0 +1,283 @@
+#include "client/session.h"
+
+#include <jansson.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "model/module.h"
+#include "random/sample.h"
+
+hemi_status hemi_client_new(hemi_client **out, const char *url, hemi_keys *keys, const hemi_client_options *options, hemi_error *err) {
+    *out = NULL;
+    if (hemi_random_init() != 0) return hemi_fail(err, HEMI_ERR_INTERNAL, "libsodium does not start");
+    hemi_client *client = hemi_alloc(1, sizeof *client);
+    if (!client) return hemi_fail(err, HEMI_ERR_MEMORY, "out of memory");
+    pthread_mutex_init(&client->lock, NULL);
+    client->keys = keys;
+    hemi_client_options none = {0};
+    if (!options) options = &none;
+    hemi_status status = hemi_http_new(&client->http, url, options->connect_timeout_ms, options->timeout_ms, err);
+    if (status == HEMI_OK && !keys) {
+        client->own_keys = true;
+        status = hemi_keys_new(&client->keys, NULL, err);
+    }
+    if (status != HEMI_OK) {
+        hemi_client_free(client);
+        return status;
+    }
+    *out = client;
+    return HEMI_OK;
+}
+
+void hemi_client_free(hemi_client *client) {
+    if (!client) return;
+    for (size_t i = 0; i < client->sets; i++) {
+        for (size_t j = 0; j < client->set[i].count; j++) hemi_module_free(client->set[i].module[j]);
+        hemi_bytes_release(client->set[i].bytes);
+    }
+    for (size_t i = 0; i < client->models; i++) hemi_free(client->model[i]);
+    if (client->own_keys) hemi_keys_free(client->keys);
+    hemi_http_free(client->http);
+    pthread_mutex_destroy(&client->lock);
+    hemi_free(client);
+}
+
+/* ---- what the keys must serve */
+
+static hemi_key_set *find_set(hemi_client *client, const hemi_params *params) {
+    for (size_t i = 0; i < client->sets; i++)
+        if (client->set[i].params == params) return &client->set[i];
+    return NULL;
+}
+
+/* Adds the automorphisms of a module to those of the set; returns how many are new. */
+static size_t add_automorphisms(hemi_key_set *set, const hemi_module *module) {
+    uint32_t t[HEMI_AUTOMORPHISMS_MAX];
+    size_t count = hemi_linear_automorphisms(&module->layout, t), added = 0;
+    for (size_t i = 0; i < count; i++) {
+        size_t j = 0;
+        while (j < set->automorphisms && set->t[j] != t[i]) j++;
+        if (j == set->automorphisms && j < HEMI_AUTOMORPHISMS_MAX) {
+            set->t[set->automorphisms++] = t[i];
+            added++;
+        }
+    }
+    return added;
+}
+
+hemi_status hemi_client_add_module(hemi_client *client, const hemi_module *module, hemi_error *err) {
+    const hemi_params *params = module->info.params;
+    hemi_key_set *set = find_set(client, params);
+    if (!set) {
+        if (client->sets == HEMI_CLIENT_SETS_MAX)
+            return hemi_fail(err, HEMI_ERR_LIMIT, "one client serves modules of at most %d parameter sets", HEMI_CLIENT_SETS_MAX);
+        set = &client->set[client->sets++];
+        set->params = params;
+    }
+    size_t known = set->automorphisms;
+    if (add_automorphisms(set, module) == 0 && set->count > 0) return HEMI_OK;
+    const char *json = hemi_module_client_json(module);
+    hemi_module *copy = NULL;
+    hemi_status status = set->count == HEMI_CLIENT_MODULES_MAX ? hemi_fail(err, HEMI_ERR_LIMIT, "too many modules for one client")
+                                                               : hemi_module_from_client_json(&copy, json, strlen(json), err);
+    if (status != HEMI_OK) {
+        set->automorphisms = known;
+        return status;
+    }
+    set->module[set->count++] = copy;
+    hemi_bytes_release(set->bytes);
+    set->bytes = NULL;
+    set->length = 0;
+    set->on_server = false;
+    return HEMI_OK;
+}
+
+/* ---- descriptions */
+
+static hemi_status path_for(char *path, const char *model, const char *module, const char *shape, hemi_error *err) {
+    if (!model || !model[0] || (module && !module[0])) return hemi_fail(err, HEMI_ERR_ARGUMENT, "an empty name of a model or a module");
+    strcpy(path, "/v2/models/");
+    bool ok = hemi_http_path_append(path, model);
+    if (ok && module) {
+        ok = strlen(path) + 32 < HEMI_HTTP_PATH_MAX;
+        if (ok) strcat(path, "/modules/");
+        ok = ok && hemi_http_path_append(path, module) && strlen(path) + 32 < HEMI_HTTP_PATH_MAX;
+        if (ok) strcat(path, "/client");
+    }
+    if (ok && shape && (ok = strlen(path) + 32 < HEMI_HTTP_PATH_MAX)) {
+        strcat(path, "?shape=");
+        ok = hemi_http_path_append(path, shape);
+    }
+    return ok ? HEMI_OK : hemi_fail(err, HEMI_ERR_ARGUMENT, "the name of a model, a module or a shape is too long");
+}
+
+static hemi_status get(hemi_client *client, const char *path, hemi_http_reply *reply, hemi_error *err) {
+    hemi_http_request request = {.method = "GET", .path = path, .reply_bytes_max = HEMI_HTTP_JSON_MAX};
+    HEMI_TRY(hemi_http_send(client->http, &request, reply, err));
+    if (hemi_http_reply_status(reply) == HEMI_OK) return HEMI_OK;
+    hemi_status status = hemi_http_reply_fail(client->http, &request, reply, err);
+    hemi_http_reply_clear(reply);
+    return status;
+}
+
+hemi_status hemi_client_describe(hemi_client *client, hemi_module **out, const char *model, const char *module, const char *shape,
+                                 hemi_error *err) {
+    char path[HEMI_HTTP_PATH_MAX];
+    hemi_http_reply reply;
+    HEMI_TRY(path_for(path, model, module, shape, err));
+    HEMI_TRY(get(client, path, &reply, err));
+    hemi_status status = hemi_module_from_client_json(out, reply.body ? (const char *)reply.body : "", reply.bytes, err);
+    hemi_http_reply_clear(&reply);
+    if (status == HEMI_OK) return HEMI_OK;
+    return hemi_fail_in(err, status, "GET %.120s%.120s: the description of the module", hemi_http_url(client->http), path);
+}
+
+/* ---- gathering */
+
+/* Modules that agree in these need the same keys. */
+typedef struct key_class {
+    char set[32];
+    json_int_t layout, inputs, outputs;
+} key_class;
+
+static key_class class_of(const json_t *entry) {
+    key_class c = {.layout = json_integer_value(json_object_get(entry, "layout")),
+                   .inputs = json_integer_value(json_object_get(entry, "inputs")),
+                   .outputs = json_integer_value(json_object_get(entry, "outputs"))};
+    const char *set = json_string_value(json_object_get(entry, "set"));
+    snprintf(c.set, sizeof c.set, "%s", set ? set : "");
+    return c;
+}
+
+static bool same_class(const key_class *a, const key_class *b) {
+    return strcmp(a->set, b->set) == 0 && a->layout == b->layout && a->inputs == b->inputs && a->outputs == b->outputs;
+}
+
+typedef struct gathering {
+    hemi_client *client;
+    const char *model;
+    size_t classes, fetched;
+    key_class seen[HEMI_CLIENT_FETCH_MAX];
+} gathering;
+
+/* One module in one shape. A description that this client cannot read (another version, an unknown set) is left out: it
+ * matters only when that module is opened, which then says so. */
+static hemi_status gather_one(gathering *g, const json_t *entry, const char *name, const char *shape, hemi_error *err) {
+    key_class c = class_of(entry);
+    if (c.layout > 0) {
+        if (!hemi_params_by_name(c.set)) return HEMI_OK;
+        for (size_t i = 0; i < g->classes; i++)
+            if (same_class(&g->seen[i], &c)) return HEMI_OK;
+    }
+    if (g->fetched == HEMI_CLIENT_FETCH_MAX) return HEMI_OK;
+    g->fetched++;
+    if (c.layout > 0) g->seen[g->classes++] = c;
+    hemi_module *module = NULL;
+    hemi_status status = hemi_client_describe(g->client, &module, g->model, name, shape, err);
+    if (status == HEMI_OK) status = hemi_client_add_module(g->client, module, err);
+    hemi_module_free(module);
+    return status == HEMI_ERR_NETWORK || status == HEMI_ERR_MEMORY ? status : HEMI_OK;
+}
+
+static hemi_status gather_all(gathering *g, const json_t *root, hemi_error *err) {
+    const json_t *modules = json_object_get(root, "modules"), *entry, *shape;
+    if (!json_is_array(modules)) return hemi_fail(err, HEMI_ERR_REMOTE, "the server's list of modules has not the expected form");
+    size_t i, j;
+    json_array_foreach(modules, i, entry) {
+        const char *name = json_string_value(json_object_get(entry, "name"));
+        const json_t *shapes = json_object_get(entry, "shapes");
+        if (!name || !name[0]) continue;
+        json_array_foreach(shapes, j, shape) {
+            const char *text = json_string_value(json_is_object(shape) ? json_object_get(shape, "shape") : shape);
+            if (text) HEMI_TRY(gather_one(g, json_is_object(shape) ? shape : entry, name, text, err));
+        }
+    }
+    return HEMI_OK;
+}
+
+hemi_status hemi_client_gather(hemi_client *client, const char *model, hemi_error *err) {
+    for (size_t i = 0; i < client->models; i++)
+        if (strcmp(client->model[i], model) == 0) return HEMI_OK;
+    if (client->models == HEMI_CLIENT_MODELS_MAX)
+        return hemi_fail(err, HEMI_ERR_LIMIT, "one client opens at most %d models", HEMI_CLIENT_MODELS_MAX);
+    char path[HEMI_HTTP_PATH_MAX];
+    hemi_http_reply reply;
+    HEMI_TRY(path_for(path, model, NULL, NULL, err));
+    HEMI_TRY(get(client, path, &reply, err));
+    json_t *root = json_loadb(reply.body ? (const char *)reply.body : "", reply.bytes, JSON_REJECT_DUPLICATES, NULL);
+    hemi_http_reply_clear(&reply);
+    gathering *g = hemi_alloc(1, sizeof *g);
+    char *name = hemi_strdup(model);
+    hemi_status status = HEMI_OK;
+    if (!g || !name) {
+        status = hemi_fail(err, HEMI_ERR_MEMORY, "out of memory");
+    } else {
+        g->client = client;
+        g->model = model;
+        status = gather_all(g, root, err);
+        if (status == HEMI_ERR_REMOTE) status = hemi_fail_in(err, status, "GET %.120s%.120s", hemi_http_url(client->http), path);
+    }
+    if (status == HEMI_OK) {
+        client->model[client->models++] = name;
+        name = NULL;
+    }
+    json_decref(root);
+    hemi_free(name);
+    hemi_free(g);
+    return status;
+}
+
+/* ---- keys */
+
+static hemi_status make_keys(hemi_client *client, hemi_key_set *set, hemi_error *err) {
+    if (set->bytes) return HEMI_OK;
+    HEMI_TRY(hemi_keys_evaluation(client->keys, (const hemi_module *const *)set->module, set->count, &set->bytes, &set->length, err));
+    uint8_t hash[32]; /* BLAKE2b-256 */
+    crypto_generichash(hash, sizeof hash, set->bytes, set->length, NULL, 0);
+    sodium_bin2hex(set->id, sizeof set->id, hash, sizeof hash);
+    return HEMI_OK;
+}
+
+/* HEAD /v2/keys/{id}: spares the upload where the server has the keys already. */
+static hemi_status ask_for_keys(hemi_client *client, hemi_key_set *set, const char *path, hemi_error *err) {
+    hemi_http_request request = {.method = "HEAD", .path = path};
+    hemi_http_reply reply;
+    HEMI_TRY(hemi_http_send(client->http, &request, &reply, err));
+    hemi_status status = HEMI_OK;
+    if (reply.status >= 200 && reply.status <= 299) set->on_server = true;
+    else if (reply.status != 404) status = hemi_http_reply_fail(client->http, &request, &reply, err);
+    hemi_http_reply_clear(&reply);
+    return status;
+}
+
+static hemi_status put_keys(hemi_client *client, hemi_key_set *set, const char *path, hemi_error *err) {
+    hemi_http_request request = {.method = "PUT", .path = path, .body = set->bytes, .body_bytes = set->length,
+                                 .reply_bytes_max = HEMI_HTTP_ERROR_BODY_MAX};
+    hemi_http_reply reply;
+    HEMI_TRY(hemi_http_send(client->http, &request, &reply, err));
+    hemi_status status = HEMI_OK;
+    if (reply.status >= 200 && reply.status <= 299) set->on_server = true;
+    else status = hemi_http_reply_fail(client->http, &request, &reply, err);
+    hemi_http_reply_clear(&reply);
+    return status == HEMI_OK ? status : hemi_fail_in(err, status, "uploading the evaluation keys");
+}
+
+hemi_status hemi_client_ensure_keys(hemi_client *client, const hemi_params *params, bool again, const hemi_key_set **out,
+                                    size_t *uploaded, hemi_error *err) {
+    hemi_key_set *set = find_set(client, params);
+    if (!set) return hemi_fail(err, HEMI_ERR_INTERNAL, "no keys for the parameter set %s", params->name);
+    *out = set;
+    if (again) set->on_server = false;
+    if (set->on_server) return HEMI_OK;
+    HEMI_TRY(make_keys(client, set, err));
+    char path[96];
+    snprintf(path, sizeof path, "/v2/keys/%s", set->id);
+    if (!again) HEMI_TRY(ask_for_keys(client, set, path, err));
+    if (set->on_server) return HEMI_OK;
+    HEMI_TRY(put_keys(client, set, path, err));
+    *uploaded += set->length;
+    return HEMI_OK;
+}

@@ -1,0 +1,55 @@
+/* A connection with the evaluation keys that its server needs: one key file per parameter set, for all modules of all
+ * models that were opened, uploaded when the server lacks it. */
+#ifndef HEMI_CLIENT_SESSION_H
+#define HEMI_CLIENT_SESSION_H
+
+#include <pthread.h>
+
+#include "client/http.h"
+#include "hemi/client.h"
+#include "linear/layout.h"
+
+#define HEMI_CLIENT_SETS_MAX    8
+#define HEMI_CLIENT_MODULES_MAX 64  /* descriptions kept per set: those that need an automorphism no other one does */
+#define HEMI_CLIENT_MODELS_MAX  256
+#define HEMI_CLIENT_FETCH_MAX   256 /* descriptions fetched for one model */
+
+/* The keys of one parameter set. */
+typedef struct hemi_key_set {
+    const hemi_params *params;
+    size_t count;
+    hemi_module *module[HEMI_CLIENT_MODULES_MAX]; /* own copies, the first of all included */
+    size_t automorphisms;
+    uint32_t t[HEMI_AUTOMORPHISMS_MAX];
+    uint8_t *bytes; /* NULL until made, and again when another automorphism is needed */
+    size_t length;
+    char id[65];    /* BLAKE2b-256 in hexadecimal */
+    bool on_server; /* seen there, or put there, by this client */
+} hemi_key_set;
+
+struct hemi_client {
+    hemi_http *http;
+    hemi_keys *keys;
+    bool own_keys;
+    pthread_mutex_t lock; /* one call at a time, also when the application forgets that */
+    size_t sets;
+    hemi_key_set set[HEMI_CLIENT_SETS_MAX];
+    size_t models;
+    char *model[HEMI_CLIENT_MODELS_MAX]; /* whose modules were gathered */
+};
+
+/* All of these are called with the lock held. */
+
+/* Fetches client.json of a module (shape may be NULL). */
+HEMI_CHECK hemi_status hemi_client_describe(hemi_client *client, hemi_module **out, const char *model, const char *module,
+                                            const char *shape, hemi_error *err);
+/* Asks the server for the modules of a model, once, and gathers what their keys need. */
+HEMI_CHECK hemi_status hemi_client_gather(hemi_client *client, const char *model, hemi_error *err);
+/* Makes the keys of the module's set serve this module too. */
+HEMI_CHECK hemi_status hemi_client_add_module(hemi_client *client, const hemi_module *module, hemi_error *err);
+/* The keys of a set: makes them, and puts them on the server if they are not there. again: the server said that they are
+ * gone. *uploaded grows by the bytes sent. */
+HEMI_CHECK hemi_status hemi_client_ensure_keys(hemi_client *client, const hemi_params *params, bool again, const hemi_key_set **out,
+                                               size_t *uploaded, hemi_error *err);
+
+#endif

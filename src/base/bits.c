@@ -5,29 +5,11 @@
  * buffer on the stack: nothing beyond the stated bytes is read or written. */
 #include "base/bits.h"
 
-#include <string.h>
-
 #define GROUP 8
 /* Groups kept back for the buffer: with b >= 1 bits this many groups are the 8 bytes that a word may reach beyond. */
 #define SLACK_BYTES 8
 
 #define INLINE static inline __attribute__((always_inline))
-
-INLINE uint64_t load_word(const uint8_t *p) {
-    uint64_t v;
-    memcpy(&v, p, sizeof v);
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    v = __builtin_bswap64(v);
-#endif
-    return v;
-}
-
-INLINE void store_word(uint8_t *p, uint64_t v) {
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    v = __builtin_bswap64(v);
-#endif
-    memcpy(p, &v, sizeof v);
-}
 
 size_t hemi_packed_bytes(size_t count, unsigned bits) {
     /* count * bits may overflow where the result does not */
@@ -40,7 +22,7 @@ INLINE void pack_group(uint8_t *out, const uint64_t *v, unsigned bits) {
     for (unsigned i = 0; i < GROUP; i++) {
         const unsigned at = bits * i / 8, shift = bits * i % 8, next = bits * (i + 1) / 8;
         const uint64_t word = v[i] << shift | carry;
-        store_word(out + at, word);
+        hemi_store64(out + at, word);
         carry = word >> (8 * (next - at)); /* next - at <= 7 */
     }
 }
@@ -48,7 +30,7 @@ INLINE void pack_group(uint8_t *out, const uint64_t *v, unsigned bits) {
 /* Reads the group's b bytes and up to 7 more. */
 INLINE void unpack_group(uint64_t *v, const uint8_t *in, unsigned bits) {
     const uint64_t mask = (UINT64_C(1) << bits) - 1;
-    for (unsigned i = 0; i < GROUP; i++) v[i] = load_word(in + bits * i / 8) >> (bits * i % 8) & mask;
+    for (unsigned i = 0; i < GROUP; i++) v[i] = hemi_load64(in + bits * i / 8) >> (bits * i % 8) & mask;
 }
 
 /* Groups whose words stay inside `bytes` bytes. */

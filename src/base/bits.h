@@ -4,13 +4,25 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
-static inline void hemi_store16(uint8_t *p, uint16_t v) { p[0] = (uint8_t)v; p[1] = (uint8_t)(v >> 8); }
-static inline void hemi_store32(uint8_t *p, uint32_t v) { for (int i = 0; i < 4; i++) p[i] = (uint8_t)(v >> (8 * i)); }
-static inline void hemi_store64(uint8_t *p, uint64_t v) { for (int i = 0; i < 8; i++) p[i] = (uint8_t)(v >> (8 * i)); }
-static inline uint16_t hemi_load16(const uint8_t *p) { return (uint16_t)(p[0] | (p[1] << 8)); }
-static inline uint32_t hemi_load32(const uint8_t *p) { uint32_t v = 0; for (int i = 3; i >= 0; i--) v = (v << 8) | p[i]; return v; }
-static inline uint64_t hemi_load64(const uint8_t *p) { uint64_t v = 0; for (int i = 7; i >= 0; i--) v = (v << 8) | p[i]; return v; }
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define HEMI_LITTLE16(v) (v)
+#define HEMI_LITTLE32(v) (v)
+#define HEMI_LITTLE64(v) (v)
+#else
+#define HEMI_LITTLE16(v) __builtin_bswap16(v)
+#define HEMI_LITTLE32(v) __builtin_bswap32(v)
+#define HEMI_LITTLE64(v) __builtin_bswap64(v)
+#endif
+
+/* One unaligned access each (gcc does not make one of a load byte by byte). */
+static inline void hemi_store16(uint8_t *p, uint16_t v) { v = HEMI_LITTLE16(v); memcpy(p, &v, sizeof v); }
+static inline void hemi_store32(uint8_t *p, uint32_t v) { v = HEMI_LITTLE32(v); memcpy(p, &v, sizeof v); }
+static inline void hemi_store64(uint8_t *p, uint64_t v) { v = HEMI_LITTLE64(v); memcpy(p, &v, sizeof v); }
+static inline uint16_t hemi_load16(const uint8_t *p) { uint16_t v; memcpy(&v, p, sizeof v); return HEMI_LITTLE16(v); }
+static inline uint32_t hemi_load32(const uint8_t *p) { uint32_t v; memcpy(&v, p, sizeof v); return HEMI_LITTLE32(v); }
+static inline uint64_t hemi_load64(const uint8_t *p) { uint64_t v; memcpy(&v, p, sizeof v); return HEMI_LITTLE64(v); }
 
 /* Bytes of count fields of `bits` bits: ceil(count * bits / 8). */
 size_t hemi_packed_bytes(size_t count, unsigned bits);

@@ -64,7 +64,8 @@ typedef struct hemi_kernels {
     void (*sub_mul_scalar)(uint64_t *r, const uint64_t *a, const uint64_t *b, uint64_t s, size_t n, const hemi_modulus *m);
 
     /* Modulus switch to a power of two: r = round(a 2^bits / p) mod 2^bits = floor((a 2^bits + (p-1)/2) / p) mod 2^bits, exactly;
-     * 1 <= bits <= 50. The inverse direction, exactly: r = round(a p / 2^bits) = floor((a p + 2^(bits-1)) / 2^bits) mod p, a < 2^bits. */
+     * 1 <= bits <= 50. The inverse direction, exactly: r = round(a p / 2^bits) = floor((a p + 2^(bits-1)) / 2^bits) mod p, a < 2^bits. r may be a; n a power of two or
+     * a multiple of 16. */
     void (*switch_down)(uint64_t *r, const uint64_t *a, size_t n, unsigned bits, const hemi_modulus *m);
     void (*switch_up)(uint64_t *r, const uint64_t *a, size_t n, unsigned bits, const hemi_modulus *m);
 

@@ -58,6 +58,8 @@ HEMI_CHECK hemi_status hemi_reply_parse(const uint8_t *bytes, size_t count, cons
 size_t hemi_key_entry_bytes(const hemi_params *params, uint32_t t);
 size_t hemi_keys_total_bytes(const hemi_params *params, size_t automorphisms); /* with the public key */
 void hemi_keys_write_header(uint8_t *out, const hemi_params *params, size_t entries);
+/* An entry: this header, b over q packed at the bits of q, then (t != 0) b over P packed at the bits of P. */
+void hemi_key_entry_write_header(uint8_t *out, uint32_t t, const uint8_t seed[HEMI_SEED_BYTES]);
 /* Checks header, length, the order of entries, that every t is one this set has a use for (1 + 2^j or -1), and
  * that every residue is canonical. */
 HEMI_CHECK hemi_status hemi_keys_check(const uint8_t *bytes, size_t count, const hemi_params **params, size_t *entries, hemi_error *err);

@@ -1,0 +1,215 @@
+#include "wire/wire.h"
+
+#include <string.h>
+
+#include "base/bits.h"
+#include "base/error.h"
+
+static const char *const kind_names[] = {"nothing", "a request", "a reply", "evaluation keys", "a secret key"};
+
+static void write_header(uint8_t *out, hemi_wire_kind kind, const hemi_params *params) {
+    memcpy(out, "HEMI", 4);
+    hemi_store16(out + 4, HEMI_WIRE_VERSION);
+    hemi_store16(out + 6, (uint16_t)kind);
+    hemi_store32(out + 8, params->id);
+    hemi_store32(out + 12, 0);
+}
+
+static hemi_status parse_header(const uint8_t *in, size_t count, hemi_wire_kind kind, const hemi_params **params, hemi_error *err) {
+    if (count < HEMI_WIRE_HEADER_BYTES)
+        return hemi_fail(err, HEMI_ERR_FORMAT, "%zu bytes are too few for %s", count, kind_names[kind]);
+    if (memcmp(in, "HEMI", 4) != 0) return hemi_fail(err, HEMI_ERR_FORMAT, "this is not %s: it does not begin with \"HEMI\"", kind_names[kind]);
+    if (hemi_load16(in + 4) != HEMI_WIRE_VERSION)
+        return hemi_fail(err, HEMI_ERR_VERSION, "format version %u, expected %d: client and server are of different releases",
+                         hemi_load16(in + 4), HEMI_WIRE_VERSION);
+    if (hemi_load16(in + 6) != kind)
+        return hemi_fail(err, HEMI_ERR_FORMAT, "kind %u where %s (kind %d) is expected", hemi_load16(in + 6), kind_names[kind], (int)kind);
+    *params = hemi_params_by_id(hemi_load32(in + 8));
+    if (!*params) return hemi_fail(err, HEMI_ERR_PARAMS, "parameter set %u is unknown", hemi_load32(in + 8));
+    if (hemi_load32(in + 12) != 0) return hemi_fail(err, HEMI_ERR_FORMAT, "flags 0x%x, expected 0", hemi_load32(in + 12));
+    return HEMI_OK;
+}
+
+static uint32_t degree(const hemi_params *p) { return UINT32_C(1) << p->log2_n; }
+
+static size_t request_ciphertext_bytes(const hemi_request *r) {
+    return HEMI_SEED_BYTES + hemi_packed_bytes((size_t)r->inputs * (degree(r->params) / r->layout), r->b_bits);
+}
+
+size_t hemi_request_ciphertext_offset(const hemi_request *r, size_t i) {
+    return HEMI_REQUEST_HEADER_BYTES + r->modules * HEMI_MODULE_ID_BYTES + i * request_ciphertext_bytes(r);
+}
+
+size_t hemi_request_bytes(const hemi_request *r) { return hemi_request_ciphertext_offset(r, r->ciphertexts); }
+
+void hemi_request_write_header(uint8_t *out, const hemi_request *r) {
+    write_header(out, HEMI_WIRE_REQUEST, r->params);
+    hemi_store16(out + 16, (uint16_t)r->modules);
+    hemi_store16(out + 18, (uint16_t)r->b_bits);
+    hemi_store32(out + 20, r->layout);
+    hemi_store32(out + 24, r->rows);
+    hemi_store32(out + 28, r->ciphertexts);
+    hemi_store32(out + 32, r->inputs);
+    hemi_store32(out + 36, 0);
+    for (size_t i = 0; i < r->modules; i++)
+        memcpy(out + HEMI_REQUEST_HEADER_BYTES + i * HEMI_MODULE_ID_BYTES, r->module_id[i], HEMI_MODULE_ID_BYTES);
+}
+
+static hemi_status check_request_fields(const hemi_request *r, hemi_error *err) {
+    const uint32_t n = degree(r->params);
+    if (r->modules == 0 || r->modules > HEMI_REQUEST_MODULES_MAX)
+        return hemi_fail(err, HEMI_ERR_FORMAT, "a request names 1 to %d modules, not %zu", HEMI_REQUEST_MODULES_MAX, r->modules);
+    if (r->layout == 0 || (r->layout & (r->layout - 1)) != 0 || r->layout > n)
+        return hemi_fail(err, HEMI_ERR_FORMAT, "layout %u: expected a power of two up to %u", r->layout, n);
+    if (r->inputs == 0 || r->inputs > r->layout)
+        return hemi_fail(err, HEMI_ERR_SHAPE, "%u inputs: expected 1 to %u (the layout)", r->inputs, r->layout);
+    if (r->rows == 0 || r->rows > HEMI_REQUEST_ROWS_MAX)
+        return hemi_fail(err, HEMI_ERR_SHAPE, "%u rows: expected 1 to %d", r->rows, HEMI_REQUEST_ROWS_MAX);
+    if (r->ciphertexts != r->rows)
+        return hemi_fail(err, HEMI_ERR_FORMAT, "%u ciphertexts for %u rows: expected one for each", r->ciphertexts, r->rows);
+    if (r->b_bits < 8 || r->b_bits > 50) return hemi_fail(err, HEMI_ERR_FORMAT, "b_bits %u: expected 8 to 50", r->b_bits);
+    return HEMI_OK;
+}
+
+hemi_status hemi_request_parse(hemi_request *r, const uint8_t *in, size_t count, hemi_error *err) {
+    memset(r, 0, sizeof *r);
+    HEMI_TRY(parse_header(in, count, HEMI_WIRE_REQUEST, &r->params, err));
+    if (count < HEMI_REQUEST_HEADER_BYTES) return hemi_fail(err, HEMI_ERR_FORMAT, "%zu bytes are too few for a request", count);
+    r->modules = hemi_load16(in + 16);
+    r->b_bits = hemi_load16(in + 18);
+    r->layout = hemi_load32(in + 20);
+    r->rows = hemi_load32(in + 24);
+    r->ciphertexts = hemi_load32(in + 28);
+    r->inputs = hemi_load32(in + 32);
+    HEMI_TRY(check_request_fields(r, err));
+    if (hemi_load32(in + 36) != 0) return hemi_fail(err, HEMI_ERR_FORMAT, "a reserved field of the request is not zero");
+    if (count != hemi_request_bytes(r))
+        return hemi_fail(err, HEMI_ERR_FORMAT, "the request has %zu bytes; its header makes it %zu", count, hemi_request_bytes(r));
+    for (size_t i = 0; i < r->modules; i++)
+        memcpy(r->module_id[i], in + HEMI_REQUEST_HEADER_BYTES + i * HEMI_MODULE_ID_BYTES, HEMI_MODULE_ID_BYTES);
+    return HEMI_OK;
+}
+
+static size_t reply_ciphertext_bytes(const hemi_params *params, const hemi_reply_frame *f) {
+    return hemi_packed_bytes(degree(params), f->a_bits) + hemi_packed_bytes(f->outputs, f->b_bits);
+}
+
+size_t hemi_reply_frame_bytes(const hemi_params *params, const hemi_reply_frame *f) {
+    return HEMI_REPLY_FRAME_BYTES + f->ciphertexts * reply_ciphertext_bytes(params, f);
+}
+
+void hemi_reply_write_header(uint8_t *out, const hemi_params *params, size_t modules, size_t total_bytes) {
+    write_header(out, HEMI_WIRE_REPLY, params);
+    hemi_store16(out + 16, (uint16_t)modules);
+    hemi_store16(out + 18, 0);
+    hemi_store32(out + 20, (uint32_t)total_bytes);
+}
+
+void hemi_reply_frame_write_header(uint8_t *out, const hemi_params *params, const hemi_reply_frame *f) {
+    memcpy(out, f->module_id, HEMI_MODULE_ID_BYTES);
+    hemi_store32(out + 16, f->rows);
+    hemi_store32(out + 20, f->outputs);
+    hemi_store32(out + 24, f->ciphertexts);
+    hemi_store16(out + 28, (uint16_t)f->a_bits);
+    hemi_store16(out + 30, (uint16_t)f->b_bits);
+    hemi_store64(out + 32, hemi_reply_frame_bytes(params, f));
+    hemi_store64(out + 40, 0);
+}
+
+hemi_status hemi_reply_parse(const uint8_t *in, size_t count, const hemi_params *params, const hemi_reply_frame *expected,
+                             size_t modules, size_t *offset, hemi_error *err) {
+    const hemi_params *found;
+    uint8_t header[HEMI_REPLY_FRAME_BYTES];
+    size_t at = HEMI_REPLY_HEADER_BYTES;
+    HEMI_TRY(parse_header(in, count, HEMI_WIRE_REPLY, &found, err));
+    if (found != params) return hemi_fail(err, HEMI_ERR_PARAMS, "the reply is of set %s, expected %s", found->name, params->name);
+    if (count < HEMI_REPLY_HEADER_BYTES || hemi_load16(in + 16) != modules || hemi_load16(in + 18) != 0 ||
+        hemi_load32(in + 20) != (uint32_t)count)
+        return hemi_fail(err, HEMI_ERR_FORMAT, "the reply's header is not that of %zu module(s) in %zu bytes", modules, count);
+    for (size_t i = 0; i < modules; i++) {
+        const size_t bytes = hemi_reply_frame_bytes(params, &expected[i]);
+        hemi_reply_frame_write_header(header, params, &expected[i]);
+        if (count - at < bytes || memcmp(in + at, header, sizeof header) != 0)
+            return hemi_fail(err, HEMI_ERR_FORMAT, "part %zu of the reply is not the expected %u rows of %u outputs in %zu bytes", i,
+                             expected[i].rows, expected[i].outputs, bytes);
+        offset[i] = at + HEMI_REPLY_FRAME_BYTES;
+        at += bytes;
+    }
+    if (at != count) return hemi_fail(err, HEMI_ERR_FORMAT, "the reply has %zu bytes, expected %zu", count, at);
+    return HEMI_OK;
+}
+
+static unsigned bits_of(uint64_t p) { return 64u - (unsigned)__builtin_clzll(p); }
+
+size_t hemi_key_entry_bytes(const hemi_params *params, uint32_t t) {
+    const size_t n = degree(params);
+    return HEMI_KEY_ENTRY_HEADER_BYTES + hemi_packed_bytes(n, bits_of(params->q)) +
+           (t == 0 ? 0 : hemi_packed_bytes(n, bits_of(params->special)));
+}
+
+size_t hemi_keys_total_bytes(const hemi_params *params, size_t automorphisms) {
+    const size_t head = HEMI_KEYS_HEADER_BYTES + hemi_key_entry_bytes(params, 0);
+    return automorphisms == 0 ? head : head + automorphisms * hemi_key_entry_bytes(params, 1);
+}
+
+void hemi_keys_write_header(uint8_t *out, const hemi_params *params, size_t entries) {
+    write_header(out, HEMI_WIRE_EVALUATION_KEYS, params);
+    hemi_store32(out + 16, (uint32_t)entries);
+    hemi_store32(out + 20, 0);
+}
+
+void hemi_key_entry_write_header(uint8_t *out, uint32_t t, const uint8_t seed[HEMI_SEED_BYTES]) {
+    hemi_store32(out, t);
+    hemi_store32(out + 4, 0);
+    memcpy(out + 8, seed, HEMI_SEED_BYTES);
+}
+
+/* t = 1 + 2^j, 1 <= j <= log2 N, or t = -1. */
+static bool of_the_family(const hemi_params *params, uint32_t t) {
+    const uint32_t n = degree(params);
+    return t == 2 * n - 1 || (t >= 3 && t <= n + 1 && ((t - 1) & (t - 2)) == 0);
+}
+
+static hemi_status check_residues(const uint8_t *in, size_t n, uint64_t p, uint32_t t, hemi_error *err) {
+    uint64_t chunk[64];
+    const unsigned bits = bits_of(p);
+    for (size_t i = 0; i < n; i += 64) { /* 64 fields are a whole number of bytes */
+        const size_t count = n - i < 64 ? n - i : 64;
+        hemi_unpack(chunk, in + i * bits / 8, count, bits);
+        for (size_t j = 0; j < count; j++)
+            if (chunk[j] >= p)
+                return hemi_fail(err, HEMI_ERR_FORMAT, "a coefficient of key %u is not below its prime: the keys were damaged", t);
+    }
+    return HEMI_OK;
+}
+
+static hemi_status check_entry(const uint8_t *in, const hemi_params *params, uint32_t t, hemi_error *err) {
+    const size_t n = degree(params), q_bytes = hemi_packed_bytes(n, bits_of(params->q));
+    if (hemi_load32(in + 4) != 0) return hemi_fail(err, HEMI_ERR_FORMAT, "a reserved field of key %u is not zero", t);
+    HEMI_TRY(check_residues(in + HEMI_KEY_ENTRY_HEADER_BYTES, n, params->q, t, err));
+    return t == 0 ? HEMI_OK : check_residues(in + HEMI_KEY_ENTRY_HEADER_BYTES + q_bytes, n, params->special, t, err);
+}
+
+hemi_status hemi_keys_check(const uint8_t *in, size_t count, const hemi_params **params, size_t *entries, hemi_error *err) {
+    HEMI_TRY(parse_header(in, count, HEMI_WIRE_EVALUATION_KEYS, params, err));
+    if (count < HEMI_KEYS_HEADER_BYTES) return hemi_fail(err, HEMI_ERR_FORMAT, "%zu bytes are too few for evaluation keys", count);
+    const uint32_t stated = hemi_load32(in + 16), most = (*params)->special ? (*params)->log2_n + 2 : 1;
+    if (stated == 0 || stated > most || hemi_load32(in + 20) != 0)
+        return hemi_fail(err, HEMI_ERR_FORMAT, "%u keys: set %s has 1 to %u", stated, (*params)->name, most);
+    if (count != hemi_keys_total_bytes(*params, stated - 1))
+        return hemi_fail(err, HEMI_ERR_FORMAT, "%u keys of set %s make %zu bytes, not %zu", stated, (*params)->name,
+                         hemi_keys_total_bytes(*params, stated - 1), count);
+    uint32_t last = 0;
+    size_t at = HEMI_KEYS_HEADER_BYTES;
+    for (uint32_t i = 0; i < stated; i++) {
+        const uint32_t t = hemi_load32(in + at);
+        if (i == 0 ? t != 0 : (t <= last || !of_the_family(*params, t)))
+            return hemi_fail(err, HEMI_ERR_FORMAT, "key %u is for automorphism %u, which set %s does not have at this place", i, t,
+                             (*params)->name);
+        HEMI_TRY(check_entry(in + at, *params, t, err));
+        last = t;
+        at += hemi_key_entry_bytes(*params, t);
+    }
+    *entries = stated;
+    return HEMI_OK;
+}

@@ -36,8 +36,8 @@ typedef struct hemi_pending hemi_pending;
  * which stays here; nothing is clipped. ERR_ARGUMENT if a value is NaN or infinite. */
 HEMI_API HEMI_CHECK hemi_status hemi_encrypt(const hemi_module *module, hemi_keys *keys, const float *x, size_t rows,
                                              hemi_pending **pending, uint8_t **request, size_t *request_bytes, hemi_error *err);
-/* Decrypts the reply into rows x outputs float32 values. bias_reply: for modules with a bias, NULL the first time round is
- * handled by hemi_encrypt, which adds a zero row to the first request of a module (see docs/cryptography.md). */
+/* Decrypts the reply into rows x outputs float32 values. The first request of a module with a bias carries one more row, of zeros, whose
+ * reply (the bias) is remembered in keys: see docs/cryptography.md. On error y is zeros. */
 HEMI_API HEMI_CHECK hemi_status hemi_decrypt(const hemi_module *module, hemi_keys *keys, hemi_pending *pending, const void *reply,
                                              size_t reply_bytes, float *y, hemi_error *err);
 HEMI_API void hemi_pending_free(hemi_pending *pending);

@@ -1,0 +1,288 @@
+#include "client/keys.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/memory.h"
+#include "model/module.h"
+#include "wire/wire.h"
+
+#define SETS_MAX 16
+
+/* One entry of evaluation keys, kept so that the same request gives the same bytes. */
+typedef struct entry {
+    uint32_t t;
+    uint8_t *bytes;
+} entry;
+
+typedef struct set {
+    const hemi_params *params;
+    const hemi_context *ctx;
+    hemi_secret_key *key;
+    entry entries[HEMI_AUTOMORPHISMS_MAX + 1];
+    size_t count;
+} set;
+
+typedef struct bias {
+    struct bias *next;
+    uint8_t id[HEMI_MODULE_ID_BYTES];
+    size_t outputs;
+    double b0[];
+} bias;
+
+struct hemi_keys {
+    pthread_mutex_t lock;
+    char *folder; /* NULL: in memory only */
+    set sets[SETS_MAX];
+    size_t count;
+    bias *biases;
+};
+
+hemi_status hemi_keys_new(hemi_keys **out, const char *folder, hemi_error *err) {
+    *out = NULL;
+    if (hemi_random_init() != 0) return hemi_fail(err, HEMI_ERR_INTERNAL, "the random number generator could not be started");
+    hemi_keys *keys = hemi_alloc(1, sizeof *keys);
+    if (!keys) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for keys");
+    (void)pthread_mutex_init(&keys->lock, NULL);
+    hemi_status s = HEMI_OK;
+    if (folder) {
+        s = hemi_folder_create(folder, err);
+        keys->folder = hemi_strdup(folder);
+        if (s == HEMI_OK && !keys->folder) s = hemi_fail(err, HEMI_ERR_MEMORY, "no memory for keys");
+    }
+    if (s != HEMI_OK) {
+        hemi_keys_free(keys);
+        return s;
+    }
+    *out = keys;
+    return HEMI_OK;
+}
+
+static void forget_biases(hemi_keys *keys) {
+    for (bias *b = keys->biases, *next; b; b = next) {
+        next = b->next;
+        hemi_wipe(b->b0, b->outputs * sizeof *b->b0);
+        hemi_free(b);
+    }
+    keys->biases = NULL;
+}
+
+static void forget_entries(set *s) {
+    for (size_t i = 0; i < s->count; i++) hemi_free(s->entries[i].bytes);
+    s->count = 0;
+}
+
+void hemi_keys_free(hemi_keys *keys) {
+    if (!keys) return;
+    for (size_t i = 0; i < keys->count; i++) {
+        forget_entries(&keys->sets[i]);
+        hemi_secret_key_free(keys->sets[i].key);
+    }
+    forget_biases(keys);
+    hemi_free(keys->folder);
+    (void)pthread_mutex_destroy(&keys->lock);
+    hemi_free(keys);
+}
+
+void hemi_bytes_release(void *bytes) { hemi_free(bytes); }
+
+/* "<folder>/L4096.key" */
+static char *key_path(const hemi_keys *keys, const hemi_params *params) {
+    char name[64];
+    (void)snprintf(name, sizeof name, "%s.key", params->name);
+    return hemi_path_join(keys->folder, name);
+}
+
+static hemi_status read_key(set *s, const char *path, hemi_error *err) {
+    uint8_t *bytes;
+    size_t count;
+    HEMI_TRY(hemi_file_read(&bytes, &count, path, hemi_secret_key_file_bytes(s->params), err));
+    hemi_status status = hemi_secret_key_import(&s->key, s->ctx, bytes, count, err);
+    hemi_wipe(bytes, count);
+    hemi_free(bytes);
+    if (status != HEMI_OK) status = hemi_fail_in(err, status, "%s", path);
+    return status;
+}
+
+static hemi_status write_key(const set *s, const char *path, hemi_error *err) {
+    const size_t count = hemi_secret_key_file_bytes(s->params);
+    uint8_t *bytes = hemi_secure_alloc(count, 1);
+    if (!bytes) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory to write a key");
+    hemi_secret_key_export(bytes, s->key);
+    const hemi_status status = hemi_file_write(path, bytes, count, 0600, err);
+    hemi_secure_free(bytes);
+    return status;
+}
+
+/* Makes a new key (and keeps it in the folder, if there is one); or, not forced, reads the one that is there. */
+static hemi_status provide_key(hemi_keys *keys, set *s, bool force, hemi_error *err) {
+    char *path = keys->folder ? key_path(keys, s->params) : NULL;
+    hemi_status status = HEMI_OK;
+    if (keys->folder && !path) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a path");
+    if (path && !force && hemi_path_exists(path)) {
+        status = read_key(s, path, err);
+    } else {
+        status = hemi_secret_key_new(&s->key, s->ctx, err);
+        if (status == HEMI_OK && path) status = write_key(s, path, err);
+        if (status != HEMI_OK) {
+            hemi_secret_key_free(s->key);
+            s->key = NULL;
+        }
+    }
+    hemi_free(path);
+    return status;
+}
+
+/* The set's slot, with a key. The lock is held. */
+static hemi_status find_set(hemi_keys *keys, const hemi_params *params, set **out, hemi_error *err) {
+    set *s = NULL;
+    for (size_t i = 0; i < keys->count && !s; i++)
+        if (keys->sets[i].params == params) s = &keys->sets[i];
+    if (!s) {
+        if (keys->count == SETS_MAX) return hemi_fail(err, HEMI_ERR_INTERNAL, "too many parameter sets");
+        s = &keys->sets[keys->count];
+        *s = (set){.params = params};
+        HEMI_TRY(hemi_context_shared(&s->ctx, params, err));
+        keys->count++;
+    }
+    if (!s->key) HEMI_TRY(provide_key(keys, s, false, err));
+    *out = s;
+    return HEMI_OK;
+}
+
+hemi_status hemi_keys_secret(hemi_keys *keys, const hemi_params *params, const hemi_secret_key **out, hemi_error *err) {
+    set *s;
+    pthread_mutex_lock(&keys->lock);
+    const hemi_status status = find_set(keys, params, &s, err);
+    if (status == HEMI_OK) *out = s->key;
+    pthread_mutex_unlock(&keys->lock);
+    return status;
+}
+
+hemi_status hemi_keys_generate(hemi_keys *keys, const hemi_params *params, bool force, hemi_error *err) {
+    set *s;
+    pthread_mutex_lock(&keys->lock);
+    hemi_status status = find_set(keys, params, &s, err);
+    if (status == HEMI_OK && force) {
+        set fresh = {.params = params, .ctx = s->ctx};
+        status = provide_key(keys, &fresh, true, err);
+        if (status == HEMI_OK) {
+            forget_entries(s);
+            forget_biases(keys);
+            hemi_secret_key_free(s->key);
+            s->key = fresh.key;
+        }
+    }
+    pthread_mutex_unlock(&keys->lock);
+    return status;
+}
+
+/* The bytes of entry t, made when first asked for. */
+static hemi_status provide_entry(set *s, uint32_t t, const uint8_t **out, hemi_error *err) {
+    for (size_t i = 0; i < s->count; i++)
+        if (s->entries[i].t == t) {
+            *out = s->entries[i].bytes;
+            return HEMI_OK;
+        }
+    uint8_t *bytes = hemi_alloc(hemi_key_entry_bytes(s->params, t), 1);
+    if (!bytes || s->count > HEMI_AUTOMORPHISMS_MAX) {
+        hemi_free(bytes);
+        return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for an evaluation key");
+    }
+    const hemi_status status = hemi_secret_make_key(s->key, t, bytes, err);
+    if (status != HEMI_OK) {
+        hemi_free(bytes);
+        return status;
+    }
+    s->entries[s->count++] = (entry){t, bytes};
+    *out = bytes;
+    return HEMI_OK;
+}
+
+/* The union of the modules' automorphisms, increasing, after t = 0 for the public key. */
+static size_t gather(const hemi_module *const *modules, size_t count, uint32_t *t) {
+    size_t found = 1;
+    t[0] = 0;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t of_module[HEMI_AUTOMORPHISMS_MAX];
+        const size_t needed = hemi_linear_automorphisms(&modules[i]->layout, of_module);
+        for (size_t j = 0; j < needed; j++) {
+            size_t at = 0;
+            while (at < found && t[at] < of_module[j]) at++;
+            if (at < found && t[at] == of_module[j]) continue;
+            memmove(t + at + 1, t + at, (found - at) * sizeof *t);
+            t[at] = of_module[j];
+            found++;
+        }
+    }
+    return found;
+}
+
+static hemi_status assemble(set *s, const uint32_t *t, size_t entries, uint8_t **bytes, size_t *length, hemi_error *err) {
+    const size_t total = hemi_keys_total_bytes(s->params, entries - 1);
+    uint8_t *out = hemi_alloc(total, 1);
+    if (!out) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for %zu bytes of evaluation keys", total);
+    hemi_keys_write_header(out, s->params, entries);
+    uint8_t *at = out + HEMI_KEYS_HEADER_BYTES;
+    for (size_t i = 0; i < entries; i++) {
+        const uint8_t *e;
+        const hemi_status status = provide_entry(s, t[i], &e, err);
+        if (status != HEMI_OK) {
+            hemi_free(out);
+            return status;
+        }
+        memcpy(at, e, hemi_key_entry_bytes(s->params, t[i]));
+        at += hemi_key_entry_bytes(s->params, t[i]);
+    }
+    *bytes = out;
+    *length = total;
+    return HEMI_OK;
+}
+
+hemi_status hemi_keys_evaluation(hemi_keys *keys, const hemi_module *const *modules, size_t count, uint8_t **bytes, size_t *length,
+                                 hemi_error *err) {
+    uint32_t t[HEMI_AUTOMORPHISMS_MAX + 1];
+    set *s;
+    *bytes = NULL;
+    *length = 0;
+    if (count == 0) return hemi_fail(err, HEMI_ERR_ARGUMENT, "evaluation keys are made for at least one module");
+    const hemi_params *params = modules[0]->layout.params;
+    for (size_t i = 1; i < count; i++)
+        if (modules[i]->layout.params != params)
+            return hemi_fail(err, HEMI_ERR_ARGUMENT, "modules of sets %s and %s: make evaluation keys for each set on its own", params->name,
+                             modules[i]->layout.params->name);
+    const size_t entries = gather(modules, count, t);
+    pthread_mutex_lock(&keys->lock);
+    hemi_status status = find_set(keys, params, &s, err);
+    if (status == HEMI_OK) status = assemble(s, t, entries, bytes, length, err);
+    pthread_mutex_unlock(&keys->lock);
+    return status;
+}
+
+bool hemi_keys_bias_get(hemi_keys *keys, const uint8_t id[HEMI_MODULE_ID_BYTES], double *b0, size_t outputs) {
+    bool found = false;
+    pthread_mutex_lock(&keys->lock);
+    for (const bias *b = keys->biases; b && !found; b = b->next)
+        if (b->outputs == outputs && memcmp(b->id, id, HEMI_MODULE_ID_BYTES) == 0) {
+            memcpy(b0, b->b0, outputs * sizeof *b0);
+            found = true;
+        }
+    pthread_mutex_unlock(&keys->lock);
+    return found;
+}
+
+hemi_status hemi_keys_bias_put(hemi_keys *keys, const uint8_t id[HEMI_MODULE_ID_BYTES], const double *b0, size_t outputs, hemi_error *err) {
+    bias *b = hemi_alloc(1, sizeof *b + outputs * sizeof *b->b0);
+    if (!b) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory to remember a bias");
+    memcpy(b->id, id, HEMI_MODULE_ID_BYTES);
+    b->outputs = outputs;
+    memcpy(b->b0, b0, outputs * sizeof *b0);
+    pthread_mutex_lock(&keys->lock);
+    b->next = keys->biases;
+    keys->biases = b;
+    pthread_mutex_unlock(&keys->lock);
+    return HEMI_OK;
+}

@@ -1,0 +1,17 @@
+/* Secret keys by parameter set, and what is remembered with them. Internal to the room. */
+#ifndef HEMI_CLIENT_KEYS_H
+#define HEMI_CLIENT_KEYS_H
+
+#include "hemi/client.h"
+#include "secret/key.h"
+
+/* The secret key of a set, made or read if need be; owned by keys, which must outlive its use. */
+HEMI_CHECK hemi_status hemi_keys_secret(hemi_keys *keys, const hemi_params *params, const hemi_secret_key **out, hemi_error *err);
+
+/* Replies to zero rows (a module's bias as the server adds it), remembered by module id. get: false if there is none;
+ * b0 has `outputs` numbers. */
+bool hemi_keys_bias_get(hemi_keys *keys, const uint8_t id[HEMI_MODULE_ID_BYTES], double *b0, size_t outputs);
+HEMI_CHECK hemi_status hemi_keys_bias_put(hemi_keys *keys, const uint8_t id[HEMI_MODULE_ID_BYTES], const double *b0, size_t outputs,
+                                          hemi_error *err);
+
+#endif

@@ -15,7 +15,7 @@ int cli_print_json(json_t *object);
 
 /* A table whose columns are as wide as they need to be. Cells are copied. */
 #define CLI_COLUMNS_MAX 16
-#define CLI_CELL_BYTES  64
+#define CLI_CELL_BYTES  160
 typedef struct cli_table {
     size_t columns, used, capacity;
     char (*cells)[CLI_CELL_BYTES]; /* row by row; the first row is the heading */

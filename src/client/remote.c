@@ -37,13 +37,11 @@ static hemi_status set_names(hemi_remote *remote, const char *model, const char 
 static hemi_status open_locked(hemi_remote *remote, const char *model, const char *name, const char *shape, const hemi_module *with,
                                hemi_error *err) {
     HEMI_TRY(set_names(remote, model, name, err));
-    if (!with) {
-        HEMI_TRY(hemi_client_describe(remote->client, &remote->own, model, name, shape, err));
-        HEMI_TRY(hemi_client_gather(remote->client, model, err));
-    }
+    if (!with) HEMI_TRY(hemi_client_describe(remote->client, &remote->own, model, name, shape, err));
     remote->module = with ? with : remote->own;
     hemi_module_get_info(remote->module, &remote->info);
-    return hemi_client_add_module(remote->client, remote->module, err);
+    HEMI_TRY(hemi_client_add_module(remote->client, remote->module, err));
+    return with ? HEMI_OK : hemi_client_gather(remote->client, model, err);
 }
 
 static hemi_status open_remote(hemi_remote **out, hemi_client *client, const char *model, const char *name, const char *shape,

@@ -137,64 +137,41 @@ hemi_status hemi_client_describe(hemi_client *client, hemi_module **out, const c
 
 /* ---- gathering */
 
-/* Modules that agree in these need the same keys. */
-typedef struct key_class {
-    char set[32];
-    json_int_t layout, inputs, outputs;
-} key_class;
-
-static key_class class_of(const json_t *entry) {
-    key_class c = {.layout = json_integer_value(json_object_get(entry, "layout")),
-                   .inputs = json_integer_value(json_object_get(entry, "inputs")),
-                   .outputs = json_integer_value(json_object_get(entry, "outputs"))};
-    const char *set = json_string_value(json_object_get(entry, "set"));
-    snprintf(c.set, sizeof c.set, "%s", set ? set : "");
-    return c;
-}
-
-static bool same_class(const key_class *a, const key_class *b) {
-    return strcmp(a->set, b->set) == 0 && a->layout == b->layout && a->inputs == b->inputs && a->outputs == b->outputs;
-}
-
-typedef struct gathering {
-    hemi_client *client;
-    const char *model;
-    size_t classes, fetched;
-    key_class seen[HEMI_CLIENT_FETCH_MAX];
-} gathering;
-
-/* One module in one shape. A description that this client cannot read (another version, an unknown set) is left out: it
- * matters only when that module is opened, which then says so. */
-static hemi_status gather_one(gathering *g, const json_t *entry, const char *name, const char *shape, hemi_error *err) {
-    key_class c = class_of(entry);
-    if (c.layout > 0) {
-        if (!hemi_params_by_name(c.set)) return HEMI_OK;
-        for (size_t i = 0; i < g->classes; i++)
-            if (same_class(&g->seen[i], &c)) return HEMI_OK;
+/* Does the set hold every automorphism of this list already? */
+static bool covered(hemi_client *client, const hemi_params *params, const json_t *list) {
+    const hemi_key_set *set = find_set(client, params);
+    const json_t *item;
+    size_t i;
+    if (!set || !json_is_array(list)) return false;
+    json_array_foreach(list, i, item) {
+        size_t j = 0;
+        while (j < set->automorphisms && (json_int_t)set->t[j] != json_integer_value(item)) j++;
+        if (j == set->automorphisms) return false;
     }
-    if (g->fetched == HEMI_CLIENT_FETCH_MAX) return HEMI_OK;
-    g->fetched++;
-    if (c.layout > 0) g->seen[g->classes++] = c;
+    return true;
+}
+
+/* One compiled module of the server's list. Only where it needs more than the others is its description fetched: what is
+ * believed is that, checked by our own table, not the list. A description that this client cannot read (another version, an
+ * unknown set) is left out: it matters when that module is opened, which then says so. */
+static hemi_status gather_one(hemi_client *client, const char *model, const json_t *entry, size_t *fetched, hemi_error *err) {
+    const char *name = json_string_value(json_object_get(entry, "name")), *shape = json_string_value(json_object_get(entry, "shape"));
+    const char *set = json_string_value(json_object_get(entry, "set"));
+    const hemi_params *params = set ? hemi_params_by_name(set) : NULL;
+    if (!name || !name[0] || !params || covered(client, params, json_object_get(entry, "automorphisms"))) return HEMI_OK;
+    if ((*fetched)++ >= HEMI_CLIENT_FETCH_MAX) return HEMI_OK;
     hemi_module *module = NULL;
-    hemi_status status = hemi_client_describe(g->client, &module, g->model, name, shape, err);
-    if (status == HEMI_OK) status = hemi_client_add_module(g->client, module, err);
+    hemi_status status = hemi_client_describe(client, &module, model, name, shape, err);
+    if (status == HEMI_OK) status = hemi_client_add_module(client, module, err);
     hemi_module_free(module);
     return status == HEMI_ERR_NETWORK || status == HEMI_ERR_MEMORY ? status : HEMI_OK;
 }
 
-static hemi_status gather_all(gathering *g, const json_t *root, hemi_error *err) {
-    const json_t *modules = json_object_get(root, "modules"), *entry, *shape;
+static hemi_status gather_all(hemi_client *client, const char *model, const json_t *root, hemi_error *err) {
+    const json_t *modules = json_object_get(root, "modules"), *entry;
+    size_t i, fetched = 0;
     if (!json_is_array(modules)) return hemi_fail(err, HEMI_ERR_REMOTE, "the server's list of modules has not the expected form");
-    size_t i, j;
-    json_array_foreach(modules, i, entry) {
-        const char *name = json_string_value(json_object_get(entry, "name"));
-        const json_t *shapes = json_object_get(entry, "shapes");
-        if (!name || !name[0]) continue;
-        json_array_foreach(shapes, j, shape) {
-            const char *text = json_string_value(json_is_object(shape) ? json_object_get(shape, "shape") : shape);
-            if (text) HEMI_TRY(gather_one(g, json_is_object(shape) ? shape : entry, name, text, err));
-        }
-    }
+    json_array_foreach(modules, i, entry) HEMI_TRY(gather_one(client, model, entry, &fetched, err));
     return HEMI_OK;
 }
 
@@ -209,24 +186,15 @@ hemi_status hemi_client_gather(hemi_client *client, const char *model, hemi_erro
     HEMI_TRY(get(client, path, &reply, err));
     json_t *root = json_loadb(reply.body ? (const char *)reply.body : "", reply.bytes, JSON_REJECT_DUPLICATES, NULL);
     hemi_http_reply_clear(&reply);
-    gathering *g = hemi_alloc(1, sizeof *g);
     char *name = hemi_strdup(model);
-    hemi_status status = HEMI_OK;
-    if (!g || !name) {
-        status = hemi_fail(err, HEMI_ERR_MEMORY, "out of memory");
-    } else {
-        g->client = client;
-        g->model = model;
-        status = gather_all(g, root, err);
-        if (status == HEMI_ERR_REMOTE) status = hemi_fail_in(err, status, "GET %.120s%.120s", hemi_http_url(client->http), path);
-    }
+    hemi_status status = name ? gather_all(client, model, root, err) : hemi_fail(err, HEMI_ERR_MEMORY, "out of memory");
+    if (status == HEMI_ERR_REMOTE) status = hemi_fail_in(err, status, "GET %.120s%.120s", hemi_http_url(client->http), path);
     if (status == HEMI_OK) {
         client->model[client->models++] = name;
         name = NULL;
     }
     json_decref(root);
     hemi_free(name);
-    hemi_free(g);
     return status;
 }
 

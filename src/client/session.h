@@ -12,7 +12,7 @@
 #define HEMI_CLIENT_SETS_MAX    8
 #define HEMI_CLIENT_MODULES_MAX 64  /* descriptions kept per set: those that need an automorphism no other one does */
 #define HEMI_CLIENT_MODELS_MAX  256
-#define HEMI_CLIENT_FETCH_MAX   256 /* descriptions fetched for one model */
+#define HEMI_CLIENT_FETCH_MAX   64  /* descriptions fetched for one model */
 
 /* The keys of one parameter set. */
 typedef struct hemi_key_set {

@@ -154,7 +154,7 @@ static hemi_status find_set(hemi_keys *keys, const hemi_params *params, set **ou
 }
 
 hemi_status hemi_keys_secret(hemi_keys *keys, const hemi_params *params, const hemi_secret_key **out, hemi_error *err) {
-    set *s;
+    set *s = NULL;
     pthread_mutex_lock(&keys->lock);
     const hemi_status status = find_set(keys, params, &s, err);
     if (status == HEMI_OK) *out = s->key;
@@ -163,7 +163,7 @@ hemi_status hemi_keys_secret(hemi_keys *keys, const hemi_params *params, const h
 }
 
 hemi_status hemi_keys_generate(hemi_keys *keys, const hemi_params *params, bool force, hemi_error *err) {
-    set *s;
+    set *s = NULL;
     pthread_mutex_lock(&keys->lock);
     hemi_status status = find_set(keys, params, &s, err);
     if (status == HEMI_OK && force) {
@@ -228,7 +228,7 @@ static hemi_status assemble(set *s, const uint32_t *t, size_t entries, uint8_t *
     hemi_keys_write_header(out, s->params, entries);
     uint8_t *at = out + HEMI_KEYS_HEADER_BYTES;
     for (size_t i = 0; i < entries; i++) {
-        const uint8_t *e;
+        const uint8_t *e = NULL;
         const hemi_status status = provide_entry(s, t[i], &e, err);
         if (status != HEMI_OK) {
             hemi_free(out);
@@ -245,7 +245,7 @@ static hemi_status assemble(set *s, const uint32_t *t, size_t entries, uint8_t *
 hemi_status hemi_keys_evaluation(hemi_keys *keys, const hemi_module *const *modules, size_t count, uint8_t **bytes, size_t *length,
                                  hemi_error *err) {
     uint32_t t[HEMI_AUTOMORPHISMS_MAX + 1];
-    set *s;
+    set *s = NULL;
     *bytes = NULL;
     *length = 0;
     if (count == 0) return hemi_fail(err, HEMI_ERR_ARGUMENT, "evaluation keys are made for at least one module");

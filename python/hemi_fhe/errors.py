@@ -1,0 +1,98 @@
+"""One exception class for each hemi_status. Each also derives from the built-in exception that fits best."""
+
+
+class HemiError(Exception):
+    """An error of the C library: its message, and `status`, the hemi_status (negative)."""
+
+    status = -20
+
+    def __init__(self, message, status=None):
+        super().__init__(message)
+        self.message = str(message)
+        if status is not None:
+            self.status = status
+
+    def __str__(self):
+        return self.message  # KeyError and OSError would decorate it
+
+    def __reduce__(self):
+        return type(self), (self.message, self.status)
+
+
+class HemiArgumentError(HemiError, ValueError):
+    status = -2
+
+
+class HemiMemoryError(HemiError, MemoryError):
+    status = -3
+
+
+class HemiIOError(HemiError, OSError):
+    status = -4
+
+
+class HemiFormatError(HemiError, ValueError):
+    status = -5
+
+
+class HemiVersionError(HemiFormatError):
+    status = -6
+
+
+class HemiParamsError(HemiError, ValueError):
+    status = -7
+
+
+class HemiShapeError(HemiError, ValueError):
+    status = -8
+
+
+class HemiUnsupportedError(HemiError, NotImplementedError, ValueError):
+    status = -9
+
+
+class HemiNotFoundError(HemiError, LookupError, ValueError):
+    status = -10
+
+
+class HemiKeyError(HemiError, KeyError):
+    status = -11
+
+
+class HemiConflictError(HemiError, RuntimeError):
+    status = -12
+
+
+class HemiTooLargeError(HemiError, ValueError):
+    status = -13
+
+
+class HemiBusyError(HemiError, RuntimeError):
+    status = -14
+
+
+class HemiConnectionError(HemiError, ConnectionError):
+    status = -15
+
+
+class HemiRemoteError(HemiError, RuntimeError):
+    status = -16
+
+
+class HemiStateError(HemiError, RuntimeError):
+    status = -17
+
+
+class HemiLimitError(HemiError, RuntimeError):
+    status = -19
+
+
+class HemiInternalError(HemiError, RuntimeError):
+    status = -20
+
+
+BY_STATUS = {
+    c.status: c
+    for c in list(globals().values())
+    if isinstance(c, type) and issubclass(c, HemiError) and c is not HemiError
+}

@@ -1,0 +1,57 @@
+"""Tensors as the C library wants them: rows of float32, without a copy where they are that already."""
+
+import torch
+
+from ..errors import HemiShapeError, HemiUnsupportedError
+
+
+def run_rows(x, inputs, outputs, name, function):
+    """Calls function(address of x, rows, address of y) and gives y the rank, dtype and device of x."""
+    if not isinstance(x, torch.Tensor):
+        raise HemiUnsupportedError(f"{name} takes one tensor, not {type(x).__name__}")
+    if x.dim() == 0 or x.shape[-1] != inputs:
+        raise HemiShapeError(
+            f"{name} takes {inputs} features in the last dimension of its input, whatever the dimensions before it; "
+            f"got shape {tuple(x.shape)}"
+        )
+    if x.is_complex():
+        raise HemiUnsupportedError(f"{name} takes real numbers, not {x.dtype}")
+    flat = x.detach().to(device="cpu", dtype=torch.float32).contiguous()
+    y = torch.empty(x.shape[:-1] + (outputs,), dtype=torch.float32)
+    rows = flat.numel() // inputs
+    if rows:
+        function(flat.data_ptr(), rows, y.data_ptr())
+    return y.to(device=x.device, dtype=x.dtype if x.is_floating_point() else torch.float32)
+
+
+def storage_address(tensor):
+    """Where the memory behind a tensor begins: the same for all views of it. 0 if it has none."""
+    try:
+        storage = tensor.untyped_storage() if hasattr(tensor, "untyped_storage") else tensor.storage()
+        return storage.data_ptr()
+    except (RuntimeError, NotImplementedError):  # meta, sparse
+        return 0
+
+
+def tensors_of(module):
+    """(name, tensor) for everything a module and its sub-modules hold: parameters, buffers, plain attributes."""
+    yield from module.named_parameters()
+    yield from module.named_buffers()
+    for prefix, sub in module.named_modules():
+        for name, value in vars(sub).items():
+            if isinstance(value, torch.Tensor):
+                yield (f"{prefix}.{name}" if prefix else name), value
+
+
+def wipe(module):
+    """Overwrites what a module holds, gradients too, and lets go of it."""
+    with torch.no_grad():
+        for _, tensor in list(tensors_of(module)):
+            for t in (tensor, tensor.grad if tensor.is_leaf else None):
+                if t is not None and not t.is_meta:
+                    t.detach().zero_()
+            if tensor.is_leaf:
+                tensor.grad = None
+    for sub in module.modules():
+        for name in [n for n, v in vars(sub).items() if isinstance(v, torch.Tensor)]:
+            setattr(sub, name, None)

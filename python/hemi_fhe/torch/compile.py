@@ -1,0 +1,182 @@
+"""From float modules to compiled ones."""
+
+import sys
+import threading
+
+import torch
+
+from .. import _native
+from ..common.utils import HybridFHEMode
+from ..errors import HemiArgumentError, HemiShapeError, HemiStateError, HemiUnsupportedError
+from ._export import to_onnx, wipe
+from ._tensors import run_rows
+
+__all__ = ["QuantizedModule", "compile_torch_model"]
+
+ROWS_AT_ONCE = 512  # of one encrypted request made in this process
+
+
+class QuantizedModule:
+    """A compiled module with its weights: owner's side. Takes tensors or arrays and gives back the same kind."""
+
+    def __init__(self, native):
+        self._native = native
+        self._lock = threading.Lock()
+        self._engine = None  # (keys, evaluator, server keys), made when first needed
+
+    @property
+    def info(self):
+        """What `hemi inspect` prints: shapes, parameter set, security, sizes, predicted error."""
+        return self._native.info()
+
+    @property
+    def input_shape(self):
+        """That of the calibration input, its first dimension set to 1."""
+        return self._native.shape
+
+    def forward(self, *x, fhe="disable", keys=None):
+        """fhe: "disable" (quantised, in the clear), "simulate" (the same with the predicted noise) or "execute"."""
+        if len(x) != 1:
+            raise HemiUnsupportedError(f"a compiled module takes one input; got {len(x)}")
+        mode = HybridFHEMode.of(fhe)
+        if mode is HybridFHEMode.EXECUTE:
+            function = self._execution(keys)
+        elif mode in (HybridFHEMode.DISABLE, HybridFHEMode.SIMULATE):
+            noise = mode is HybridFHEMode.SIMULATE
+            function = lambda a, rows, b: self._native.run_clear(a, rows, b, noise)  # noqa: E731
+        else:
+            raise HemiArgumentError(f"a compiled module runs with fhe='disable', 'simulate' or 'execute', not {mode.value!r}")
+        x = x[0]
+        given_tensor = isinstance(x, torch.Tensor)
+        tensor = x if given_tensor else torch.as_tensor(x)
+        y = run_rows(tensor, self._native.inputs, self._native.outputs, "the compiled module", function)
+        return y if given_tensor else y.numpy()
+
+    __call__ = forward
+
+    def _execution(self, keys=None):
+        native = self._native
+        with self._lock:
+            engine = self._engine
+            if engine is None or (keys is not None and engine[0] is not keys) or engine[0]._pid != _native.os.getpid():
+                keys = keys or _native.Keys()
+                evaluator = engine[1] if engine else _native.Evaluator(native)
+                engine = self._engine = (keys, evaluator, _native.ServerKeys(keys.evaluation([native])))
+        keys, evaluator, server_keys = engine
+
+        def run(x, rows, y):
+            for first in range(0, rows, ROWS_AT_ONCE):
+                count = min(ROWS_AT_ONCE, rows - first)
+                pending = _native.Pending(native, keys, x + 4 * first * native.inputs, count)
+                pending.decrypt(evaluator.run(pending.request, server_keys), y + 4 * first * native.outputs)
+
+        return run
+
+    def save(self, folder):
+        """Writes client.zip and server.zip to the folder, each by rename."""
+        self._native.save(folder)
+
+    def clear(self):
+        """Frees the weights in every form this object has them."""
+        with self._lock:
+            self._engine = None
+            self._native.clear()
+
+    @property
+    def cleared(self):
+        return not self._native.has_weights
+
+    def __reduce_ex__(self, protocol):
+        raise TypeError("a compiled module can be neither pickled nor copied: save it to a folder")
+
+
+def bits_of(n_bits):
+    """(weight bits, input bits) from an int, a dict or None; 0 leaves the choice to the compiler."""
+    if n_bits is None:
+        return 0, 0
+    if isinstance(n_bits, dict):
+        known = {"op_weights": 0, "weights": 0, "op_inputs": 1, "inputs": 1, "model_inputs": 1, "model_outputs": None}
+        bits = [0, 0]
+        for key, value in n_bits.items():
+            if key not in known:
+                raise HemiArgumentError(f"n_bits has the keys {', '.join(map(repr, known))}; got {key!r}")
+            if known[key] is not None and value is not None:
+                bits[known[key]] = max(bits[known[key]], int(value))
+        return tuple(bits)
+    if isinstance(n_bits, bool) or int(n_bits) != n_bits:
+        raise HemiArgumentError(f"n_bits is an int, a dict or None, not {n_bits!r}")
+    return int(n_bits), 0  # the bits of the inputs are free: they cost neither time, nor bytes, nor accuracy
+
+
+def options_of(configuration):
+    """Keyword arguments for the compiler from a configuration: None or a dict with layout, set, b_bits."""
+    if configuration is None:
+        return {}
+    if not isinstance(configuration, dict) or set(configuration) - {"layout", "set", "b_bits"}:
+        raise HemiArgumentError(
+            "configuration is None or a dict with any of the keys 'layout' (S, a power of two), 'set' (a parameter set) and "
+            f"'b_bits'; got {configuration!r}"
+        )
+    return dict(configuration)
+
+
+def show_progress(what, done, total):
+    print(f"\r  {what} {done}/{total}", end="\n" if done >= total else "", file=sys.stderr, flush=True)
+
+
+def compile_records(module, records, n_bits, configuration=None, verbose=0, name="the module"):
+    """Compiles a float module for the inputs (tensors) it was called with."""
+    if not records:
+        raise HemiStateError(f"{name} was not called by the model for these inputs: it cannot be calibrated")
+    features = {x.shape[-1] if x.dim() else 0 for x in records}
+    if len(features) != 1 or 0 in features or not sum(x.numel() for x in records):
+        raise HemiShapeError(f"{name} got inputs of shapes {sorted({tuple(x.shape) for x in records})}: it needs rows of one length")
+    inputs = features.pop()
+    shape = records[0].shape
+    shape = (1, inputs) if len(shape) == 1 else tuple(shape)
+    x = torch.cat([r.reshape(-1, inputs) for r in records]).to(torch.float32).contiguous()
+    between = x.shape[0] // max(1, torch.Size(shape[1:-1]).numel())
+    if any(r.dim() != len(shape) or tuple(r.shape[1:]) != shape[1:] for r in records if r.dim() > 1):
+        shape, between = (1, inputs), x.shape[0]
+    weight_bits, input_bits = bits_of(n_bits)
+    onnx = to_onnx(module, inputs)
+    try:
+        native = _native.Module.compile(
+            onnx,
+            x.data_ptr(),
+            (between,) + shape[1:],
+            weight_bits,
+            input_bits,
+            progress=show_progress if verbose else None,
+            **options_of(configuration),
+        )
+    finally:
+        wipe(onnx)
+    return QuantizedModule(native)
+
+
+def compile_torch_model(
+    torch_model,
+    torch_inputset,
+    import_qat=False,
+    configuration=None,
+    artifacts=None,
+    show_mlir=False,
+    n_bits=8,
+    rounding_threshold_bits=None,
+    p_error=None,
+    global_p_error=None,
+    verbose=False,
+    inputs_encryption_status=None,
+    reduce_sum_copy=False,
+    device="cpu",
+):
+    """A module of linear layers, whole, as one compiled module. See docs/python.md for the arguments without effect."""
+    if not isinstance(torch_model, torch.nn.Module):
+        raise TypeError(f"torch_model is a torch.nn.Module, not {type(torch_model).__name__}")
+    if isinstance(torch_inputset, (tuple, list)):
+        if len(torch_inputset) != 1:
+            raise HemiUnsupportedError(f"a compiled module takes one input; got {len(torch_inputset)}")
+        torch_inputset = torch_inputset[0]
+    x = torch.as_tensor(torch_inputset).detach().to("cpu", torch.float32)
+    return compile_records(torch_model, [x], n_bits, configuration, verbose, type(torch_model).__name__)

@@ -1,0 +1,356 @@
+/* hemi bench linear: one encrypted matrix product, from request bytes to reply bytes, and everything around it. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cpu.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/memory.h"
+#include "base/progress.h"
+#include "cli/blas.h"
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "cli/report.h"
+#include "hemi/client.h"
+#include "hemi/server.h"
+#include "ring/kernels.h"
+
+#define INPUT_MAX     127.0f /* 8-bit inputs */
+#define REPEAT_MIN    15
+#define REPEAT_MAX    1000
+#define REPEAT_BUDGET 1500.0 /* ms of server time, when --repeat does not say */
+#define WARM_UPS      3
+#define LOADS         3
+#define WRONG_SIGMAS  8 /* an output further off than this many predicted deviations is wrong */
+
+typedef struct bench {
+    long inputs, outputs, rows, layout, threads, repeat, keys_count, weight_bits;
+    const char *set, *kernel;
+    bool json;
+
+    hemi_module *module; /* with weights */
+    hemi_module_info info;
+    hemi_evaluator *evaluator;
+    float *x, *y, *expected;
+    uint64_t random;
+
+    double keygen_ms, load_ms, key_load_ms, encrypt_ms, server_ms, server_ms_min, decrypt_ms, plain_ms;
+    bool has_plain;
+    size_t upload_bytes, download_bytes, evaluation_key_bytes, server_key_bytes;
+    double error_squares, error_max, row_max_sum; /* over all replies */
+    size_t errors, row_maxima, wrong;
+    double *times[3]; /* encrypt, evaluate, decrypt */
+} bench;
+
+/* ---- numbers: from a fixed seed, so that a run can be repeated */
+
+static uint64_t next_random(bench *b) { /* splitmix64 */
+    uint64_t z = (b->random += 0x9E3779B97F4A7C15u);
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return z ^ (z >> 31);
+}
+
+static double next_unit(bench *b) { return ((double)(next_random(b) >> 11) + 0.5) * 0x1p-53; }
+
+static float next_gaussian(bench *b) {
+    double radius = sqrt(-2 * log(next_unit(b)));
+    return (float)(radius * cos(6.283185307179586 * next_unit(b)));
+}
+
+/* Uniform whole numbers of 8 bits; one of each row is the largest, so that rows keep their scale. */
+static void fill_inputs(bench *b) {
+    size_t d = (size_t)b->inputs;
+    for (size_t i = 0; i < (size_t)b->rows * d; i++) b->x[i] = (float)(next_random(b) % 255) - INPUT_MAX;
+    for (size_t r = 0; r < (size_t)b->rows; r++) b->x[r * d + next_random(b) % d] = INPUT_MAX;
+}
+
+/* ---- the module */
+
+static hemi_status make_module(bench *b, hemi_module **out, hemi_error *err) {
+    size_t count = (size_t)b->inputs * (size_t)b->outputs;
+    float *weights = hemi_alloc_large(count, sizeof *weights);
+    if (!weights) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for %zu weights", count);
+    for (size_t i = 0; i < count; i++) weights[i] = next_gaussian(b);
+    fill_inputs(b);
+    const uint32_t shape[2] = {(uint32_t)b->rows, (uint32_t)b->inputs};
+    const hemi_compile_options options = {.weight_bits = (int)b->weight_bits, .input_bits = 8, .layout = (uint32_t)b->layout, .set = b->set,
+                                          .progress = hemi_progress_bar, .progress_context = stderr};
+    hemi_status status = hemi_module_from_linear(out, weights, NULL, shape[1], (uint32_t)b->inputs, b->x, shape, 2, &options, err);
+    hemi_free(weights);
+    return status;
+}
+
+static void remove_files(const char *folder) {
+    static const char *const names[] = {"server.zip", "client.zip"};
+    for (size_t i = 0; i < 2; i++) {
+        char *path = hemi_path_join(folder, names[i]);
+        if (path) unlink(path);
+        hemi_free(path);
+    }
+    rmdir(folder);
+}
+
+/* As a server does at start: reads server.zip, transforms the plaintexts. */
+static hemi_status load(bench *b, const char *folder, hemi_error *err) {
+    double times[LOADS];
+    for (int i = 0; i < LOADS; i++) {
+        hemi_evaluator_free(b->evaluator);
+        hemi_module_free(b->module);
+        b->evaluator = NULL;
+        b->module = NULL;
+        double start = hemi_now_ms();
+        HEMI_TRY(hemi_module_open(&b->module, folder, true, err));
+        HEMI_TRY(hemi_evaluator_new(&b->evaluator, b->module, (int)b->threads, err));
+        times[i] = hemi_now_ms() - start;
+    }
+    b->load_ms = cli_median(times, LOADS);
+    hemi_module_get_info(b->module, &b->info);
+    return HEMI_OK;
+}
+
+static hemi_status prepare(bench *b, hemi_error *err) {
+    hemi_module *made = NULL;
+    HEMI_TRY(make_module(b, &made, err));
+    const char *parent = getenv("TMPDIR");
+    char folder[512];
+    snprintf(folder, sizeof folder, "%.400s/hemi-bench-XXXXXX", parent && parent[0] ? parent : "/tmp");
+    hemi_status status = mkdtemp(folder) ? hemi_module_save(made, folder, err)
+                                         : hemi_fail(err, HEMI_ERR_IO, "no temporary folder can be made as %s", folder);
+    hemi_module_free(made);
+    if (status == HEMI_OK) status = load(b, folder, err);
+    remove_files(folder);
+    return status;
+}
+
+/* ---- calls */
+
+/* Compares the reply with the product of the quantised values. */
+static void judge(bench *b) {
+    size_t m = (size_t)b->outputs;
+    for (size_t r = 0; r < (size_t)b->rows; r++) {
+        double largest = 0;
+        for (size_t i = r * m; i < (r + 1) * m; i++) {
+            double error = (double)b->y[i] - (double)b->expected[i];
+            largest = fmax(largest, fabs((double)b->expected[i]));
+            b->error_squares += error * error;
+            b->error_max = fmax(b->error_max, fabs(error));
+            if (!(fabs(error) <= WRONG_SIGMAS * b->info.predicted_error)) b->wrong++;
+        }
+        b->errors += m;
+        b->row_max_sum += largest;
+        b->row_maxima++;
+    }
+}
+
+/* One call. time: NULL, or where the times of its three parts go. */
+static hemi_status call(bench *b, hemi_keys *keys, const hemi_server_keys *server_keys, double *const *times, size_t index, hemi_error *err) {
+    hemi_pending *pending = NULL;
+    uint8_t *request = NULL, *reply = NULL;
+    size_t request_bytes = 0, reply_bytes = 0;
+    double t0 = hemi_now_ms();
+    HEMI_TRY(hemi_encrypt(b->module, keys, b->x, (size_t)b->rows, &pending, &request, &request_bytes, err));
+    double t1 = hemi_now_ms();
+    const hemi_evaluator *evaluator = b->evaluator;
+    hemi_status status = hemi_evaluate(&evaluator, 1, server_keys, request, request_bytes, (int)b->threads, &reply, &reply_bytes, err);
+    double t2 = hemi_now_ms();
+    if (status == HEMI_OK) status = hemi_decrypt(b->module, keys, pending, reply, reply_bytes, b->y, err);
+    double t3 = hemi_now_ms();
+    if (times) {
+        times[0][index] = t1 - t0;
+        times[1][index] = t2 - t1;
+        times[2][index] = t3 - t2;
+    }
+    b->upload_bytes = request_bytes;
+    b->download_bytes = reply_bytes;
+    hemi_bytes_release(request);
+    hemi_bytes_free(reply);
+    hemi_pending_free(pending);
+    if (status == HEMI_OK) judge(b);
+    return status;
+}
+
+/* How many timed calls: as told, or as many as fit the budget, by the time of the last warm-up. */
+static size_t repetitions(const bench *b, double one_ms) {
+    if (b->repeat > 0) return (size_t)b->repeat;
+    double fit = REPEAT_BUDGET / fmax(one_ms, 1e-3);
+    return fit < REPEAT_MIN ? REPEAT_MIN : fit > REPEAT_MAX ? REPEAT_MAX : (size_t)fit;
+}
+
+static hemi_status measure(bench *b, hemi_keys *keys, const hemi_server_keys *server_keys, hemi_error *err) {
+    for (size_t i = 0; i < WARM_UPS; i++) HEMI_TRY(call(b, keys, server_keys, b->times, 0, err));
+    size_t count = repetitions(b, b->times[1][0]);
+    for (size_t i = 0; i < count; i++) HEMI_TRY(call(b, keys, server_keys, b->times, i, err));
+    b->repeat = (long)count;
+    b->encrypt_ms = cli_median(b->times[0], count);
+    b->server_ms = cli_median(b->times[1], count);
+    b->server_ms_min = b->times[1][0]; /* sorted by now */
+    b->decrypt_ms = cli_median(b->times[2], count);
+    return HEMI_OK;
+}
+
+/* A client of its own: new keys, new inputs, one checked call; the last one is measured as well. */
+static hemi_status with_new_keys(bench *b, double *keygen_ms, double *key_load_ms, bool last, hemi_error *err) {
+    hemi_keys *keys = NULL;
+    hemi_server_keys *server_keys = NULL;
+    uint8_t *bytes = NULL;
+    const hemi_module *module = b->module;
+    fill_inputs(b);
+    HEMI_TRY(hemi_module_run_clear(b->module, b->x, (size_t)b->rows, b->expected, false, err));
+    double t0 = hemi_now_ms();
+    hemi_status status = hemi_keys_new(&keys, NULL, err);
+    if (status == HEMI_OK) status = hemi_keys_evaluation(keys, &module, 1, &bytes, &b->evaluation_key_bytes, err);
+    double t1 = hemi_now_ms();
+    if (status == HEMI_OK) status = hemi_server_keys_new(&server_keys, bytes, b->evaluation_key_bytes, err);
+    double t2 = hemi_now_ms();
+    *keygen_ms = t1 - t0;
+    *key_load_ms = t2 - t1;
+    if (status == HEMI_OK) b->server_key_bytes = hemi_server_keys_bytes(server_keys);
+    if (status == HEMI_OK) status = call(b, keys, server_keys, NULL, 0, err);
+    if (status == HEMI_OK && last) status = measure(b, keys, server_keys, err);
+    hemi_bytes_release(bytes);
+    hemi_server_keys_free(server_keys);
+    hemi_keys_free(keys);
+    return status;
+}
+
+static hemi_status run(bench *b, hemi_error *err) {
+    size_t d = (size_t)b->inputs, m = (size_t)b->outputs, r = (size_t)b->rows, keys = (size_t)b->keys_count;
+    size_t samples = b->repeat > REPEAT_MAX ? (size_t)b->repeat : REPEAT_MAX;
+    double *keygen = hemi_alloc(keys, sizeof *keygen), *key_load = hemi_alloc(keys, sizeof *key_load);
+    b->x = hemi_alloc(r * d, sizeof *b->x);
+    b->y = hemi_alloc(r * m, sizeof *b->y);
+    b->expected = hemi_alloc(r * m, sizeof *b->expected);
+    for (size_t i = 0; i < 3; i++) b->times[i] = hemi_alloc(samples, sizeof **b->times);
+    bool enough = keygen && key_load && b->x && b->y && b->expected && b->times[0] && b->times[1] && b->times[2];
+    hemi_status status = enough ? prepare(b, err) : hemi_fail(err, HEMI_ERR_MEMORY, "out of memory");
+    for (size_t i = 0; i < keys && status == HEMI_OK; i++) {
+        hemi_progress_bar(stderr, "keys and calls", i, keys);
+        status = with_new_keys(b, &keygen[i], &key_load[i], i + 1 == keys, err);
+    }
+    if (status == HEMI_OK) {
+        hemi_progress_bar(stderr, "keys and calls", keys, keys);
+        b->keygen_ms = cli_median(keygen, keys);
+        b->key_load_ms = cli_median(key_load, keys);
+        b->has_plain = cli_blas_product_ms(&b->plain_ms, d, m, r);
+    }
+    hemi_free(keygen);
+    hemi_free(key_load);
+    return status;
+}
+
+static void release(bench *b) {
+    for (size_t i = 0; i < 3; i++) hemi_free(b->times[i]);
+    hemi_free(b->x);
+    hemi_free(b->y);
+    hemi_free(b->expected);
+    hemi_evaluator_free(b->evaluator);
+    hemi_module_free(b->module);
+}
+
+/* ---- the report */
+
+static double largest_output(const bench *b) { return b->row_max_sum / (double)b->row_maxima; }
+static double error_std(const bench *b) { return sqrt(b->error_squares / (double)b->errors); }
+
+static json_t *to_json(const bench *b) {
+    double largest = largest_output(b);
+    json_t *j = json_pack("{s:I,s:I,s:I,s:s,s:I,s:I,s:s,s:s,s:I,s:I,s:I}", "inputs", (json_int_t)b->inputs, "outputs", (json_int_t)b->outputs,
+                          "rows", (json_int_t)b->rows, "set", b->info.params->name, "layout", (json_int_t)b->info.layout, "products",
+                          (json_int_t)b->info.products, "kernel", hemi_kernels_default()->name, "cpu", hemi_cpu_name(), "threads",
+                          (json_int_t)b->threads, "repeat", (json_int_t)b->repeat, "keys_count", (json_int_t)b->keys_count);
+    json_t *times = json_pack("{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:o}", "server_ms", b->server_ms, "server_ms_min", b->server_ms_min, "encrypt_ms",
+                              b->encrypt_ms, "decrypt_ms", b->decrypt_ms, "keygen_ms", b->keygen_ms, "key_load_ms", b->key_load_ms,
+                              "load_ms", b->load_ms, "plain_ms", b->has_plain ? json_real(b->plain_ms) : json_null());
+    json_t *sizes = json_pack("{s:I,s:I,s:I,s:I,s:I}", "upload_bytes", (json_int_t)b->upload_bytes, "download_bytes",
+                              (json_int_t)b->download_bytes, "evaluation_key_bytes", (json_int_t)b->evaluation_key_bytes,
+                              "server_weight_bytes", (json_int_t)hemi_evaluator_bytes(b->evaluator), "server_key_bytes",
+                              (json_int_t)b->server_key_bytes);
+    json_t *errors = json_pack("{s:f,s:f,s:f,s:I,s:I,s:f}", "error_std_over_max", error_std(b) / largest, "error_max_over_max",
+                               b->error_max / largest, "predicted_error", b->info.predicted_error / largest, "outputs_checked",
+                               (json_int_t)b->errors, "outputs_wrong", (json_int_t)b->wrong, "security_bits",
+                               b->info.params->security_bits);
+    json_object_update_missing(j, times);
+    json_object_update_missing(j, sizes);
+    json_object_update_missing(j, errors);
+    json_decref(times);
+    json_decref(sizes);
+    json_decref(errors);
+    return j;
+}
+
+static void print_table(const bench *b) {
+    char up[24], down[24], keys[24], weights[24];
+    double largest = largest_output(b);
+    printf("linear %ld -> %ld, %ld row%s, set %s, layout %u, %u products\n", b->inputs, b->outputs, b->rows, b->rows == 1 ? "" : "s",
+           b->info.params->name, b->info.layout, b->info.products);
+    cli_line("processor", "%s, kernel %s, %ld thread%s", hemi_cpu_name(), hemi_kernels_default()->name, b->threads, b->threads == 1 ? "" : "s");
+    cli_line("server", "%.3f ms (median of %ld; least %.3f)", b->server_ms, b->repeat, b->server_ms_min);
+    if (b->has_plain) cli_line("plain", "%.4f ms (the same product in float32, OpenBLAS, one thread)", b->plain_ms);
+    cli_line("client", "encrypt %.3f ms, decrypt %.3f ms", b->encrypt_ms, b->decrypt_ms);
+    cli_line("once", "make keys %.1f ms, load keys %.1f ms, load module %.1f ms", b->keygen_ms, b->key_load_ms, b->load_ms);
+    cli_line("bytes", "up %s, down %s, evaluation keys %s", cli_bytes(up, b->upload_bytes), cli_bytes(down, b->download_bytes),
+             cli_bytes(keys, b->evaluation_key_bytes));
+    cli_line("server memory", "%s for the module", cli_bytes(weights, hemi_evaluator_bytes(b->evaluator)));
+    cli_line("error", "2^%.2f of the largest output (predicted 2^%.2f), %zu outputs under %ld keys", log2(error_std(b) / largest),
+             log2(b->info.predicted_error / largest), b->errors, b->keys_count);
+    cli_line("security", "%.1f bits", b->info.params->security_bits);
+}
+
+static int report(bench *b) {
+    int code = 0;
+    if (b->json) code = cli_print_json(to_json(b));
+    else print_table(b);
+    if (b->wrong == 0) return code;
+    fprintf(stderr, "hemi bench linear: WRONG: %zu of %zu outputs are off by more than %d predicted deviations\n", b->wrong, b->errors,
+            WRONG_SIGMAS);
+    return -HEMI_ERR_INTERNAL;
+}
+
+static hemi_status choose_kernel(const char *name, hemi_error *err) {
+    if (!name) return HEMI_OK;
+    if (!hemi_kernels_by_name(name))
+        return hemi_fail(err, HEMI_ERR_ARGUMENT, "this processor cannot run a kernel '%s'; `hemi version --json` lists those it can", name);
+    return setenv("HEMI_KERNEL", name, 1) == 0 ? HEMI_OK : hemi_fail(err, HEMI_ERR_MEMORY, "out of memory");
+}
+
+int bench_linear(int argc, char **argv) {
+    bench b = {.rows = 1, .threads = 1, .keys_count = 10, .weight_bits = 8, .random = 1};
+    const cli_option options[] = {
+        {"inputs", 'd', "D", CLI_INT, &b.inputs, 1, 65536, "features of a row"},
+        {"outputs", 'm', "M", CLI_INT, &b.outputs, 1, 65536, "outputs of a row"},
+        {"rows", 'r', "R", CLI_INT, &b.rows, 1, 4096, "rows in one request (default 1)"},
+        {"layout", 0, "S", CLI_INT, &b.layout, 0, 65536, "layout S, a power of two; 0 (default): the compiler's choice"},
+        {"set", 0, "NAME", CLI_TEXT, &b.set, 0, 0, "parameter set"},
+        {"weight-bits", 0, "B", CLI_INT, &b.weight_bits, 2, 16, "bits of a weight (default 8)"},
+        {"threads", 't', "T", CLI_INT, &b.threads, 0, 1024, "threads for one product (default 1; 0: all)"},
+        {"kernel", 'k', "NAME", CLI_TEXT, &b.kernel, 0, 0, "portable, avx2 or avx512 (default: the best here)"},
+        {"repeat", 'n', "N", CLI_INT, &b.repeat, REPEAT_MIN, 1000000, "timed calls (default: about 1.5 s of them, 15 to 1000)"},
+        {"keys-count", 0, "N", CLI_INT, &b.keys_count, 1, 100000, "keys over which the error is measured (default 10)"},
+        {0}};
+    const cli_command command = {
+        .name = "bench linear",
+        .summary = "Measures one encrypted matrix product on this machine, and checks every result of it.",
+        .detail = "server: from the bytes of the request to the bytes of the reply. error: of the decrypted reply against the product of the\n"
+                  "quantised values, Gaussian weights and uniform 8-bit inputs, as a standard deviation over a row's largest output\n"
+                  "(mean over rows). predicted_error is in the same unit. Exits with 20 when a result is wrong.",
+        .options = options,
+        .example = "  hemi bench linear --inputs 768 --outputs 768\n"
+                   "  hemi bench linear --inputs 768 --outputs 768 --layout 4096 --kernel avx2 --json",
+        .json = &b.json};
+    cli_parsed parsed = cli_parse(&command, argc, argv);
+    if (parsed != CLI_PARSED) return parsed == CLI_HELPED ? 0 : CLI_EXIT_USAGE;
+    if (b.inputs == 0 || b.outputs == 0) {
+        fprintf(stderr, "hemi bench linear: --inputs and --outputs are needed\n");
+        return CLI_EXIT_USAGE;
+    }
+    hemi_error err = {0};
+    hemi_status status = choose_kernel(b.kernel, &err);
+    if (status == HEMI_OK) status = run(&b, &err);
+    int code = status == HEMI_OK ? report(&b) : cli_fail("bench linear", b.json, status, &err);
+    release(&b);
+    return code;
+}

@@ -1,0 +1,229 @@
+/* The AVX2 table, and its kernels that go over vectors slot by slot (arithmetic: avx2.h). Any length, though
+ * multiples of four are fastest. */
+#include "ring/avx2.h"
+
+/* What a kernel needs besides its operands. */
+typedef struct job {
+    prime_avx2 m;    /* the modulus of the result */
+    prime_avx2 from; /* lift: that of the operand */
+    vf w, v;         /* a constant factor, centred, and w / p; switches: 2^bits and 2^-bits */
+    vi p, mask;
+} job;
+
+typedef vi (*slot)(vi a, vi b, vi c, const job *j);
+
+/* r[i] = f(a[i], b[i], c[i]). f is inlined, and what it does not use is not loaded. */
+HEMI_INLINE void map(uint64_t *r, const uint64_t *a, const uint64_t *b, const uint64_t *c, size_t n, slot f, const job *j) {
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) store_int(r + i, f(load_int(a + i), load_int(b + i), load_int(c + i), j));
+    if (i < n) {
+        const vi lanes = _mm256_cmpgt_epi64(_mm256_set1_epi64x((long long)(n - i)), _mm256_set_epi64x(3, 2, 1, 0));
+        const vi x = _mm256_maskload_epi64((const long long *)(const void *)(a + i), lanes);
+        const vi y = _mm256_maskload_epi64((const long long *)(const void *)(b + i), lanes);
+        const vi z = _mm256_maskload_epi64((const long long *)(const void *)(c + i), lanes);
+        _mm256_maskstore_epi64((long long *)(void *)(r + i), lanes, f(x, y, z, j));
+    }
+}
+
+static job job_of(const hemi_modulus *m) {
+    return (job){.m = prime_of(m), .p = _mm256_set1_epi64x((long long)m->p)};
+}
+
+static job job_times(uint64_t s, const hemi_modulus *m) {
+    job j = job_of(m);
+    const double w = (double)hemi_mod_centre(s, m);
+    j.w = all(w);
+    j.v = all(w / m->value);
+    return j;
+}
+
+/* x < 2p to x mod p, as signed integers in (-p, p) or [0, 2p). */
+HEMI_INLINE vi add_if_negative(vi x, vi p) {
+    return _mm256_add_epi64(x, _mm256_and_si256(_mm256_cmpgt_epi64(_mm256_setzero_si256(), x), p));
+}
+
+/* ---- slots */
+HEMI_INLINE vi slot_add(vi a, vi b, vi c, const job *j) {
+    (void)c;
+    return add_if_negative(_mm256_sub_epi64(_mm256_add_epi64(a, b), j->p), j->p);
+}
+HEMI_INLINE vi slot_sub(vi a, vi b, vi c, const job *j) {
+    (void)c;
+    return add_if_negative(_mm256_sub_epi64(a, b), j->p);
+}
+HEMI_INLINE vi slot_mul(vi a, vi b, vi c, const job *j) {
+    (void)c;
+    return canonical_near(mul_any(from_int(a), from_int(b), &j->m), j->m.p);
+}
+HEMI_INLINE vi slot_mul_add(vi a, vi b, vi c, const job *j) {
+    return canonical(add(from_int(c), mul_any(from_int(a), from_int(b), &j->m)), &j->m);
+}
+HEMI_INLINE vi slot_mul_scalar(vi a, vi b, vi c, const job *j) {
+    (void)b, (void)c;
+    return canonical_near(mul_by(from_int(a), j->w, j->v, j->m.p), j->m.p);
+}
+/* Fixed form: the centred residue as a double. */
+HEMI_INLINE vi slot_fix(vi a, vi b, vi c, const job *j) {
+    (void)b, (void)c;
+    return _mm256_castpd_si256(centred(from_int(a), &j->m));
+}
+HEMI_INLINE vi slot_mul_fixed(vi a, vi w, vi c, const job *j) {
+    (void)c;
+    return canonical_near(mul_any(from_int(a), _mm256_castsi256_pd(w), &j->m), j->m.p);
+}
+HEMI_INLINE vi slot_mul_add_fixed(vi a, vi w, vi c, const job *j) {
+    return canonical(add(from_int(c), mul_any(from_int(a), _mm256_castsi256_pd(w), &j->m)), &j->m);
+}
+HEMI_INLINE vi slot_lift(vi a, vi b, vi c, const job *j) {
+    (void)b, (void)c;
+    return canonical(centred(from_int(a), &j->from), &j->m);
+}
+HEMI_INLINE vi slot_sub_mul_scalar(vi a, vi b, vi c, const job *j) {
+    (void)c;
+    return canonical_near(mul_by(sub(from_int(a), from_int(b)), j->w, j->v, j->m.p), j->m.p);
+}
+
+/* floor((a 2^bits + (p-1)/2) / p): a 2^bits is a double, an estimate q of its quotient by p is off by at most 3/4, the remainder
+ * r = a 2^bits - q p is exact, and q is right when r is in [-(p-1)/2, (p-1)/2]. */
+HEMI_INLINE vi slot_switch_down(vi a, vi b, vi c, const job *j) {
+    (void)b, (void)c;
+    const vf x = mul(from_int(a), j->w), q = nearest(x, j->m.inverse), r = fnma_(q, j->m.p, x);
+    const vi over = _mm256_castpd_si256(_mm256_cmp_pd(r, j->m.half, _CMP_GT_OQ));
+    const vi under = _mm256_castpd_si256(_mm256_cmp_pd(r, sub(_mm256_setzero_pd(), j->m.half), _CMP_LT_OQ));
+    /* a comparison gives -1 where it holds */
+    return _mm256_and_si256(_mm256_add_epi64(_mm256_sub_epi64(to_int(q), over), under), j->mask);
+}
+
+/* floor(a p / 2^bits + 1/2) mod p: a p = h + l exactly, q is h / 2^bits rounded, and f what is left of the quotient: a multiple of
+ * 2^-bits not much above 1/2, so exact. The result is at most p. */
+HEMI_INLINE vi slot_switch_up(vi a, vi b, vi c, const job *j) {
+    (void)b, (void)c;
+    const vf x = from_int(a), h = mul(x, j->m.p), l = fms_(x, j->m.p, h);
+    const vf q = nearest(h, j->v), f = add(fms_(h, j->v, q), mul(l, j->v));
+    const vf up = _mm256_and_pd(_mm256_cmp_pd(f, all(0.5), _CMP_GE_OQ), all(1));
+    const vf down = _mm256_and_pd(_mm256_cmp_pd(f, all(-0.5), _CMP_LT_OQ), all(1));
+    const vi r = to_int(sub(add(q, up), down));
+    return _mm256_andnot_si256(_mm256_cmpeq_epi64(r, j->p), r);
+}
+
+/* ---- kernels */
+static void k_add(uint64_t *r, const uint64_t *a, const uint64_t *b, size_t n, const hemi_modulus *m) {
+    const job j = job_of(m);
+    map(r, a, b, a, n, slot_add, &j);
+}
+static void k_sub(uint64_t *r, const uint64_t *a, const uint64_t *b, size_t n, const hemi_modulus *m) {
+    const job j = job_of(m);
+    map(r, a, b, a, n, slot_sub, &j);
+}
+static void k_mul(uint64_t *r, const uint64_t *a, const uint64_t *b, size_t n, const hemi_modulus *m) {
+    const job j = job_of(m);
+    map(r, a, b, a, n, slot_mul, &j);
+}
+static void k_mul_add(uint64_t *r, const uint64_t *a, const uint64_t *b, size_t n, const hemi_modulus *m) {
+    const job j = job_of(m);
+    map(r, a, b, r, n, slot_mul_add, &j);
+}
+static void k_mul_scalar(uint64_t *r, const uint64_t *a, uint64_t s, size_t n, const hemi_modulus *m) {
+    const job j = job_times(s, m);
+    map(r, a, a, a, n, slot_mul_scalar, &j);
+}
+void hemi_avx2_fix(uint64_t *w, const uint64_t *a, size_t n, const hemi_modulus *m) {
+    const job j = job_of(m);
+    map(w, a, a, a, n, slot_fix, &j);
+}
+static void k_mul_fixed(uint64_t *r, const uint64_t *a, const uint64_t *w, size_t n, const hemi_modulus *m) {
+    const job j = job_of(m);
+    map(r, a, w, a, n, slot_mul_fixed, &j);
+}
+static void k_mul_add_fixed(uint64_t *r, const uint64_t *a, const uint64_t *w, size_t n, const hemi_modulus *m) {
+    const job j = job_of(m);
+    map(r, a, w, r, n, slot_mul_add_fixed, &j);
+}
+static void k_lift(uint64_t *r, const uint64_t *a, size_t n, const hemi_modulus *from, const hemi_modulus *to) {
+    job j = job_of(to);
+    j.from = prime_of(from);
+    map(r, a, a, a, n, slot_lift, &j);
+}
+static void k_sub_mul_scalar(uint64_t *r, const uint64_t *a, const uint64_t *b, uint64_t s, size_t n, const hemi_modulus *m) {
+    const job j = job_times(s, m);
+    map(r, a, b, a, n, slot_sub_mul_scalar, &j);
+}
+static job job_switch(unsigned bits, const hemi_modulus *m) {
+    job j = job_of(m);
+    const uint64_t power = UINT64_C(1) << bits;
+    j.w = all((double)power);
+    j.v = all(1 / (double)power);
+    j.mask = _mm256_set1_epi64x((long long)(power - 1));
+    return j;
+}
+static void k_switch_down(uint64_t *r, const uint64_t *a, size_t n, unsigned bits, const hemi_modulus *m) {
+    const job j = job_switch(bits, m);
+    map(r, a, a, a, n, slot_switch_down, &j);
+}
+static void k_switch_up(uint64_t *r, const uint64_t *a, size_t n, unsigned bits, const hemi_modulus *m) {
+    const job j = job_switch(bits, m);
+    map(r, a, a, a, n, slot_switch_up, &j);
+}
+
+/* ---- permutations. Four loads: vpgatherqq is no faster where it is fast, and many times slower on processors whose microcode
+ * guards it. */
+HEMI_INLINE vi gather(const uint64_t *a, const uint32_t *index) {
+    const __m128i low = _mm_unpacklo_epi64(_mm_loadl_epi64((const __m128i *)(const void *)(a + index[0])),
+                                           _mm_loadl_epi64((const __m128i *)(const void *)(a + index[1])));
+    const __m128i high = _mm_unpacklo_epi64(_mm_loadl_epi64((const __m128i *)(const void *)(a + index[2])),
+                                            _mm_loadl_epi64((const __m128i *)(const void *)(a + index[3])));
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
+}
+
+static void k_permute(uint64_t *r, const uint64_t *a, const uint32_t *index, size_t n) {
+    for (size_t i = 0; i < n; i++) r[i] = a[index[i]];
+}
+
+static void k_permute_add(uint64_t *r, const uint64_t *a, const uint32_t *index, size_t n, const hemi_modulus *m) {
+    const job j = job_of(m);
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) store_int(r + i, slot_add(load_int(r + i), gather(a, index + i), j.p, &j));
+    for (; i < n; i++) r[i] = hemi_mod_add(r[i], a[index[i]], m);
+}
+
+static void k_permute_mul2_fixed(uint64_t *r0, uint64_t *r1, const uint64_t *d, const uint32_t *index, const uint64_t *w0,
+                                 const uint64_t *w1, size_t n, const hemi_modulus *m) {
+    const job j = job_of(m);
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        const vi x = gather(d, index + i);
+        store_int(r0 + i, slot_mul_fixed(x, load_int(w0 + i), x, &j));
+        store_int(r1 + i, slot_mul_fixed(x, load_int(w1 + i), x, &j));
+    }
+    for (; i < n; i++) {
+        const uint64_t x = d[index[i]];
+        k_mul_fixed(r0 + i, &x, w0 + i, 1, m);
+        k_mul_fixed(r1 + i, &x, w1 + i, 1, m);
+    }
+}
+
+const hemi_kernels hemi_kernels_avx2 = {
+    .name = "avx2",
+    .twiddle_bytes = hemi_avx2_twiddle_bytes,
+    .twiddle_init = hemi_avx2_twiddle_init,
+    .ntt = hemi_avx2_ntt,
+    .intt = hemi_avx2_intt,
+    .add = k_add,
+    .sub = k_sub,
+    .mul = k_mul,
+    .mul_add = k_mul_add,
+    .mul_scalar = k_mul_scalar,
+    .fix = hemi_avx2_fix,
+    .mul_fixed = k_mul_fixed,
+    .mul_add_fixed = k_mul_add_fixed,
+    .permute = k_permute,
+    .permute_add = k_permute_add,
+    .permute_mul2_fixed = k_permute_mul2_fixed,
+    .lift = k_lift,
+    .sub_mul_scalar = k_sub_mul_scalar,
+    .switch_down = k_switch_down,
+    .switch_up = k_switch_up,
+    .dot_left = hemi_avx2_fix,
+    .dot_right = hemi_avx2_dot_right,
+    .dot2 = hemi_avx2_dot2,
+};

@@ -14,7 +14,7 @@ BUILD    ?= build
 SANITIZE ?=
 PREFIX   ?= /usr/local
 PYTHON   ?= /usr/bin/python3
-VERSION  := 0.1.0
+VERSION  := $(shell sed -n 's/^\#define HEMI_VERSION "\(.*\)"/\1/p' include/hemi/status.h)
 
 CORE_ROOMS   := base random ring rlwe linear ckks circuit model wire
 CLIENT_ROOMS := secret client
@@ -56,7 +56,7 @@ TEST_LIBS   := $(shell pkg-config --libs $(TEST_PC))
 endif
 
 # ---- flags
-BASE_FLAGS := -std=c17 -g -D_GNU_SOURCE -DHEMI_VERSION='"$(VERSION)"' -Iinclude -Isrc -isystem $(BUILD)/gen $(PC_CFLAGS) \
+BASE_FLAGS := -std=c17 -g -D_GNU_SOURCE -Iinclude -Isrc -isystem $(BUILD)/gen $(PC_CFLAGS) \
               -fPIC -fvisibility=hidden -ffp-contract=off -fstack-protector-strong -pthread
 WARN_FLAGS := -Wall -Wextra -Wconversion -Wsign-conversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Werror
 ifeq ($(SANITIZE),)
@@ -141,10 +141,12 @@ $(eval $(call archive,libhemi-core,$(CORE_O)))
 $(eval $(call archive,libhemi-client,$(CLIENT_O)))
 $(eval $(call archive,libhemi-server,$(SERVER_O)))
 
-$(BUILD)/bin/hemi: $(CLI_O) $(CLIENT_A) $(CORE_A)
+# the client's program also evaluates, in `hemi bench` and `hemi inspect`: it may hold both sides, hemi-server may not
+$(BUILD)/bin/hemi: $(CLI_O) $(LIBRARIES)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_LDFLAGS) $(CLI_O) $(CLIENT_A) $(CORE_A) $(CLIENT_LIBS) $(CLI_LIBS) $(CORE_LIBS) -o $@
+	$(Q)$(CC) $(ALL_LDFLAGS) $(CLI_O) $(SERVER_A) $(CLIENT_A) $(CORE_A) \
+	    $(SERVER_LIBS) $(CLIENT_LIBS) $(CLI_LIBS) $(CORE_LIBS) -o $@
 
 $(BUILD)/bin/hemi-server: $(MAIN_O) $(SERVER_A) $(CORE_A)
 	$(call say,LINK,$@)

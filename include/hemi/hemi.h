@@ -8,6 +8,4 @@
 #include "hemi/server.h"
 #include "hemi/status.h"
 
-#define HEMI_VERSION "0.1.0"
-
 #endif

@@ -6,6 +6,8 @@
 #ifndef HEMI_STATUS_H
 #define HEMI_STATUS_H
 
+#define HEMI_VERSION "0.1.0"
+
 #ifdef __cplusplus
 extern "C" {
 #endif

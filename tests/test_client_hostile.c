@@ -1,0 +1,427 @@
+/* The client against a server that answers nonsense: an error every time, never a crash, and never other bytes sent again. */
+#include "client_fixture.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/socket.h>
+
+#include "client/http.h"
+
+#define BODY_MAX (4u << 20)
+
+typedef struct fake fake;
+/* What the fake does with a request: sends what it likes; the connection is closed afterwards. */
+typedef void (*fake_answer)(fake *f, int fd, const char *request_line);
+
+struct fake {
+    int listener;
+    pthread_t thread;
+    atomic_bool stop;
+    fake_answer answer;
+    const void *script; /* bytes to send */
+    size_t script_bytes;
+    atomic_int posts, puts, heads, gets;
+    uint8_t *body; /* of the last POST */
+    size_t body_bytes;
+    bool bodies_differ; /* two POSTs held different bytes */
+    uint8_t *keys;
+    size_t keys_bytes;
+    hemi_evaluator *evaluator;
+};
+
+static hemi_module *module;
+static fake server;
+static char url[64];
+
+/* ---- the fake */
+
+static bool send_all(int fd, const void *data, size_t bytes) {
+    const char *p = data;
+    while (bytes > 0) {
+        ssize_t n = send(fd, p, bytes, MSG_NOSIGNAL);
+        if (n <= 0) return false;
+        p += n;
+        bytes -= (size_t)n;
+    }
+    return true;
+}
+
+static void send_reply(int fd, const char *status, const void *body, size_t bytes) {
+    char head[256];
+    snprintf(head, sizeof head, "HTTP/1.1 %s\r\nContent-Length: %zu\r\nConnection: close\r\nHemi-Server-Ms: 1.5\r\n\r\n", status, bytes);
+    if (send_all(fd, head, strlen(head)) && bytes > 0) (void)send_all(fd, body, bytes);
+}
+
+static void send_json(int fd, const char *status, const char *json) { send_reply(fd, status, json, strlen(json)); }
+
+/* Reads one request; returns its body. */
+static uint8_t *receive(int fd, char line[512], size_t *body_bytes) {
+    char head[8192];
+    size_t n = 0, length = 0;
+    *body_bytes = 0;
+    while (n + 1 < sizeof head && (n < 4 || memcmp(head + n - 4, "\r\n\r\n", 4) != 0))
+        if (recv(fd, head + n++, 1, 0) != 1) return NULL;
+    head[n] = 0;
+    snprintf(line, 512, "%.*s", (int)strcspn(head, "\r"), head);
+    const char *field = strcasestr(head, "content-length:");
+    if (field) length = strtoul(field + 15, NULL, 10);
+    if (length > BODY_MAX) return NULL;
+    uint8_t *body = malloc(length + 1);
+    for (size_t got = 0; body && got < length;) {
+        ssize_t r = recv(fd, body + got, length - got, 0);
+        if (r <= 0) break;
+        got += (size_t)r;
+    }
+    *body_bytes = length;
+    return body;
+}
+
+static void note(fake *f, const char *line, uint8_t *body, size_t bytes) {
+    if (strncmp(line, "GET", 3) == 0) f->gets++;
+    if (strncmp(line, "HEAD", 4) == 0) f->heads++;
+    if (strncmp(line, "PUT", 3) == 0) {
+        f->puts++;
+        free(f->keys);
+        f->keys = body;
+        f->keys_bytes = bytes;
+        return;
+    }
+    if (strncmp(line, "POST", 4) == 0) {
+        if (f->posts++ > 0 && (bytes != f->body_bytes || memcmp(body, f->body, bytes) != 0)) f->bodies_differ = true;
+        free(f->body);
+        f->body = body;
+        f->body_bytes = bytes;
+        return;
+    }
+    free(body);
+}
+
+static void *serve(void *context) {
+    fake *f = context;
+    while (!f->stop) {
+        struct pollfd p = {.fd = f->listener, .events = POLLIN};
+        if (poll(&p, 1, 20) <= 0) continue;
+        int fd = accept(f->listener, NULL, NULL);
+        if (fd < 0) continue;
+        struct timeval patience = {.tv_sec = 5};
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+        char line[512];
+        size_t bytes;
+        uint8_t *body = receive(fd, line, &bytes);
+        if (body) {
+            note(f, line, body, bytes);
+            f->answer(f, fd, line);
+        }
+        shutdown(fd, SHUT_WR);
+        close(fd);
+    }
+    return NULL;
+}
+
+static void fake_start(fake_answer answer, const void *script, size_t bytes) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t size = sizeof address;
+    memset(&server, 0, sizeof server);
+    server.answer = answer;
+    server.script = script;
+    server.script_bytes = bytes;
+    server.listener = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(server.listener, (struct sockaddr *)&address, size), 0);
+    assert_int_equal(listen(server.listener, 16), 0);
+    assert_int_equal(getsockname(server.listener, (struct sockaddr *)&address, &size), 0);
+    snprintf(url, sizeof url, "http://127.0.0.1:%u", ntohs(address.sin_port));
+    assert_int_equal(pthread_create(&server.thread, NULL, serve, &server), 0);
+}
+
+static void fake_stop(void) {
+    server.stop = true;
+    pthread_join(server.thread, NULL);
+    close(server.listener);
+    free(server.body);
+    free(server.keys);
+    hemi_evaluator_free(server.evaluator);
+}
+
+static const hemi_client_options patience = {.connect_timeout_ms = 2000, .timeout_ms = 4000};
+
+/* ---- opening a module: every answer is nonsense */
+
+static void answer_script(fake *f, int fd, const char *line) {
+    (void)line;
+    (void)send_all(fd, f->script, f->script_bytes);
+}
+
+static const char *const nonsense[] = {
+    "",
+    "\r\n\r\n",
+    "garbage\r\n\r\n",
+    "\x16\x03\x01\x02",
+    "HTTP/9.9 200 OK\r\n\r\n",
+    "HTTP/1.1\r\n\r\n",
+    "HTTP/1.1 200 OK\r\n",
+    "HTTP/1.1 200 OK\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{}",
+    "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+    "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]",
+    "HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n{}",
+    "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999\r\n\r\n{}",
+    "HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n{}",
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n{}",
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}",
+    "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\n\x1f\x8b\x08",
+    "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n<html>hello!</html>\n",
+    "HTTP/1.1 204 No Content\r\n\r\n",
+    "HTTP/1.1 301 Moved\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
+    "HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\nContent-Length: 0\r\n\r\n",
+    "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\r\n",
+    "HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\nNot Found",
+    "HTTP/1.1 404 Not Found\r\nContent-Length: 12\r\n\r\n{\"error\": 5}\n",
+    "HTTP/1.1 500 Oops\r\nContent-Length: 40\r\n\r\n{\"error\":{\"code\":5,\"message\":[\"a\",\"b\"]}}",
+    "HTTP/1.1 200 OK\r\nHemi-Server-Ms: nan\r\nRetry-After: -1\r\nContent-Length: 2\r\n\r\n{}",
+    "HTTP/1.1 503 Busy\r\nRetry-After: 100000\r\nContent-Length: 0\r\n\r\n",
+};
+
+static void test_nonsense_instead_of_a_description(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof nonsense / sizeof *nonsense; i++) {
+        fake_start(answer_script, nonsense[i], strlen(nonsense[i]));
+        hemi_client *client = NULL;
+        hemi_remote *remote = NULL;
+        hemi_error err = {0};
+        ASSERT_OK(hemi_client_new(&client, url, NULL, &patience, ERR));
+        hemi_status status = hemi_remote_open(&remote, client, "m", "fc", NULL, &err);
+        if (status == HEMI_OK || remote) fail_msg("nonsense %zu was accepted", i);
+        if (!strstr(err.message, url)) fail_msg("nonsense %zu: the message does not name the server: %s", i, err.message);
+        if (server.gets > HEMI_HTTP_ATTEMPTS) fail_msg("nonsense %zu: %d requests", i, (int)server.gets);
+        hemi_client_free(client);
+        fake_stop();
+    }
+}
+
+static void test_an_endless_body_is_cut(void **state) {
+    (void)state;
+    size_t bytes = HEMI_HTTP_JSON_MAX + 4096u;
+    static const char head[] = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n";
+    char *script = malloc(bytes);
+    assert_non_null(script);
+    memset(script, ' ', bytes);
+    memcpy(script, head, sizeof head - 1);
+    fake_start(answer_script, script, bytes);
+    hemi_client *client = NULL;
+    hemi_remote *remote = NULL;
+    ASSERT_OK(hemi_client_new(&client, url, NULL, &patience, ERR));
+    ASSERT_FAILS(HEMI_ERR_REMOTE, "more than", hemi_remote_open(&remote, client, "m", "fc", NULL, ERR));
+    hemi_client_free(client);
+    fake_stop();
+    free(script);
+}
+
+/* What a server says is shown, but cannot steer the terminal that shows it. */
+static void test_messages_are_made_printable(void **state) {
+    (void)state;
+    static const char script[] = "HTTP/1.1 404 Not Found\r\nContent-Length: 82\r\n\r\n"
+                                 "{\"error\":{\"code\":\"HEMI_ERR_NOT_FOUND\",\"message\":\"a\\u001b[2Jb\\nc\\u0007d\\u009b\"   }}   \r\n";
+    fake_start(answer_script, script, sizeof script - 1);
+    hemi_client *client = NULL;
+    hemi_remote *remote = NULL;
+    ASSERT_OK(hemi_client_new(&client, url, NULL, &patience, ERR));
+    ASSERT_FAILS(HEMI_ERR_NOT_FOUND, "HEMI_ERR_NOT_FOUND", hemi_remote_open(&remote, client, "m", "fc", NULL, ERR));
+    for (const char *p = fixture_error.message; *p; p++)
+        if ((unsigned char)*p < 32 || (unsigned char)*p > 126) fail_msg("byte %d in: %s", *p, fixture_error.message);
+    hemi_client_free(client);
+    fake_stop();
+}
+
+/* ---- calls: keys are taken, the answer to POST is nonsense */
+
+static bool is(const char *line, const char *method) { return strncmp(line, method, strlen(method)) == 0; }
+
+static void answer_to_posts(fake *f, int fd, const char *line) {
+    if (is(line, "POST")) answer_script(f, fd, line);
+    else send_reply(fd, is(line, "HEAD") ? "404 Not Found" : "201 Created", NULL, 0);
+}
+
+static hemi_status call(hemi_client **client, hemi_error *err) {
+    hemi_remote *remote = NULL;
+    hemi_module_info info;
+    hemi_module_get_info(module, &info);
+    float *x = fixture_rows(2, info.inputs), *y = calloc(2 * info.outputs, sizeof *y);
+    assert_non_null(y);
+    ASSERT_OK(hemi_client_new(client, url, NULL, &patience, ERR));
+    ASSERT_OK(hemi_remote_open_with(&remote, *client, "m", "fc", module, ERR));
+    hemi_status status = hemi_remote_call(remote, x, 2, y, NULL, err);
+    if (status == HEMI_OK) fixture_check(module, x, 2, y);
+    else
+        for (size_t i = 0; i < 2 * info.outputs; i++) assert_true(y[i] == 0);
+    hemi_remote_free(remote);
+    free(x);
+    free(y);
+    return status;
+}
+
+static void test_nonsense_instead_of_a_reply(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof nonsense / sizeof *nonsense; i++) {
+        fake_start(answer_to_posts, nonsense[i], strlen(nonsense[i]));
+        hemi_client *client = NULL;
+        hemi_error err = {0};
+        hemi_status status = call(&client, &err);
+        if (status == HEMI_OK) fail_msg("nonsense %zu was accepted", i);
+        if (!err.message[0]) fail_msg("nonsense %zu: no message", i);
+        if (server.posts > HEMI_HTTP_ATTEMPTS || server.puts != 1 || server.bodies_differ)
+            fail_msg("nonsense %zu: %d posts, %d uploads, bodies %s", i, (int)server.posts, (int)server.puts, server.bodies_differ ? "differ" : "agree");
+        hemi_client_free(client);
+        fake_stop();
+    }
+}
+
+/* ---- a server that computes, and then spoils its reply */
+
+static int spoil; /* which way */
+enum { SPOIL_NOTHING, SPOIL_SHORT, SPOIL_LONG, SPOIL_BIT, SPOIL_BUSY, SPOIL_CUT, SPOIL_KEYS_GONE, SPOIL_KEYS_ALWAYS_GONE };
+static size_t spoil_at;
+
+static void compute(fake *f, uint8_t **reply, size_t *bytes) {
+    hemi_server_keys *keys = NULL;
+    hemi_error err = {0};
+    *reply = NULL;
+    if (!f->evaluator && hemi_evaluator_new(&f->evaluator, module, 1, &err) != HEMI_OK) return;
+    const hemi_evaluator *evaluator = f->evaluator;
+    if (!f->keys || hemi_server_keys_new(&keys, f->keys, f->keys_bytes, &err) != HEMI_OK) return;
+    if (hemi_evaluate(&evaluator, 1, keys, f->body, f->body_bytes, 1, reply, bytes, &err) != HEMI_OK) *reply = NULL;
+    hemi_server_keys_free(keys);
+}
+
+static void answer_spoilt(fake *f, int fd, const char *line) {
+    static const char gone[] = "{\"error\":{\"code\":\"HEMI_ERR_KEY\",\"message\":\"no such keys\"}}";
+    if (!is(line, "POST")) {
+        send_reply(fd, is(line, "HEAD") ? "404 Not Found" : "201 Created", NULL, 0);
+        return;
+    }
+    if (spoil == SPOIL_BUSY && f->posts < 3) {
+        send_json(fd, "503 Service Unavailable", "{\"error\":{\"code\":\"HEMI_ERR_BUSY\",\"message\":\"later\"}}");
+        return;
+    }
+    if (spoil == SPOIL_CUT && f->posts < 3) return;
+    if (spoil == SPOIL_KEYS_ALWAYS_GONE || (spoil == SPOIL_KEYS_GONE && f->posts < 2)) {
+        send_json(fd, "404 Not Found", gone);
+        return;
+    }
+    uint8_t *reply;
+    size_t bytes = 0;
+    compute(f, &reply, &bytes);
+    if (!reply) {
+        send_json(fd, "500 Internal Server Error", "{}");
+        return;
+    }
+    uint8_t *sent = malloc(bytes + 16);
+    if (sent) {
+        memset(sent, 0, bytes + 16);
+        memcpy(sent, reply, bytes);
+        if (spoil == SPOIL_BIT) sent[spoil_at / 8] ^= (uint8_t)(1u << (spoil_at % 8));
+        send_reply(fd, "200 OK", sent, spoil == SPOIL_SHORT ? bytes - 1 : spoil == SPOIL_LONG ? bytes + 1 : bytes);
+    }
+    free(sent);
+    hemi_bytes_free(reply);
+}
+
+static hemi_status spoilt_call(int how, size_t at, hemi_error *err) {
+    hemi_client *client = NULL;
+    spoil = how;
+    spoil_at = at;
+    fake_start(answer_spoilt, NULL, 0);
+    hemi_status status = call(&client, err);
+    hemi_client_free(client);
+    return status;
+}
+
+static void test_spoilt_replies(void **state) {
+    (void)state;
+    hemi_error err = {0};
+    assert_int_equal(spoilt_call(SPOIL_NOTHING, 0, &err), HEMI_OK);
+    fake_stop();
+    assert_int_not_equal(spoilt_call(SPOIL_SHORT, 0, &err), HEMI_OK);
+    fake_stop();
+    assert_int_not_equal(spoilt_call(SPOIL_LONG, 0, &err), HEMI_OK);
+    fake_stop();
+    for (size_t bit = 0; bit < 8 * 24; bit += 5) { /* every field of the header */
+        if (spoilt_call(SPOIL_BIT, bit, &err) == HEMI_OK) fail_msg("bit %zu of the header may be wrong", bit);
+        fake_stop();
+    }
+}
+
+/* Retries and keys that were evicted: the very same bytes every time. */
+static void test_what_is_sent_again(void **state) {
+    (void)state;
+    hemi_error err = {0};
+    assert_int_equal(spoilt_call(SPOIL_BUSY, 0, &err), HEMI_OK);
+    assert_int_equal(server.posts, 3);
+    assert_int_equal(server.puts, 1);
+    assert_false(server.bodies_differ);
+    fake_stop();
+    assert_int_equal(spoilt_call(SPOIL_CUT, 0, &err), HEMI_OK);
+    assert_int_equal(server.posts, 3);
+    assert_false(server.bodies_differ);
+    fake_stop();
+    assert_int_equal(spoilt_call(SPOIL_KEYS_GONE, 0, &err), HEMI_OK);
+    assert_int_equal(server.posts, 2);
+    assert_int_equal(server.puts, 2);
+    assert_int_equal(server.heads, 1);
+    assert_false(server.bodies_differ);
+    fake_stop();
+    assert_int_equal(spoilt_call(SPOIL_KEYS_ALWAYS_GONE, 0, &err), HEMI_ERR_KEY);
+    assert_int_equal(server.posts, 2);
+    assert_int_equal(server.puts, 2);
+    assert_false(server.bodies_differ);
+    fake_stop();
+}
+
+static void answer_never(fake *f, int fd, const char *line) {
+    (void)line;
+    for (int i = 0; i < 100 && !f->stop; i++) {
+        struct pollfd p = {.fd = fd, .events = POLLRDHUP};
+        if (poll(&p, 1, 20) != 0) return;
+    }
+}
+
+static void test_time_out(void **state) {
+    (void)state;
+    const hemi_client_options quick = {.connect_timeout_ms = 200, .timeout_ms = 200};
+    fake_start(answer_never, NULL, 0);
+    hemi_client *client = NULL;
+    hemi_remote *remote = NULL;
+    ASSERT_OK(hemi_client_new(&client, url, NULL, &quick, ERR));
+    ASSERT_FAILS(HEMI_ERR_NETWORK, "200 ms", hemi_remote_open(&remote, client, "m", "fc", NULL, ERR));
+    assert_int_equal(server.gets, 1); /* a time-out is not tried again */
+    hemi_client_free(client);
+    fake_stop();
+}
+
+static int setup(void **state) {
+    (void)state;
+    module = fixture_module(10, 10, false, 3);
+    return 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    hemi_module_free(module);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_nonsense_instead_of_a_description),
+        cmocka_unit_test(test_an_endless_body_is_cut),
+        cmocka_unit_test(test_messages_are_made_printable),
+        cmocka_unit_test(test_nonsense_instead_of_a_reply),
+        cmocka_unit_test(test_spoilt_replies),
+        cmocka_unit_test(test_what_is_sent_again),
+        cmocka_unit_test(test_time_out),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

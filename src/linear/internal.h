@@ -7,7 +7,10 @@
 #include "linear/product.h"
 #include "rlwe/keyswitch.h"
 
-#define HEMI_LINEAR_BLOCK 256 /* coefficients: a block of all babies (4 KB each) stays in the second-level cache */
+/* Coefficients of a block: the babies' share of it stays in the first-level cache while the plaintexts stream by. */
+#define HEMI_LINEAR_BLOCK_MIN 8
+#define HEMI_LINEAR_BLOCK_MAX 64
+#define HEMI_LINEAR_BLOCK_BYTES 16384
 #define HEMI_DOT_BYTES 6      /* per coefficient of a plaintext (ring/kernels.h) */
 
 /* Memory of one multiplication, kept between calls: the hot path allocates nothing. Polynomials of n words. */
@@ -15,8 +18,9 @@ typedef struct hemi_workspace {
     struct hemi_workspace *next;
     uint64_t *storage;
     uint64_t *source;         /* (c0, c1) of babies below babies/2 (at least one): canonical, NTT form */
-    uint64_t *left0, *left1;  /* all babies in dot_left form */
-    uint64_t *sum0, *sum1;    /* one per giant of the largest group */
+    uint64_t *left0, *left1;  /* all babies in dot_left form: block of coefficients, baby */
+    uint64_t *sum0, *sum1;    /* one per giant of the largest group, sum_stride apart */
+    size_t sum_stride;        /* not a power of two: blocks of all giants would meet in one cache set */
     uint64_t *digit, *c1, *r0, *r1;
     hemi_extended e, u0, u1;
 } hemi_workspace;

@@ -10,7 +10,12 @@
 #include "linear/internal.h"
 #include "linear/plaintexts.h"
 
-static uint32_t block_length(uint32_t n) { return n < HEMI_LINEAR_BLOCK ? n : HEMI_LINEAR_BLOCK; }
+/* Coefficients of a block: both components of all babies should fill less than half of the first-level cache. */
+static uint32_t block_length(const hemi_linear_layout *l) {
+    uint32_t len = HEMI_LINEAR_BLOCK_MAX;
+    while (len > HEMI_LINEAR_BLOCK_MIN && l->babies * len * 16 > HEMI_LINEAR_BLOCK_BYTES) len /= 2;
+    return l->n < len ? l->n : len;
+}
 
 /* Plaintexts lie in the order in which they are read: group, block of coefficients, giant, baby. */
 static size_t plaintext_offset(const hemi_linear *linear, size_t group, uint32_t block, uint32_t giant, uint32_t baby) {
@@ -81,7 +86,7 @@ hemi_status hemi_linear_new(hemi_linear **out, const hemi_context *ctx, const he
         (void)pthread_mutex_init(&linear->lock, NULL);
         linear->ctx = ctx;
         linear->layout = *layout;
-        linear->block = block_length(n);
+        linear->block = block_length(layout);
         linear->scale = layout->direct ? 1 : hemi_mod_inverse(layout->s % ctx->q->m.p, &ctx->q->m);
         linear->plaintexts = hemi_alloc_large((size_t)products * n, HEMI_DOT_BYTES);
         linear->bias = bias ? hemi_alloc(layout->outputs, sizeof *linear->bias) : NULL;
@@ -153,26 +158,31 @@ static hemi_status find_keys(keyring *found, const hemi_linear *linear, const he
     return HEMI_OK;
 }
 
+/* Baby b into its place among the left factors: block of coefficients, baby. */
+static void place_left(const hemi_linear *linear, uint64_t *left, uint32_t b, const uint64_t *a) {
+    const uint32_t n = linear->layout.n, len = linear->block;
+    uint64_t *to = left + (size_t)b * len;
+    for (uint32_t i = 0; i < n; i += len, to += (size_t)linear->layout.babies * len)
+        linear->ctx->k->dot_left(to, a + i, len, &linear->ctx->q->m);
+}
+
 /* Babies b0 + 2^l for all 2^l > b0, by rotations of baby b0, which share its digit. */
 static void babies_of(const hemi_linear *linear, const keyring *keys, hemi_workspace *w, uint32_t b0) {
     const hemi_context *ctx = linear->ctx;
-    const hemi_kernels *k = ctx->k;
     const uint32_t n = ctx->n, babies = linear->layout.babies;
     const uint64_t *c0 = w->source + (size_t)2 * b0 * n, *c1 = c0 + n;
     hemi_keyswitch_digit(ctx, w->digit, c1);
     for (unsigned bit = 0; 1u << bit < babies; bit++) {
         const uint32_t b = b0 + (1u << bit);
         if (1u << bit <= b0 || b >= babies) continue;
+        const bool rotated_further = b < babies / 2;
+        uint64_t *r0 = rotated_further ? w->source + (size_t)2 * b * n : w->u0.q, *r1 = rotated_further ? r0 + n : w->u1.q;
         hemi_keyswitch_product(ctx, keys->baby[bit], w->u0, w->u1, c1, w->digit);
-        hemi_divide_by_special(ctx, w->u0.q, w->u0);
-        hemi_divide_by_special(ctx, w->u1.q, w->u1);
-        k->permute_add(w->u0.q, c0, keys->baby[bit]->index, n, &ctx->q->m);
-        if (b < babies / 2) { /* will be rotated further */
-            memcpy(w->source + (size_t)2 * b * n, w->u0.q, n * sizeof(uint64_t));
-            memcpy(w->source + (size_t)(2 * b + 1) * n, w->u1.q, n * sizeof(uint64_t));
-        }
-        k->dot_left(w->left0 + (size_t)b * n, w->u0.q, n, &ctx->q->m);
-        k->dot_left(w->left1 + (size_t)b * n, w->u1.q, n, &ctx->q->m);
+        hemi_divide_by_special(ctx, r0, w->u0);
+        hemi_divide_by_special(ctx, r1, w->u1);
+        ctx->k->permute_add(r0, c0, keys->baby[bit]->index, n, &ctx->q->m);
+        place_left(linear, w->left0, b, r0);
+        place_left(linear, w->left1, b, r1);
     }
 }
 
@@ -188,13 +198,13 @@ static void dot_step(void *context, size_t index, size_t worker) {
     const hemi_linear *linear = job->linear;
     const hemi_linear_layout *l = &linear->layout;
     const hemi_workspace *w = job->w;
-    const uint32_t n = l->n, giants = l->group[job->group].giants;
-    const size_t at = index * linear->block;
+    const uint32_t giants = l->group[job->group].giants;
+    const size_t at = index * linear->block, left = at * l->babies;
     (void)worker;
     for (uint32_t c = 0; c < giants; c++)
-        linear->ctx->k->dot2(w->sum0 + (size_t)c * n + at, w->sum1 + (size_t)c * n + at, w->left0 + at, w->left1 + at, n,
-                             linear->plaintexts + plaintext_offset(linear, job->group, (uint32_t)index, c, 0), l->babies,
-                             linear->block, &linear->ctx->q->m);
+        linear->ctx->k->dot2(w->sum0 + c * w->sum_stride + at, w->sum1 + c * w->sum_stride + at, w->left0 + left, w->left1 + left,
+                             linear->block, linear->plaintexts + plaintext_offset(linear, job->group, (uint32_t)index, c, 0),
+                             l->babies, linear->block, &linear->ctx->q->m);
 }
 
 /* One automorphism of the running ciphertext (e over qP, times P; c1 over q): e' = sigma(e) + u0, c1' = u1 / P. */
@@ -228,7 +238,7 @@ static void combine(const hemi_linear *linear, const keyring *keys, hemi_workspa
     const uint32_t n = ctx->n, giants = linear->layout.group[group].giants;
     memset(w->e.p, 0, n * sizeof(uint64_t));
     for (uint32_t c = giants; c-- > 0;) {
-        const uint64_t *s0 = w->sum0 + (size_t)c * n, *s1 = w->sum1 + (size_t)c * n;
+        const uint64_t *s0 = w->sum0 + c * w->sum_stride, *s1 = w->sum1 + c * w->sum_stride;
         if (c + 1 == giants) {
             k->mul_scalar(w->e.q, s0, ctx->special_mod_q, n, &ctx->q->m);
             memcpy(w->c1, s1, n * sizeof(uint64_t));
@@ -270,8 +280,8 @@ static void load_input(const hemi_linear *linear, hemi_workspace *w, hemi_linear
         ctx->k->mul_scalar(c0, c0, linear->scale, n, &ctx->q->m);
         ctx->k->mul_scalar(c1, c1, linear->scale, n, &ctx->q->m);
     }
-    ctx->k->dot_left(w->left0, c0, n, &ctx->q->m);
-    ctx->k->dot_left(w->left1, c1, n, &ctx->q->m);
+    place_left(linear, w->left0, 0, c0);
+    place_left(linear, w->left1, 0, c1);
 }
 
 /* Adds the zero product to (e, c1), makes coefficients of them in r0, r1. zero: NULL to leave it out. */

@@ -3,10 +3,10 @@
 
 static hemi_workspace *workspace_new(const hemi_linear_layout *l) {
     const size_t n = l->n, sources = l->babies > 1 ? l->babies / 2 : 1, giants = l->group[0].giants;
-    const size_t polynomials = 2 * sources + 2 * l->babies + 2 * giants + 4 + 6;
+    const size_t polynomials = 2 * sources + 2 * l->babies + 4 + 6, stride = n + 3 * HEMI_ALIGNMENT / sizeof(uint64_t);
     hemi_workspace *w = hemi_alloc(1, sizeof *w);
     if (!w) return NULL;
-    w->storage = hemi_alloc_large(polynomials * n, sizeof *w->storage);
+    w->storage = hemi_alloc_large(polynomials * n + 2 * giants * stride, sizeof *w->storage);
     if (!w->storage) {
         hemi_free(w);
         return NULL;
@@ -15,8 +15,9 @@ static hemi_workspace *workspace_new(const hemi_linear_layout *l) {
     w->source = at, at += 2 * sources * n;
     w->left0 = at, at += l->babies * n;
     w->left1 = at, at += l->babies * n;
-    w->sum0 = at, at += giants * n;
-    w->sum1 = at, at += giants * n;
+    w->sum_stride = stride;
+    w->sum0 = at, at += giants * stride;
+    w->sum1 = at, at += giants * stride;
     w->digit = at, at += n;
     w->c1 = at, at += n;
     w->r0 = at, at += n;

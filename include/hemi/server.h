@@ -50,6 +50,12 @@ typedef struct hemi_http_options {
     size_t max_keys_bytes;    /* memory for clients' keys; 0: the default, 1 GiB */
     size_t max_request_rows;  /* 0: the default, 4096 */
     bool quiet;               /* no line per request */
+    /* Limits; 0: the default of src/server/limits.h. */
+    unsigned max_queue;                   /* requests that wait for a worker; further ones get 503 */
+    unsigned max_connections, max_connections_per_address;
+    unsigned header_timeout_ms;           /* until the header fields of a request must be complete */
+    unsigned idle_timeout_ms;             /* between two requests of a connection */
+    unsigned body_rate_min, body_grace_ms; /* bytes per second that a body must make, after a time of grace */
 } hemi_http_options;
 
 HEMI_API HEMI_CHECK hemi_status hemi_http_server_start(hemi_http_server **out, const hemi_http_options *options, hemi_error *err);

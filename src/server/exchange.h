@@ -1,0 +1,128 @@
+/* One request and its answer. Created when the request line is there, on the thread of the connections; computed on a
+ * worker where that is needed; ended when the answer has been sent or the connection was lost. Only one thread at a time has it. */
+#ifndef HEMI_SERVER_EXCHANGE_H
+#define HEMI_SERVER_EXCHANGE_H
+
+#include <microhttpd.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "server/jobs.h"
+#include "server/key_store.h"
+#include "server/metrics.h"
+#include "server/peers.h"
+#include "server/registry.h"
+#include "server/route.h"
+#include "server/uploads.h"
+
+/* What requests share. */
+typedef struct hemi_service {
+    hemi_registry *registry;
+    hemi_key_store *keys;
+    hemi_uploads *uploads;
+    hemi_peers *peers;
+    hemi_jobs *jobs;
+    hemi_metrics metrics;
+    size_t max_rows, keys_bytes_max;
+    int workers;
+    bool quiet;
+    double started_ms;
+    atomic_size_t bodies_bytes; /* of all exchanges */
+    atomic_size_t exchanges;    /* under way */
+    atomic_bool stopping;
+} hemi_service;
+
+typedef enum hemi_stage {
+    HEMI_STAGE_NEW,       /* the request line is there */
+    HEMI_STAGE_RECEIVING, /* the headers are there */
+    HEMI_STAGE_WORKING,   /* on a worker, the connection suspended */
+    HEMI_STAGE_ANSWERED   /* the answer is queued */
+} hemi_stage;
+
+#define HEMI_ANSWER_HEADERS 4
+
+typedef struct hemi_answer {
+    unsigned status; /* HTTP; 0: none yet */
+    const char *type; /* Content-Type; NULL without a body */
+    void *body;
+    size_t bytes;
+    void (*release)(void *body); /* NULL: the body lives on */
+    struct {
+        const char *name;
+        char value[80];
+    } header[HEMI_ANSWER_HEADERS];
+    size_t headers;
+    bool close; /* without reading the rest of the request */
+} hemi_answer;
+
+typedef struct hemi_exchange {
+    hemi_service *service;
+    struct MHD_Connection *connection;
+    hemi_peer *peer;
+    hemi_stage stage;
+    double started_ms;
+
+    bool clean_uri;
+    size_t uri_bytes;
+    hemi_method method;
+    hemi_route route;
+    const hemi_served_model *model;
+
+    bool has_key; /* key: from the path or the header */
+    uint8_t key[HEMI_KEY_ID_BYTES];
+
+    bool has_length;
+    size_t body_bytes, received; /* Content-Length, and what came of it */
+    uint8_t *body;       /* of /infer */
+    hemi_upload *upload; /* of PUT /v2/keys: the body goes to its end */
+    size_t held_bytes;   /* what this exchange has of bodies_bytes */
+
+    size_t rows;
+    double compute_ms;
+    bool computed;
+    hemi_answer answer;
+} hemi_exchange;
+
+/* exchange.c: the course of a request. All on the thread of the connections, but for _work. */
+hemi_exchange *hemi_exchange_new(hemi_service *service, struct MHD_Connection *connection, hemi_peer *peer, const char *uri);
+/* The headers are there: finds the route, checks everything that can be checked now, makes room for the body. */
+void hemi_exchange_begin(hemi_exchange *x, const char *path, const char *method);
+void hemi_exchange_receive(hemi_exchange *x, const void *data, size_t bytes);
+/* The request is complete. True: it is answered; false: hemi_exchange_work is to be called, on a worker. */
+bool hemi_exchange_complete(hemi_exchange *x);
+void hemi_exchange_work(hemi_exchange *x);
+/* Counts, logs, frees. completed: the answer was sent. */
+void hemi_exchange_end(hemi_exchange *x, bool completed);
+/* Reserves memory for a body; false when all bodies together have too much. */
+bool hemi_exchange_hold(hemi_exchange *x, size_t bytes);
+/* The value of a request header field or of a query parameter; NULL if it is not there. */
+const char *hemi_exchange_header(const hemi_exchange *x, const char *name);
+const char *hemi_exchange_query(const hemi_exchange *x, const char *name);
+
+/* answer.c: what is answered. The first answer counts; a later one is dropped, with its body. */
+void hemi_answer_bytes(hemi_exchange *x, unsigned http, const char *type, void *body, size_t bytes, void (*release)(void *));
+void hemi_answer_empty(hemi_exchange *x, unsigned http);
+/* {"error": {"code": ..., "message": ...}}; http 0: the status's own. */
+void hemi_answer_error(hemi_exchange *x, unsigned http, hemi_status status, const char *format, ...) HEMI_PRINTF(4, 5);
+/* format NULL: the header becomes `value` itself. */
+void hemi_answer_header(hemi_exchange *x, const char *name, const char *format, ...) HEMI_PRINTF(3, 4);
+void hemi_answer_release(hemi_answer *answer);
+/* Hands the answer over to libmicrohttpd. */
+enum MHD_Result hemi_answer_send(hemi_exchange *x);
+
+/* views.c: answers to GET. */
+void hemi_view_health(hemi_exchange *x);
+void hemi_view_metrics(hemi_exchange *x);
+void hemi_view_models(hemi_exchange *x);
+void hemi_view_client(hemi_exchange *x);
+
+/* infer.c */
+void hemi_infer_begin(hemi_exchange *x);
+void hemi_infer_work(hemi_exchange *x);
+
+/* key_routes.c */
+void hemi_key_begin(hemi_exchange *x);
+bool hemi_key_complete(hemi_exchange *x); /* true: answered */
+void hemi_key_work(hemi_exchange *x);
+
+#endif

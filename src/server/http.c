@@ -1,0 +1,253 @@
+/* The server: libmicrohttpd on one thread for the connections, workers for what computes, one thread for the clocks. */
+#include "server/http.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <sodium.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/cpu.h"
+#include "base/error.h"
+#include "base/memory.h"
+#include "server/listen.h"
+#include "wire/wire.h"
+
+struct hemi_http_server {
+    hemi_service service;
+    struct MHD_Daemon *daemon;
+    int socket;
+    uint16_t port;
+    char url[280];
+    pthread_t sweeper;
+    bool sweeping;
+    pthread_mutex_t lock; /* guards quit */
+    pthread_cond_t wake;
+    bool quit;
+    long sweep_ms;
+};
+
+/* ---- called by libmicrohttpd, all on its thread */
+
+static void on_connection(void *cls, struct MHD_Connection *connection, void **context, enum MHD_ConnectionNotificationCode what) {
+    hemi_service *s = cls;
+    if (what == MHD_CONNECTION_NOTIFY_STARTED) {
+        const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+        *context = hemi_peer_add(s->peers, info->connect_fd);
+    } else {
+        hemi_peer_remove(s->peers, *context);
+        *context = NULL;
+    }
+}
+
+static void *on_uri(void *cls, const char *uri, struct MHD_Connection *connection) {
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    return info->socket_context ? hemi_exchange_new(cls, connection, info->socket_context, uri) : NULL;
+}
+
+/* The request is complete: answer it here, or suspend the connection and let a worker do it. */
+static enum MHD_Result on_complete(hemi_exchange *x) {
+    hemi_jobs *jobs = x->service->jobs;
+    if (hemi_exchange_complete(x)) return hemi_answer_send(x);
+    if (!hemi_jobs_reserve(jobs)) {
+        atomic_fetch_add_explicit(&x->service->metrics.refused_busy, 1, memory_order_relaxed);
+        hemi_answer_error(x, 0, HEMI_ERR_BUSY, "too many requests are waiting; try again later");
+        return hemi_answer_send(x);
+    }
+    x->stage = HEMI_STAGE_WORKING;
+    hemi_peer_enter_work(x->service->peers, x->peer);
+    MHD_suspend_connection(x->connection);
+    hemi_jobs_push(jobs, x);
+    return MHD_YES;
+}
+
+static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, const char *path, const char *method, const char *version,
+                                  const char *data, size_t *bytes, void **context) {
+    hemi_exchange *x = *context;
+    (void)cls;
+    (void)connection;
+    (void)version;
+    if (!x) return MHD_NO; /* no memory */
+    switch (x->stage) {
+    case HEMI_STAGE_NEW:
+        hemi_exchange_begin(x, path, method);
+        /* An answer now means that the rest of the request is not read, which ends the connection. */
+        return x->answer.status && x->answer.close ? hemi_answer_send(x) : MHD_YES;
+    case HEMI_STAGE_RECEIVING:
+        if (*bytes == 0) return on_complete(x);
+        hemi_exchange_receive(x, data, *bytes);
+        *bytes = 0;
+        return MHD_YES;
+    case HEMI_STAGE_WORKING: return hemi_answer_send(x);
+    default: return MHD_NO;
+    }
+}
+
+static void on_end(void *cls, struct MHD_Connection *connection, void **context, enum MHD_RequestTerminationCode why) {
+    (void)cls;
+    (void)connection;
+    hemi_exchange *x = *context;
+    if (x) hemi_exchange_end(x, x->stage == HEMI_STAGE_ANSWERED && why == MHD_REQUEST_TERMINATED_COMPLETED_OK);
+    *context = NULL;
+}
+
+/* ---- other threads */
+
+static void run_job(void *job) {
+    hemi_exchange *x = job;
+    hemi_exchange_work(x);
+    MHD_resume_connection(x->connection);
+}
+
+static void *sweep(void *context) {
+    hemi_http_server *server = context;
+    struct timespec until;
+    pthread_mutex_lock(&server->lock);
+    while (!server->quit) {
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_nsec += server->sweep_ms * 1000000;
+        until.tv_sec += until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
+        pthread_cond_timedwait(&server->wake, &server->lock, &until);
+        hemi_peers_sweep(server->service.peers);
+        hemi_uploads_expire(server->service.uploads);
+    }
+    pthread_mutex_unlock(&server->lock);
+    return NULL;
+}
+
+/* ---- start */
+
+static unsigned either(unsigned value, unsigned otherwise) { return value ? value : otherwise; }
+
+static hemi_status start_service(hemi_http_server *server, const hemi_http_options *o, hemi_error *err) {
+    hemi_service *s = &server->service;
+    const hemi_peers_clock clock = {.header_ms = either(o->header_timeout_ms, HEMI_SERVER_HEADER_TIMEOUT_MS),
+                                    .idle_ms = either(o->idle_timeout_ms, HEMI_SERVER_IDLE_TIMEOUT_MS),
+                                    .grace_ms = either(o->body_grace_ms, HEMI_SERVER_BODY_GRACE_MS),
+                                    .rate = either(o->body_rate_min, HEMI_SERVER_BODY_RATE_MIN)};
+    s->max_rows = o->max_request_rows ? o->max_request_rows : HEMI_SERVER_ROWS_MAX;
+    s->keys_bytes_max = o->max_keys_bytes ? o->max_keys_bytes : HEMI_SERVER_KEYS_BYTES_MAX;
+    s->workers = o->threads > 0 ? o->threads : hemi_cpu_count();
+    s->quiet = o->quiet;
+    s->started_ms = hemi_now_ms();
+    const double shortest = clock.header_ms < clock.idle_ms ? clock.header_ms : clock.idle_ms;
+    server->sweep_ms = shortest < 4 * HEMI_SERVER_SWEEP_MS ? (long)(shortest / 4) + 1 : (long)HEMI_SERVER_SWEEP_MS;
+    s->keys = hemi_key_store_new(s->keys_bytes_max);
+    s->uploads = hemi_uploads_new(HEMI_SERVER_UPLOADS_BYTES_MAX, HEMI_SERVER_UPLOADS_MAX, HEMI_SERVER_UPLOAD_EXPIRY_MS);
+    s->peers = hemi_peers_new(&clock, &s->metrics);
+    s->jobs = hemi_jobs_new(s->workers, o->max_queue ? o->max_queue : HEMI_SERVER_QUEUE_MAX, run_job);
+    if (!s->keys || !s->uploads || !s->peers || !s->jobs)
+        return hemi_fail(err, HEMI_ERR_MEMORY, "cannot start %d worker threads: too little memory, or too many threads", s->workers);
+    if (pthread_create(&server->sweeper, NULL, sweep, server) != 0) return hemi_fail(err, HEMI_ERR_MEMORY, "cannot start a thread");
+    server->sweeping = true;
+    return HEMI_OK;
+}
+
+static hemi_status start_daemon(hemi_http_server *server, const hemi_http_options *o, hemi_error *err) {
+    hemi_service *s = &server->service;
+    /* Its own time-out is for what the sweep does not see, so it is the longest. */
+    const unsigned timeout_s = either(o->idle_timeout_ms, HEMI_SERVER_IDLE_TIMEOUT_MS) / 1000 + 60;
+    server->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, server->port, NULL, NULL, on_request, s,
+        MHD_OPTION_LISTEN_SOCKET, (MHD_socket)server->socket,
+        MHD_OPTION_NOTIFY_COMPLETED, on_end, s,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
+        MHD_OPTION_URI_LOG_CALLBACK, on_uri, s,
+        MHD_OPTION_CONNECTION_LIMIT, either(o->max_connections, HEMI_SERVER_CONNECTIONS_MAX),
+        MHD_OPTION_PER_IP_CONNECTION_LIMIT, either(o->max_connections_per_address, HEMI_SERVER_CONNECTIONS_PER_ADDRESS_MAX),
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, HEMI_SERVER_CONNECTION_MEMORY,
+        MHD_OPTION_CONNECTION_MEMORY_INCREMENT, HEMI_SERVER_CONNECTION_INCREMENT,
+        MHD_OPTION_CONNECTION_TIMEOUT, timeout_s,
+        MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        MHD_OPTION_END);
+    if (!server->daemon)
+        return hemi_fail(err, HEMI_ERR_NETWORK, "libmicrohttpd does not start: is the limit of open files (ulimit -n) below the number of connections?");
+    return HEMI_OK;
+}
+
+/* Its threads leave signals to the program they are in. */
+static hemi_status start_threads(hemi_http_server *server, const hemi_http_options *o, hemi_error *err) {
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    hemi_status status = start_service(server, o, err);
+    if (status == HEMI_OK) status = start_daemon(server, o, err);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return status;
+}
+
+static void init_wake(hemi_http_server *server) {
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_mutex_init(&server->lock, NULL);
+    pthread_cond_init(&server->wake, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
+hemi_status hemi_http_server_start(hemi_http_server **out, const hemi_http_options *o, hemi_error *err) {
+    *out = NULL;
+    if (!o || !o->folder) return hemi_fail(err, HEMI_ERR_ARGUMENT, "no folder to serve was given");
+    if (o->threads < 0 || o->max_request_rows > HEMI_REQUEST_ROWS_MAX)
+        return hemi_fail(err, HEMI_ERR_ARGUMENT, "threads must not be negative, and max_request_rows at most %d", HEMI_REQUEST_ROWS_MAX);
+    if (sodium_init() < 0) return hemi_fail(err, HEMI_ERR_INTERNAL, "libsodium does not start");
+    hemi_http_server *server = hemi_alloc(1, sizeof *server);
+    if (!server) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory");
+    server->socket = -1;
+    server->port = o->port;
+    init_wake(server);
+    /* The port first: if it is taken, one learns so at once, and not after the loading. Connections are accepted when all is ready. */
+    hemi_status status = hemi_bind(&server->socket, o->address ? o->address : "127.0.0.1", &server->port, server->url, sizeof server->url, err);
+    if (status == HEMI_OK)
+        status = hemi_registry_open(&server->service.registry, o->folder, o->max_request_rows ? o->max_request_rows : HEMI_SERVER_ROWS_MAX, 0,
+                                    o->quiet, err);
+    if (status == HEMI_OK) status = hemi_listen(server->socket, server->port, err);
+    if (status == HEMI_OK) status = start_threads(server, o, err);
+    if (status != HEMI_OK) {
+        hemi_http_server_stop(server);
+        return status;
+    }
+    *out = server;
+    return HEMI_OK;
+}
+
+/* ---- what there is to know, and the end */
+
+uint16_t hemi_http_server_port(const hemi_http_server *server) { return server->port; }
+const char *hemi_http_server_url(const hemi_http_server *server) { return server->url; }
+const hemi_service *hemi_http_server_service(const hemi_http_server *server) { return &server->service; }
+
+/* No new connections; the requests under way get their answers, the slow ones up to a limit. */
+static void drain(hemi_http_server *server) {
+    const double start = hemi_now_ms();
+    const struct timespec pause = {.tv_nsec = 2000000};
+    atomic_store(&server->service.stopping, true);
+    (void)MHD_quiesce_daemon(server->daemon);
+    while (atomic_load(&server->service.exchanges) > 0 && hemi_now_ms() - start < HEMI_SERVER_DRAIN_MS) nanosleep(&pause, NULL);
+}
+
+void hemi_http_server_stop(hemi_http_server *server) {
+    if (!server) return;
+    hemi_service *s = &server->service;
+    if (server->daemon) drain(server);
+    if (s->jobs) hemi_jobs_stop(s->jobs); /* runs what is queued: no connection stays suspended */
+    if (server->daemon) MHD_stop_daemon(server->daemon);
+    if (server->socket >= 0) close(server->socket);
+    if (server->sweeping) {
+        pthread_mutex_lock(&server->lock);
+        server->quit = true;
+        pthread_cond_signal(&server->wake);
+        pthread_mutex_unlock(&server->lock);
+        pthread_join(server->sweeper, NULL);
+    }
+    hemi_jobs_free(s->jobs);
+    hemi_peers_free(s->peers);
+    hemi_uploads_free(s->uploads);
+    hemi_key_store_free(s->keys);
+    hemi_registry_free(s->registry);
+    pthread_cond_destroy(&server->wake);
+    pthread_mutex_destroy(&server->lock);
+    hemi_free(server);
+}

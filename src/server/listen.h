@@ -1,0 +1,16 @@
+/* The listening socket. */
+#ifndef HEMI_SERVER_LISTEN_H
+#define HEMI_SERVER_LISTEN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "hemi/status.h"
+
+/* Takes an address and port; *port becomes the one in use (port 0: the system chooses). url: where it can be reached. The
+ * errors say what to do. */
+HEMI_CHECK hemi_status hemi_bind(int *socket, const char *address, uint16_t *port, char *url, size_t url_bytes, hemi_error *err);
+/* From now on connections are accepted. */
+HEMI_CHECK hemi_status hemi_listen(int socket, uint16_t port, hemi_error *err);
+
+#endif

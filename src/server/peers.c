@@ -1,0 +1,133 @@
+#include "server/peers.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include "base/cpu.h"
+
+typedef enum phase { PHASE_IDLE, PHASE_HEADERS, PHASE_BODY, PHASE_WORK, PHASE_REPLY } phase;
+
+struct hemi_peer {
+    int socket;
+    phase phase;
+    double since_ms;
+    size_t bytes; /* body: received so far; reply: to be sent */
+    bool cut;
+    hemi_peer *next, *previous;
+};
+
+struct hemi_peers {
+    pthread_mutex_t lock;
+    hemi_peers_clock clock;
+    hemi_metrics *metrics;
+    hemi_peer *first;
+    size_t count;
+};
+
+hemi_peers *hemi_peers_new(const hemi_peers_clock *clock, hemi_metrics *metrics) {
+    hemi_peers *peers = calloc(1, sizeof *peers);
+    if (!peers) return NULL;
+    pthread_mutex_init(&peers->lock, NULL);
+    peers->clock = *clock;
+    peers->metrics = metrics;
+    return peers;
+}
+
+void hemi_peers_free(hemi_peers *peers) {
+    if (!peers) return;
+    while (peers->first) hemi_peer_remove(peers, peers->first);
+    pthread_mutex_destroy(&peers->lock);
+    free(peers);
+}
+
+hemi_peer *hemi_peer_add(hemi_peers *peers, int socket) {
+    hemi_peer *peer = calloc(1, sizeof *peer);
+    if (!peer) return NULL;
+    peer->socket = socket;
+    peer->phase = PHASE_HEADERS;
+    peer->since_ms = hemi_now_ms();
+    pthread_mutex_lock(&peers->lock);
+    peer->next = peers->first;
+    if (peer->next) peer->next->previous = peer;
+    peers->first = peer;
+    peers->count++;
+    pthread_mutex_unlock(&peers->lock);
+    return peer;
+}
+
+void hemi_peer_remove(hemi_peers *peers, hemi_peer *peer) {
+    if (!peer) return;
+    pthread_mutex_lock(&peers->lock);
+    *(peer->previous ? &peer->previous->next : &peers->first) = peer->next;
+    if (peer->next) peer->next->previous = peer->previous;
+    peers->count--;
+    pthread_mutex_unlock(&peers->lock);
+    free(peer);
+}
+
+static void enter(hemi_peers *peers, hemi_peer *peer, phase next, size_t bytes) {
+    const double now = hemi_now_ms();
+    pthread_mutex_lock(&peers->lock);
+    peer->phase = next;
+    peer->since_ms = now;
+    peer->bytes = bytes;
+    pthread_mutex_unlock(&peers->lock);
+}
+
+void hemi_peer_enter_idle(hemi_peers *peers, hemi_peer *peer) { enter(peers, peer, PHASE_IDLE, 0); }
+void hemi_peer_enter_body(hemi_peers *peers, hemi_peer *peer) { enter(peers, peer, PHASE_BODY, 0); }
+void hemi_peer_enter_work(hemi_peers *peers, hemi_peer *peer) { enter(peers, peer, PHASE_WORK, 0); }
+void hemi_peer_enter_reply(hemi_peers *peers, hemi_peer *peer, size_t bytes) { enter(peers, peer, PHASE_REPLY, bytes); }
+
+/* The first request's time counts from the connection. */
+void hemi_peer_enter_headers(hemi_peers *peers, hemi_peer *peer) {
+    pthread_mutex_lock(&peers->lock);
+    const bool counting = peer->phase == PHASE_HEADERS;
+    pthread_mutex_unlock(&peers->lock);
+    if (!counting) enter(peers, peer, PHASE_HEADERS, 0);
+}
+
+void hemi_peer_received(hemi_peers *peers, hemi_peer *peer, size_t bytes) {
+    pthread_mutex_lock(&peers->lock);
+    peer->bytes += bytes;
+    pthread_mutex_unlock(&peers->lock);
+}
+
+bool hemi_peer_is_gone(const hemi_peer *peer) {
+    struct pollfd p = {.fd = peer->socket, .events = POLLRDHUP};
+    return poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+}
+
+/* Is it late, and in what? */
+static bool is_late(const hemi_peers_clock *clock, const hemi_peer *peer, double now, hemi_cut *why) {
+    const double age = now - peer->since_ms, moved = (double)peer->bytes / clock->rate * 1e3; /* ms that the bytes pay for */
+    switch (peer->phase) {
+    case PHASE_IDLE: return *why = HEMI_CUT_IDLE, age > clock->idle_ms;
+    case PHASE_HEADERS: return *why = HEMI_CUT_HEADERS, age > clock->header_ms;
+    case PHASE_BODY: return *why = HEMI_CUT_BODY, age > clock->grace_ms + moved;
+    case PHASE_REPLY: return *why = HEMI_CUT_REPLY, age > clock->grace_ms + moved;
+    default: return false;
+    }
+}
+
+void hemi_peers_sweep(hemi_peers *peers) {
+    const double now = hemi_now_ms();
+    pthread_mutex_lock(&peers->lock);
+    for (hemi_peer *peer = peers->first; peer; peer = peer->next) {
+        hemi_cut why;
+        if (peer->cut || !is_late(&peers->clock, peer, now, &why)) continue;
+        peer->cut = true;
+        shutdown(peer->socket, SHUT_RDWR);
+        atomic_fetch_add_explicit(&peers->metrics->cut[why], 1, memory_order_relaxed);
+    }
+    pthread_mutex_unlock(&peers->lock);
+}
+
+size_t hemi_peers_count(hemi_peers *peers) {
+    pthread_mutex_lock(&peers->lock);
+    const size_t count = peers->count;
+    pthread_mutex_unlock(&peers->lock);
+    return count;
+}

@@ -1,0 +1,48 @@
+/* The open connections, and their clocks. libmicrohttpd only knows a time-out of inactivity, which a client that sends a
+ * byte now and then never meets; here every phase of a connection has a deadline that bytes do not prolong:
+ *   idle     between two requests
+ *   headers  from the connection (or, on a later request, from its request line) to the last header field
+ *   body     a minimum rate, after a time of grace
+ *   work     none: the request is ours
+ *   reply    by the same minimum rate
+ * A sweep shuts the socket of a connection that is late; libmicrohttpd then ends it as it ends any that was lost. */
+#ifndef HEMI_SERVER_PEERS_H
+#define HEMI_SERVER_PEERS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "server/metrics.h"
+
+typedef struct hemi_peers_clock {
+    double header_ms, idle_ms, grace_ms;
+    double rate; /* bytes per second */
+} hemi_peers_clock;
+
+typedef struct hemi_peer hemi_peer;
+typedef struct hemi_peers hemi_peers;
+
+/* metrics: where cuts are counted. NULL without memory. */
+hemi_peers *hemi_peers_new(const hemi_peers_clock *clock, hemi_metrics *metrics);
+void hemi_peers_free(hemi_peers *peers);
+
+/* A new connection, waiting for its first request: NULL without memory. */
+hemi_peer *hemi_peer_add(hemi_peers *peers, int socket);
+/* Before its socket is closed. Takes NULL. */
+void hemi_peer_remove(hemi_peers *peers, hemi_peer *peer);
+
+void hemi_peer_enter_idle(hemi_peers *peers, hemi_peer *peer);
+void hemi_peer_enter_headers(hemi_peers *peers, hemi_peer *peer);
+void hemi_peer_enter_body(hemi_peers *peers, hemi_peer *peer);
+void hemi_peer_received(hemi_peers *peers, hemi_peer *peer, size_t bytes); /* in phase body */
+void hemi_peer_enter_work(hemi_peers *peers, hemi_peer *peer);
+void hemi_peer_enter_reply(hemi_peers *peers, hemi_peer *peer, size_t bytes);
+
+/* Has the client closed its side, or is the connection broken? For a request that waited. */
+bool hemi_peer_is_gone(const hemi_peer *peer);
+
+/* Shuts the connections that are late. */
+void hemi_peers_sweep(hemi_peers *peers);
+size_t hemi_peers_count(hemi_peers *peers);
+
+#endif

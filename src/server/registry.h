@@ -1,0 +1,72 @@
+/* The models that are served: found and made ready once, at start; immutable afterwards, so read without locks.
+ *
+ *   FOLDER/<model>/<module>/<po_..._pc>/server.zip     or, where FOLDER is itself a model,
+ *   FOLDER/<module>/<po_..._pc>/server.zip
+ *
+ * A module folder may also hold its server.zip directly. Names that come from the network are compared with the names
+ * found here; they are never joined to a path. */
+#ifndef HEMI_SERVER_REGISTRY_H
+#define HEMI_SERVER_REGISTRY_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "hemi/server.h"
+#include "linear/layout.h"
+
+/* One compiled module: a module at one input shape. */
+typedef struct hemi_served_shape {
+    char *name;          /* "po_1_768_pc" */
+    hemi_module *module; /* without weights: what a client may see */
+    hemi_module_info info;
+    hemi_evaluator *evaluator;
+    uint32_t automorphism[HEMI_AUTOMORPHISMS_MAX];
+    size_t automorphisms;
+    size_t request_bytes_max;
+    atomic_ullong requests, rows; /* served since start */
+} hemi_served_shape;
+
+typedef struct hemi_served_module {
+    char *name; /* as its folder: "seq.0" */
+    hemi_served_shape *shape; /* in the order of their names */
+    size_t shapes;
+} hemi_served_module;
+
+typedef struct hemi_served_model {
+    char *name;
+    hemi_served_module *module; /* in the order of their names */
+    size_t modules;
+    const hemi_evaluator **evaluator; /* of all shapes of all modules, for hemi_evaluate ... */
+    hemi_served_shape **evaluated;    /* ... and the shape each belongs to */
+    size_t evaluators;
+    size_t request_bytes_max; /* the largest body that /infer can have */
+    char *json;               /* the answer to GET /v2/models/{model} */
+} hemi_served_model;
+
+typedef struct hemi_registry {
+    hemi_served_model *model; /* in the order of their names */
+    size_t models, modules;   /* modules: compiled modules of all models */
+    size_t key_bytes_max;     /* the largest evaluation keys any served parameter set can have */
+    size_t request_bytes_max;
+    char *json;               /* the answer to GET /v2/models */
+} hemi_registry;
+
+/* Reads and prepares everything below folder; threads as for hemi_evaluator_new; progress lines on stderr unless quiet.
+ * ERR_NOT_FOUND when there is nothing to serve; otherwise the error of the file that is at fault, which it names. */
+HEMI_CHECK hemi_status hemi_registry_open(hemi_registry **out, const char *folder, size_t max_rows, int threads, bool quiet,
+                                          hemi_error *err);
+void hemi_registry_free(hemi_registry *registry);
+
+const hemi_served_model *hemi_registry_model(const hemi_registry *registry, const char *name);
+/* The exact name first, then the one module whose name is this with '.' for '_'. NULL: none, or several. */
+const hemi_served_module *hemi_served_model_module(const hemi_served_model *model, const char *name);
+/* By the id in a request; NULL if the model has no such module. */
+hemi_served_shape *hemi_served_model_shape(const hemi_served_model *model, const uint8_t id[HEMI_MODULE_ID_BYTES]);
+/* Does any module use this set? */
+bool hemi_registry_has_params(const hemi_registry *registry, const hemi_params *params);
+
+/* Fills in the json members of the registry and its models. */
+HEMI_CHECK hemi_status hemi_registry_describe(hemi_registry *registry, hemi_error *err);
+
+#endif

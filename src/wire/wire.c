@@ -118,7 +118,7 @@ void hemi_reply_frame_write_header(uint8_t *out, const hemi_params *params, cons
 
 hemi_status hemi_reply_parse(const uint8_t *in, size_t count, const hemi_params *params, const hemi_reply_frame *expected,
                              size_t modules, size_t *offset, hemi_error *err) {
-    const hemi_params *found;
+    const hemi_params *found = NULL;
     uint8_t header[HEMI_REPLY_FRAME_BYTES];
     size_t at = HEMI_REPLY_HEADER_BYTES;
     HEMI_TRY(parse_header(in, count, HEMI_WIRE_REPLY, &found, err));

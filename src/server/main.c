@@ -10,7 +10,7 @@
 #include <sys/resource.h>
 
 #include "base/error.h"
-#include "hemi/hemi.h"
+#include "hemi/status.h"
 #include "server/http.h"
 #include "wire/wire.h"
 

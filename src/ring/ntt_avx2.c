@@ -1,29 +1,30 @@
 /* The number-theoretic transforms of the AVX2 table (arithmetic, and the notation "x <= B": avx2.h).
  *
- * Forward: Cooley-Tukey with psi merged into the twiddles, two layers per pass over memory, the last four layers in
- * registers on blocks of 16. A layer x, y -> x + w y, x - w y takes bounds B to 17/16 B + 1/2 or, where x is reduced first,
- * to 1 + B/16:
+ * Forward: Cooley-Tukey with psi merged into the twiddles, two layers per pass over memory. A layer x, y -> x + w y, x - w y
+ * takes bounds B to 17/16 B + 1/2 or, where x is reduced first, to 1 + B/16:
  *   input                 1     (canonical, not centred)
  *   first pass            2.17  (one or two layers)
- *   passes in turn        3.47, then 1.80 (first layer reduced), 3.06, 1.77 (reduced), ...
- *   last pass             3.06  (first layer reduced)
+ *   passes in turn        3.47, then 1.80 (first layer reduced), 3.06, 1.77 (reduced), 3.03, ...
  * What is multiplied is below 4, as mul_by needs, and the results below 3.5, as canonical_biased does.
  *
  * Inverse: decimation in time on the bit-reversed slots, with twiddles that depend on the position only. Its first two
  * layers multiply by nothing but psi^(-n/2); in exchange coefficient j needs a factor n^-1 psi^-j at the end, half of
  * which merges with the twiddles of the last pass. (Merging psi as the forward transform does leaves sums x + y
  * that no multiplication reduces; this way is a tenth shorter.)
- *   first two layers      4 where only sums meet, reduced; 2
- *   first pass            3.29  (four layers)
- *   passes in turn        1.79  (first layer reduced), 3.04, 1.77 (reduced), ...
+ *   first pass            2     (4 where only sums meet, which is reduced)
+ *   a single layer        1.13  (reduced; if the number of layers is odd)
+ *   passes in turn        3.29, then 1.80 (first layer reduced), 3.06, ...
  *   last pass             everything is multiplied first: sums 3, before the factors 2.1
  *
- * Large transforms go depth first: once a block fits the first-level cache, all its layers are done. */
+ * Large transforms go depth first: once a block fits the first-level cache, all its layers are done. The layers inside a
+ * vector have a pass of their own, for two reasons: a block of 16 that stays in registers for four layers is one chain of
+ * instructions longer than the processor looks ahead (30% slower), and transposing by loads and stores of half vectors
+ * spares the one port that can move data across halves. */
 #include <stdalign.h>
 
 #include "ring/avx2.h"
 
-#define SHORTEST    64   /* below, the portable functions */
+#define SHORTEST    32    /* below, the portable functions */
 #define CACHE_BLOCK 4096u/* coefficients */
 
 /* ---- tables: w and w / p */
@@ -38,10 +39,8 @@ typedef struct pair4 {
 typedef struct forward_node {
     pair one, two, three; /* psi_powers[k], [2k], [2k + 1] */
 } forward_node;
-typedef struct forward_last { /* the four layers from node k on */
-    forward_node node;
-    pair unused;
-    pair4 group, even, odd; /* psi_powers[4k + g], [8k + 2g], [8k + 2g + 1], g = 0..3 */
+typedef struct forward_last { /* the two layers from nodes k .. k + 3 on */
+    pair4 group, even, odd; /* psi_powers[k + g], [2 (k + g)], [2 (k + g) + 1], g = 0..3 */
 } forward_last;
 
 /* With w(m) = psi^(-2n/m), the inverse root of order m: */
@@ -51,23 +50,19 @@ typedef struct inverse_step { /* four positions j of blocks of 4t: w(2t)^j, w(4t
 typedef struct inverse_last { /* four positions j < n/4: f = n^-1 psi^-j, and f times a = w(n/2)^j, b = w(n)^j, a b */
     pair4 f, fa, fb, fab;
 } inverse_last;
-typedef struct inverse_first { /* w(8)^j, w(16)^j, w(32)^j by position, w(4), and psi^(-k n/4) */
-    pair4 order8, order16[2], order32[4];
-    pair order4, factor[4];
-} inverse_first;
-
 typedef struct tables {
-    alignas(64) inverse_first first;
+    alignas(64) pair4 order8;   /* w(8)^j */
+    pair order4, factor[4];     /* w(4); psi^(-k n/4) */
     forward_last *last;         /* n/16 */
     inverse_last *inverse_last; /* n/16 */
     inverse_step *step;         /* n/32: those of blocks of 4t begin at t/4 */
-    forward_node *node;         /* n/32 */
+    forward_node *node;         /* n/8 */
 } tables;
 
 size_t hemi_avx2_twiddle_bytes(uint32_t n) {
     if (n < SHORTEST) return hemi_kernels_portable.twiddle_bytes(n);
     return sizeof(tables) + n / 16 * (sizeof(forward_last) + sizeof(inverse_last)) +
-           n / 32 * (sizeof(inverse_step) + sizeof(forward_node));
+           n / 32 * sizeof(inverse_step) + n / 8 * sizeof(forward_node);
 }
 
 static pair pair_of(uint64_t w, const hemi_modulus *m) {
@@ -81,22 +76,15 @@ static void put(pair4 *r, size_t lane, uint64_t w, const hemi_modulus *m) {
     r->v[lane] = c.v;
 }
 
-static forward_node node_of(const hemi_limb *l, size_t k) {
-    return (forward_node){pair_of(l->psi_powers[k], &l->m), pair_of(l->psi_powers[2 * k], &l->m),
-                          pair_of(l->psi_powers[2 * k + 1], &l->m)};
-}
-
 static void forward_init(const tables *t, const hemi_limb *l) {
-    for (size_t k = 1; k < l->n / 32; k++) t->node[k] = node_of(l, k);
-    for (size_t i = 0; i < l->n / 16; i++) {
-        forward_last *r = &t->last[i];
-        const size_t k = l->n / 16 + i;
-        r->node = node_of(l, k);
-        for (size_t g = 0; g < 4; g++) {
-            put(&r->group, g, l->psi_powers[4 * k + g], &l->m);
-            put(&r->even, g, l->psi_powers[8 * k + 2 * g], &l->m);
-            put(&r->odd, g, l->psi_powers[8 * k + 2 * g + 1], &l->m);
-        }
+    const uint64_t *psi = l->psi_powers;
+    for (size_t k = 1; k < l->n / 8; k++)
+        t->node[k] = (forward_node){pair_of(psi[k], &l->m), pair_of(psi[2 * k], &l->m), pair_of(psi[2 * k + 1], &l->m)};
+    for (size_t k = l->n / 4, g = 0; k < l->n / 2; k++, g++) {
+        forward_last *r = &t->last[g / 4];
+        put(&r->group, g % 4, psi[k], &l->m);
+        put(&r->even, g % 4, psi[2 * k], &l->m);
+        put(&r->odd, g % 4, psi[2 * k + 1], &l->m);
     }
 }
 
@@ -113,15 +101,12 @@ static uint64_t root_power(const hemi_limb *l, size_t order, size_t j) { return 
 
 static void inverse_init(tables *t, const hemi_limb *l) {
     const hemi_modulus *m = &l->m;
-    inverse_first *first = &t->first;
-    for (size_t j = 0; j < 16; j++) {
-        if (j < 4) put(&first->order8, j, root_power(l, 8, j), m);
-        if (j < 8) put(&first->order16[j / 4], j % 4, root_power(l, 16, j), m);
-        put(&first->order32[j / 4], j % 4, root_power(l, 32, j), m);
+    for (size_t j = 0; j < 4; j++) {
+        put(&t->order8, j, root_power(l, 8, j), m);
+        t->factor[j] = pair_of(inverse_power(l, j * (l->n / 4)), m);
     }
-    first->order4 = pair_of(root_power(l, 4, 1), m);
-    for (size_t k = 0; k < 4; k++) first->factor[k] = pair_of(inverse_power(l, k * (l->n / 4)), m);
-    for (size_t s = l->log2_n % 2 ? 32 : 16; s <= l->n / 16; s *= 4)
+    t->order4 = pair_of(root_power(l, 4, 1), m);
+    for (size_t s = l->log2_n % 2 ? 8 : 4; s <= l->n / 16; s *= 4)
         for (size_t j = 0; j < s; j++) {
             inverse_step *r = &t->step[(s + j) / 4];
             put(&r->a, j % 4, root_power(l, 2 * s, j), m);
@@ -164,14 +149,35 @@ HEMI_INLINE void cross(vf *x, vf *y) {
     *y = d;
 }
 
-/* x[j] becomes lane j of ... : the 4 x 4 transpose. */
-HEMI_INLINE void transpose(vf x[4]) {
-    const vf a = _mm256_unpacklo_pd(x[0], x[1]), b = _mm256_unpackhi_pd(x[0], x[1]);
-    const vf c = _mm256_unpacklo_pd(x[2], x[3]), d = _mm256_unpackhi_pd(x[2], x[3]);
-    x[0] = _mm256_permute2f128_pd(a, c, 0x20);
-    x[1] = _mm256_permute2f128_pd(b, d, 0x20);
-    x[2] = _mm256_permute2f128_pd(a, c, 0x31);
-    x[3] = _mm256_permute2f128_pd(b, d, 0x31);
+/* Lanes 0 and 2, or 1 and 3, of x and y in turn. As integers: unpack_pd has one port, unpack_epi64 two. */
+HEMI_INLINE vf even_lanes(vf x, vf y) {
+    return _mm256_castsi256_pd(_mm256_unpacklo_epi64(_mm256_castpd_si256(x), _mm256_castpd_si256(y)));
+}
+HEMI_INLINE vf odd_lanes(vf x, vf y) {
+    return _mm256_castsi256_pd(_mm256_unpackhi_epi64(_mm256_castpd_si256(x), _mm256_castpd_si256(y)));
+}
+
+/* 4 x 4 transposes: element i of row k is lane k of x[i]. */
+HEMI_INLINE vf halves(const uint64_t *low, const uint64_t *high) {
+    return _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd((const double *)(const void *)low)),
+                                _mm_loadu_pd((const double *)(const void *)high), 1);
+}
+HEMI_INLINE void load_transposed(vf x[4], const uint64_t *a) {
+    const vf r0 = halves(a, a + 8), r1 = halves(a + 4, a + 12), r2 = halves(a + 2, a + 10), r3 = halves(a + 6, a + 14);
+    x[0] = even_lanes(r0, r1);
+    x[1] = odd_lanes(r0, r1);
+    x[2] = even_lanes(r2, r3);
+    x[3] = odd_lanes(r2, r3);
+}
+HEMI_INLINE void store_halves(uint64_t *low, uint64_t *high, vf x) {
+    _mm_storeu_pd((double *)(void *)low, _mm256_castpd256_pd128(x));
+    _mm_storeu_pd((double *)(void *)high, _mm256_extractf128_pd(x, 1));
+}
+HEMI_INLINE void store_transposed(uint64_t *a, const vf x[4]) {
+    store_halves(a, a + 8, even_lanes(x[0], x[1]));
+    store_halves(a + 4, a + 12, odd_lanes(x[0], x[1]));
+    store_halves(a + 2, a + 10, even_lanes(x[2], x[3]));
+    store_halves(a + 6, a + 14, odd_lanes(x[2], x[3]));
 }
 
 /* ---- forward */
@@ -221,12 +227,15 @@ static void forward_first2(uint64_t *a, const forward_node *w, size_t t, const p
     }
 }
 
-/* Four layers and the canonical residues, on blocks of 16. Transposed, lane g of x[e] is element e of group g. */
-static void forward_last4(uint64_t *a, const forward_last *w, size_t blocks, const prime_avx2 *m) {
+/* The last two layers, on groups of four coefficients, and the canonical residues. */
+HEMI_INLINE void forward_last_as(bool reduced, uint64_t *a, const forward_last *w, size_t blocks, const prime_avx2 *m) {
     for (size_t i = 0; i < blocks; i++, w++, a += 16) {
-        vf x[4] = {load(a), load(a + 4), load(a + 8), load(a + 12)};
-        forward4(x, &w->node, m, true);
-        transpose(x);
+        vf x[4];
+        load_transposed(x, a);
+        if (reduced) {
+            x[0] = reduce(x[0], m);
+            x[1] = reduce(x[1], m);
+        }
         x[2] = by4(x[2], &w->group, m->p);
         x[3] = by4(x[3], &w->group, m->p);
         cross(&x[0], &x[2]);
@@ -237,11 +246,14 @@ static void forward_last4(uint64_t *a, const forward_last *w, size_t blocks, con
         x[2] = sub(x[2], m->half);
         cross(&x[0], &x[1]);
         cross(&x[2], &x[3]);
-        vf r[4];
-        for (size_t k = 0; k < 4; k++) r[k] = _mm256_castsi256_pd(canonical_biased(x[k], m));
-        transpose(r);
-        for (size_t k = 0; k < 4; k++) store(a + 4 * k, r[k]);
+        for (size_t k = 0; k < 4; k++) x[k] = _mm256_castsi256_pd(canonical_biased(x[k], m));
+        store_transposed(a, x);
     }
+}
+
+static void forward_last2(int kind, uint64_t *a, const forward_last *w, size_t blocks, const prime_avx2 *m) {
+    if (kind == PLAIN) forward_last_as(false, a, w, blocks, m);
+    else forward_last_as(true, a, w, blocks, m);
 }
 
 void hemi_avx2_ntt(uint64_t *a, const hemi_limb *l) {
@@ -259,48 +271,38 @@ void hemi_avx2_ntt(uint64_t *a, const hemi_limb *l) {
     for (size_t b = 0; b < len; b++) {
         uint64_t *block = a + b * size;
         int inner_kind = kind;
-        for (size_t inner = 1, s = size; s > 16; inner *= 4, s /= 4, inner_kind ^= REDUCED)
+        for (size_t inner = 1, s = size; s > 4; inner *= 4, s /= 4, inner_kind ^= REDUCED)
             forward_pass(inner_kind, block, &t->node[inner * (len + b)], inner, s / 4, &m);
-        forward_last4(block, &t->last[b * size / 16], size / 16, &m);
+        forward_last2(inner_kind, block, &t->last[b * size / 16], size / 16, &m);
     }
 }
 
 /* ---- inverse */
 
-/* Four layers on blocks of 16. */
-static void inverse_first4(uint64_t *a, const inverse_first *w, size_t blocks, const prime_avx2 *m) {
+/* The first two layers, on groups of four coefficients. */
+static void inverse_first2(uint64_t *a, const tables *w, size_t blocks, const prime_avx2 *m) {
     for (size_t i = 0; i < blocks; i++, a += 16) {
         vf x[4];
-        for (size_t k = 0; k < 4; k++) x[k] = from_int(load_int(a + 4 * k));
-        transpose(x);
+        load_transposed(x, a);
+        for (size_t k = 0; k < 4; k++) x[k] = from_int(_mm256_castpd_si256(x[k]));
         cross(&x[0], &x[1]);
         cross(&x[2], &x[3]);
         x[3] = by(x[3], &w->order4, m->p);
         cross(&x[0], &x[2]);
         cross(&x[1], &x[3]);
         x[0] = reduce(x[0], m);
-        transpose(x);
-        x[1] = by4(x[1], &w->order8, m->p);
-        x[3] = by4(x[3], &w->order8, m->p);
-        cross(&x[0], &x[1]);
-        cross(&x[2], &x[3]);
-        x[2] = by4(x[2], &w->order16[0], m->p);
-        x[3] = by4(x[3], &w->order16[1], m->p);
-        cross(&x[0], &x[2]);
-        cross(&x[1], &x[3]);
-        for (size_t k = 0; k < 4; k++) store(a + 4 * k, x[k]);
+        store_transposed(a, x);
     }
 }
 
-/* The fifth layer, where the number of layers is odd. */
-static void inverse_pass2(uint64_t *a, const pair4 *w, size_t blocks, const prime_avx2 *m) {
-    for (size_t i = 0; i < blocks; i++, a += 32)
-        for (size_t j = 0; j < 4; j++) {
-            vf x = reduce(load(a + 4 * j), m), y = by4(load(a + 16 + 4 * j), &w[j], m->p);
-            cross(&x, &y);
-            store(a + 4 * j, x);
-            store(a + 16 + 4 * j, y);
-        }
+/* The third layer, where their number is odd. */
+static void inverse_single(uint64_t *a, const pair4 *w, size_t blocks, const prime_avx2 *m) {
+    for (size_t i = 0; i < blocks; i++, a += 8) {
+        vf x = reduce(load(a), m), y = by4(load(a + 4), w, m->p);
+        cross(&x, &y);
+        store(a, x);
+        store(a + 4, y);
+    }
 }
 
 /* Two layers on blocks of 4t. */
@@ -331,7 +333,8 @@ static void inverse_pass(bool reduced, uint64_t *a, const inverse_step *w, size_
 }
 
 /* The last two layers, the factors n^-1 psi^-j, and the canonical residues. */
-static void inverse_last2(uint64_t *a, const inverse_first *c, const inverse_last *w, size_t t, const prime_avx2 *m) {
+static void inverse_last2(uint64_t *a, const tables *c, size_t t, const prime_avx2 *m) {
+    const inverse_last *w = c->inverse_last;
     for (size_t j = 0; j < t; j += 4, w++) {
         vf x[4] = {by4(load(a + j), &w->f, m->p), by4(load(a + t + j), &w->fa, m->p),
                    by4(load(a + 2 * t + j), &w->fb, m->p), by4(load(a + 3 * t + j), &w->fab, m->p)};
@@ -354,15 +357,15 @@ void hemi_avx2_intt(uint64_t *a, const hemi_limb *l) {
     const prime_avx2 m = prime_of(&l->m);
     const size_t n = l->n, odd = l->log2_n % 2;
     const size_t block = n < CACHE_BLOCK ? n : CACHE_BLOCK >> odd;
-    bool reduced = true;
+    bool reduced = false;
     size_t s = 0;
     for (uint64_t *b = a; b < a + n; b += block) {
-        inverse_first4(b, &t->first, block / 16, &m);
-        if (odd) inverse_pass2(b, t->first.order32, block / 32, &m);
-        reduced = true;
-        for (s = odd ? 32 : 16; 4 * s <= block && 16 * s <= n; s *= 4, reduced = !reduced)
+        inverse_first2(b, t, block / 16, &m);
+        if (odd) inverse_single(b, &t->order8, block / 8, &m);
+        reduced = false;
+        for (s = odd ? 8 : 4; 4 * s <= block && 16 * s <= n; s *= 4, reduced = !reduced)
             inverse_pass(reduced, b, &t->step[s / 4], block / (4 * s), s, &m);
     }
     for (; 16 * s <= n; s *= 4, reduced = !reduced) inverse_pass(reduced, a, &t->step[s / 4], n / (4 * s), s, &m);
-    inverse_last2(a, &t->first, t->inverse_last, n / 4, &m);
+    inverse_last2(a, t, n / 4, &m);
 }

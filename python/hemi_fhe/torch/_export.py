@@ -1,14 +1,17 @@
 """From an nn.Module to ONNX bytes, with the exporter that every torch since 1.13 has. The onnx package is not needed."""
 
 import contextlib
+import copy
 import inspect
 import io
 import sys
 import warnings
 
 import torch
+import torch.onnx.utils  # loads the exporter, so that it can be looked up
 
 from ..errors import HemiUnsupportedError
+from . import _tensors
 
 
 @contextlib.contextmanager
@@ -36,30 +39,34 @@ def _without_onnx_package():
 
 def to_onnx(module, inputs):
     """A writable buffer (memoryview) with the ONNX form of `module` for rows of `inputs` features. wipe() it after use."""
+    if all(t.dtype is torch.float32 and t.device.type == "cpu" for _, t in _tensors.tensors_of(module)):
+        return _export(module, inputs)
+    twin = copy.deepcopy(module).to("cpu", torch.float32)
     try:
-        parameter = next(module.parameters())
-        like = {"dtype": parameter.dtype if parameter.is_floating_point() else torch.float32, "device": parameter.device}
-    except StopIteration:
-        like = {}
+        return _export(twin, inputs)
+    finally:
+        _tensors.wipe(twin)
+
+
+def _export(module, inputs):
     options = {"input_names": ["input"], "output_names": ["output"], "do_constant_folding": True}
     if "dynamo" in inspect.signature(torch.onnx.export).parameters:
         options["dynamo"] = False
-    training = module.training
     file = io.BytesIO()
+    modes = [(m, m.training) for m in module.modules()]
     try:
         module.eval()
-        import torch.onnx.utils  # noqa: F401  (loads the exporter, so that it can be looked up)
-
         with torch.no_grad(), warnings.catch_warnings(), _without_onnx_package():
             warnings.simplefilter("ignore")
             # two dimensions: a Linear becomes one Gemm node
-            torch.onnx.export(module, (torch.zeros(1, inputs, **like),), file, **options)
+            torch.onnx.export(module, (torch.zeros(1, inputs),), file, **options)
+    except MemoryError:
+        raise
     except Exception as error:
-        if isinstance(error, (MemoryError, KeyboardInterrupt)):
-            raise
         raise HemiUnsupportedError(f"torch cannot export {type(module).__name__} to ONNX: {error}") from error
     finally:
-        module.train(training)
+        for sub, training in modes:
+            sub.training = training
     return file.getbuffer()
 
 

@@ -1,0 +1,435 @@
+"""End to end: a client, and hemi-server as another process, over HTTP."""
+
+import json
+import os
+import statistics
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+import serving
+import torch
+from conftest import Deployment, FCSmall, close
+from torch import nn
+
+from hemi_fhe import (
+    HemiArgumentError,
+    HemiConflictError,
+    HemiConnectionError,
+    HemiError,
+    HemiNotFoundError,
+    HemiShapeError,
+    HemiStateError,
+)
+from hemi_fhe.deployment import HTTPServer
+from hemi_fhe.torch.hybrid_model import HybridFHEMode, HybridFHEModel, RemoteModule
+
+
+def metric(url, name):
+    """The sum of a counter of the server's."""
+    with urllib.request.urlopen(url + "/metrics") as reply:
+        lines = [line for line in reply.read().decode().splitlines() if line.startswith(name)]
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
+
+def posts(url):
+    """How many encrypted inputs the server has answered."""
+    with urllib.request.urlopen(url + "/metrics") as reply:
+        text = reply.read().decode()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if "infer" in line and "requests" in line.split("{")[0])
+
+
+@pytest.fixture
+def client(small, server):
+    return small.client(server.url)
+
+
+def test_the_page(small, server):
+    """The page's own lines, the 1-D input of its last one included."""
+    model = FCSmall().eval()
+    model.load_state_dict(torch.load(small.folder / "model.pth", weights_only=True), strict=False)
+    hybrid_model = HybridFHEModel(model, "seq.0", server_remote_address=server.url, model_name="model", verbose=False)
+    hybrid_model.init_client(path_to_clients=small.folder / "clients")
+    for module in hybrid_model.remote_modules.values():
+        module.fhe_local_mode = HybridFHEMode.REMOTE
+    x = torch.randn((10,))
+    close(hybrid_model.forward(x), small.float(x).detach())
+
+
+@pytest.mark.parametrize("shape", [(10,), (1, 10), (7, 10), (2, 3, 10), (2, 1, 3, 10), (0, 10), (600, 10)])
+def test_ranks_and_rows(client, small, shape):
+    x = torch.randn(*shape)
+    close(client(x), small.float(x).detach())
+
+
+def test_remote_is_remote(small, server):
+    """The reference system's forward goes back to computing locally."""
+    hybrid = small.client(server.url)
+    x = torch.randn(2, 10)
+    for set_mode in (lambda: hybrid.set_fhe_mode("remote"), lambda: setattr(hybrid.model.seq[0], "fhe_local_mode", HybridFHEMode.REMOTE)):
+        set_mode()
+        for call in (hybrid, hybrid.forward, hybrid.model):
+            before = hybrid.stats()["seq.0"]["calls"]
+            answered = posts(server.url)
+            call(x)
+            call(x)
+            assert hybrid.stats()["seq.0"]["calls"] == before + 2
+            assert posts(server.url) == answered + 2
+            assert hybrid.model.seq[0].fhe_local_mode is HybridFHEMode.REMOTE
+
+
+def test_replies_are_fresh(client):
+    x = torch.randn(1, 10)
+    assert not torch.equal(client(x), client(x))
+
+
+def test_outside_the_calibrated_range(client, small):
+    for factor in (1e-3, 50, 1e4):
+        x = torch.randn(5, 10) * factor
+        close(client.model.seq[0](x), small.float.seq[0](x).detach(), 0.02 * max(factor, 1))
+
+
+def test_dtype(client, small):
+    module = client.model.seq[0]
+    for dtype in (torch.float64, torch.float16, torch.bfloat16):
+        x = torch.randn(3, 10).to(dtype)
+        y = module(x)
+        assert y.dtype is dtype
+        assert (y.float() - small.float.seq[0](x.float())).abs().max() < 0.1
+
+
+def test_a_client_has_no_weights(client):
+    assert client.private_modules == {"seq.0": None}
+    assert client.model.seq[0].private_module is None
+    for mode in ("torch", "disable", "simulate", "execute"):
+        with pytest.raises(HemiStateError, match="remote"):
+            client(torch.zeros(1, 10), fhe=mode)
+    assert client.model.seq[0].fhe_local_mode is HybridFHEMode.REMOTE
+    client(torch.zeros(1, 10))
+
+
+def test_without_init_client(small, server):
+    """The address is known: the first call gets ready by itself."""
+    hybrid = small.client(server.url, init=False)
+    x = torch.randn(4, 10)
+    close(hybrid(x), small.float(x).detach())
+
+
+def test_remote_without_a_server(model):
+    hybrid = HybridFHEModel(model, "seq.0")
+    hybrid.set_fhe_mode("remote")
+    for attempt in (lambda: hybrid(torch.zeros(1, 10)), hybrid.init_client):
+        with pytest.raises(HemiStateError) as raised:
+            attempt()
+        assert "server_remote_address" in str(raised.value) and "init_client" in str(raised.value)
+
+
+def test_default_names(model):
+    hybrid = HybridFHEModel(model, "seq.0")
+    assert hybrid.model_name == "model" and hybrid.server_remote_address is None
+
+
+def test_stats(client):
+    remote = client.model.seq[0]
+    client(torch.randn(3, 10))
+    first = dict(remote.last_stats)
+    assert first["rows"] == 3 and first["evaluation_key_bytes"] > 0
+    client(torch.randn(10))
+    last = remote.last_stats
+    assert last["evaluation_key_bytes"] == 0  # they are sent once
+    assert 0 < last["upload_bytes"] < 1024 and 0 < last["download_bytes"] < 13 * 1024
+    assert all(last[k] >= 0 for k in ("encrypt_ms", "network_ms", "server_ms", "decrypt_ms")) and last["server_ms"] > 0
+    total = client.stats()["seq.0"]
+    assert total["calls"] == 2 and total["rows"] == 4 and total["last"] == last
+    assert total["upload_bytes"] == first["upload_bytes"] + last["upload_bytes"]
+
+
+def test_alias_on_either_side(tmp_path):
+    """The folder is named as the owner spelled it; the application may spell it the other way."""
+    for spelled, other in (("seq_0", "seq.0"), ("seq.0", "seq_0")):
+        d = Deployment(tmp_path / spelled, names=spelled, model_name="FCSmall")
+        assert (d.folder / spelled / "po_1_10_pc").is_dir()
+        with serving.hemi_server(d.models, "--quiet") as s:
+            x = torch.randn(2, 10)
+            for names in (spelled, other, [other]):
+                close(d.client(s.url, names=names)(x), d.float(x).detach())
+
+
+def test_several_modules_share_keys(tmp_path):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(10, 300), nn.Linear(300, 40), nn.Linear(40, 10)
+
+        def forward(self, x):
+            return self.c(torch.relu(self.b(torch.relu(self.a(x)))))
+
+    d = Deployment(tmp_path, make=Model, names=["a", "b", "c"], model_name="three")
+    with serving.hemi_server(d.models, "--quiet") as s:
+        hybrid = d.client(s.url)
+        x = torch.randn(3, 10)
+        close(hybrid(x), d.float(x).detach(), 0.1)
+        uploads = [stats["evaluation_key_bytes"] for stats in hybrid.stats().values()]
+        assert sum(n > 0 for n in uploads) == 1  # once for all modules
+        hybrid(x)
+        assert [stats["evaluation_key_bytes"] for stats in hybrid.stats().values()] == uploads
+    assert torch.load(d.folder / "model.pth", weights_only=True) == {}
+
+
+# ---- files and keys of the client
+
+
+def test_client_files_are_kept_and_used(small, server, tmp_path):
+    folder = tmp_path / "clients"
+    small.client(server.url, path_to_clients=folder)
+    stored = folder / "seq.0" / "po_1_10_pc" / "client.zip"
+    assert stored.is_file() and not stored.with_name("server.zip").exists()
+    # from then on no server is needed to get ready
+    offline = small.client("http://127.0.0.1:9", path_to_clients=folder)
+    assert offline.model.seq[0].clients.keys() == {"po_1_10_pc"}
+    with pytest.raises(HemiConnectionError):
+        small.client("http://127.0.0.1:9", timeout=2, connect_timeout=1)
+    online = small.client(server.url, path_to_clients=str(folder))
+    x = torch.randn(2, 10)
+    close(online(x), small.float(x).detach())
+
+
+def test_model_folder_as_client_folder(small, server):
+    hybrid = small.client(server.url, path_to_clients=small.folder)
+    x = torch.randn(2, 10)
+    close(hybrid(x), small.float(x).detach())
+
+
+def test_keys_in_a_folder(small, server, tmp_path):
+    folder = tmp_path / "keys"
+    small.client(server.url, path_to_keys=folder)(torch.randn(1, 10))
+    keys = [f for f in folder.iterdir() if f.is_file()]
+    assert keys and all(f.stat().st_mode & 0o077 == 0 for f in keys)
+    before = {f.name: f.read_bytes() for f in keys}
+    x = torch.randn(2, 10)
+    close(small.client(server.url, path_to_keys=str(folder))(x), small.float(x).detach())
+    assert {f.name: f.read_bytes() for f in folder.iterdir() if f.is_file()} == before
+
+
+def test_keys_differ_between_clients(small, server):
+    a, b = small.client(server.url), small.client(server.url)
+    x = torch.randn(2, 10)
+    close(a(x), b(x))
+    assert a.stats()["seq.0"]["evaluation_key_bytes"] > 0 and b.stats()["seq.0"]["evaluation_key_bytes"] > 0
+
+
+# ---- servers that go away, change, or were never there
+
+
+def test_no_server(small):
+    hybrid = small.client("http://127.0.0.1:9", init=False)
+    with pytest.raises(HemiConnectionError) as raised:
+        hybrid.init_client(timeout=2, connect_timeout=1)
+    assert isinstance(raised.value, ConnectionError) and isinstance(raised.value, HemiError)
+    assert raised.value.status == -15 and "127.0.0.1:9" in str(raised.value)
+
+
+@pytest.mark.parametrize("url", ["", "127.0.0.1:8000", "ftp://127.0.0.1", "http://", "http://127.0.0.1:99999999"])
+def test_wrong_url(small, url):
+    with pytest.raises((HemiArgumentError, HemiConnectionError)):
+        small.client(url, timeout=2, connect_timeout=1)
+
+
+def test_unknown_model_and_module(small, server, model):
+    with pytest.raises(HemiNotFoundError) as raised:
+        HybridFHEModel(model, "seq.0", server_remote_address=server.url, model_name="no-such").init_client()
+    assert "no-such" in str(raised.value) and isinstance(raised.value, LookupError)
+    with pytest.raises(HemiNotFoundError, match=r"seq\.2"):
+        HybridFHEModel(FCSmall(), "seq.2", server_remote_address=server.url).init_client()
+
+
+def test_wrong_features(client):
+    with pytest.raises(HemiShapeError, match="10 features"):
+        client.model.seq[0](torch.zeros(2, 11))
+    client(torch.zeros(1, 10))
+
+
+def test_server_restart(tmp_path):
+    """The keys are gone with the server, or the connection is: the client puts both right by itself."""
+    d = Deployment(tmp_path)
+    x = torch.randn(3, 10)
+    with serving.hemi_server(d.models, "--quiet") as s:
+        hybrid = d.client(s.url)
+        close(hybrid(x), d.float(x).detach())
+        port = s.port
+    with pytest.raises(HemiConnectionError):
+        hybrid(x)
+    with serving.Server([serving.PROGRAM, d.models, "--port", port, "--json", "--quiet"]):
+        close(hybrid(x), d.float(x).detach())
+        close(hybrid(x), d.float(x).detach())
+
+
+def test_module_that_changed(tmp_path):
+    """New weights on the server: a clear error, and init_client() puts it right, stored client files included."""
+    d = Deployment(tmp_path / "server")
+    x, clients = torch.randn(3, 10), tmp_path / "clients"
+    with serving.hemi_server(d.models, "--quiet") as s:
+        hybrid = d.client(s.url, path_to_clients=clients)
+        hybrid(x)
+        port = s.port
+    d = Deployment(tmp_path / "server", seed=1)
+    with serving.Server([serving.PROGRAM, d.models, "--port", port, "--json", "--quiet"]):
+        with pytest.raises(HemiConflictError, match="init_client"):
+            hybrid(x)
+        hybrid.init_client(path_to_clients=clients)
+        close(hybrid.model.seq[0](x), d.float.seq[0](x).detach())
+        close(d.client(f"http://127.0.0.1:{port}", path_to_clients=clients)(x), d.float(x).detach())
+
+
+def test_wrong_bodies_leave_the_server_up(client, server, small):
+    client(torch.randn(1, 10))
+    url = f"{server.url}/v2/models/model/infer"
+    for body in (b"", b"x", bytes(40), os.urandom(5000)):
+        with pytest.raises(urllib.error.HTTPError) as raised:
+            urllib.request.urlopen(urllib.request.Request(url, data=body, method="POST"))
+        assert 400 <= raised.value.code < 500
+        assert set(json.load(raised.value)["error"]) >= {"code", "message"}
+    x = torch.randn(1, 10)
+    close(client(x), small.float(x).detach())
+
+
+# ---- threads, forks, speed
+
+
+def test_threads(client, small):
+    errors = []
+
+    def call(seed):
+        try:
+            for i in range(15):
+                x = torch.randn(1 + i % 3, 10, generator=torch.Generator().manual_seed(100 * seed + i))
+                close(client(x), small.float(x).detach())
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=call, args=(i,)) for i in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not errors
+    assert client.stats()["seq.0"]["calls"] == 120
+
+
+def test_other_threads_run_during_a_call(tmp_path):
+    """The interpreter's lock is released in C."""
+    d = Deployment(tmp_path, make=lambda: nn.Sequential(nn.Linear(10, 10)), names="0")
+    with serving.hemi_server(d.models, "--quiet") as s:
+        hybrid = d.client(s.url)
+        hybrid(torch.randn(1, 10))
+        steps, stop = [0], threading.Event()
+
+        def count():
+            while not stop.is_set():
+                steps[0] += 1
+                time.sleep(0.001)
+
+        thread = threading.Thread(target=count)
+        thread.start()
+        start = time.perf_counter()
+        hybrid(torch.randn(2000, 10))
+        seconds, during = time.perf_counter() - start, steps[0]
+        stop.set()
+        thread.join()
+        assert during >= min(50, seconds * 1000 / 10)
+
+
+def test_a_forked_child_is_refused(client, small):
+    x = torch.randn(1, 10)
+    client(x)
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            client(x)
+            os.write(write, b"no error")
+        except HemiStateError as error:
+            os.write(write, b"refused: " + str(error).encode())
+        except BaseException as error:
+            os.write(write, repr(error).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    os.waitpid(child, 0)
+    answer = os.read(read, 1000).decode()
+    os.close(read)
+    assert answer.startswith("refused") and "init_client" in answer
+    close(client(x), small.float(x).detach())  # the parent goes on
+
+
+def test_a_forked_child_can_start_anew(client, small):
+    x = torch.randn(2, 10)
+    expected = small.float(x).detach()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            client.init_client()
+            code = 0 if (client(x) - expected).abs().max() < 0.05 else 2
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    close(client(x), expected)
+
+
+def test_keys_and_connections_are_not_pickled(client):
+    import copy
+    import pickle
+
+    client(torch.zeros(1, 10))
+    session = client.model.seq[0]._session
+    for secret in (session.keys(), session._free[0], client.model.seq[0], client.model):
+        for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
+            if secret is client.model and attempt is copy.copy:
+                continue  # shallow: shares the remote module
+            with pytest.raises(TypeError):
+                attempt(secret)
+
+
+def test_speed(client):
+    """10 x 10 over loopback HTTP: under 2 ms at the median, from Python."""
+    x = torch.randn(10)
+    client(x)
+    medians = []
+    for _ in range(5):
+        times = []
+        for _ in range(100):
+            start = time.perf_counter()
+            client.model.seq[0](x)
+            times.append((time.perf_counter() - start) * 1000)
+        medians.append(statistics.median(times))
+    print(f"10 x 10 over HTTP from Python: {min(medians):.3f} ms")
+    assert min(medians) < 2
+
+
+# ---- the server in this process
+
+
+def test_server_in_this_process(small):
+    with HTTPServer(small.models, port=0) as s:
+        x = torch.randn(3, 10)
+        close(small.client(s.url)(x), small.float(x).detach())
+        url = s.url
+    with pytest.raises(OSError):
+        urllib.request.urlopen(url + "/v2/health/live", timeout=2)
+    s.stop()  # twice is fine
+
+
+def test_a_model_folder_is_served_under_its_name(small):
+    with HTTPServer(small.folder, port=0) as s:
+        x = torch.randn(3, 10)
+        close(small.client(s.url)(x), small.float(x).detach())
+
+
+def test_server_without_models(tmp_path):
+    with pytest.raises(HemiError):
+        HTTPServer(tmp_path, port=0)
+    with pytest.raises(HemiError):
+        HTTPServer(tmp_path / "nothing", port=0)

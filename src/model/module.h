@@ -10,6 +10,7 @@ struct hemi_module {
     hemi_linear_layout layout;
     int16_t *weights;          /* outputs x inputs integers, row-major; NULL when only the client file was read */
     double *bias;              /* outputs numbers in units of the integer product (bias / output_scale); NULL without bias or weights */
+    int32_t weight_max;        /* max |weights| */
     char *client_json;
 };
 
@@ -17,5 +18,13 @@ struct hemi_module {
  * input_max = 2^(input_bits-1) - 1: so max|x_int| = input_max exactly. y = (y_int output_scale - bias) / factor + bias.
  * output_scale = weight scale * input_scale. */
 int32_t hemi_module_input_max(const hemi_module *module);
+
+/* That x_int and factor, of a row of info.inputs numbers: rint(x (input_max / max|x|)). False, and nothing written, if a number
+ * is infinite or NaN. */
+bool hemi_module_quantise_row(const hemi_module *module, const float *x, int32_t *x_int, double *factor);
+
+/* Completes a module whose info has everything from the shape to delta, and whose layout is set: derived numbers of info, and
+ * client_json. */
+HEMI_CHECK hemi_status hemi_module_finish(hemi_module *module, hemi_error *err);
 
 #endif

@@ -1,0 +1,64 @@
+#include "model/plan.h"
+
+#include <math.h>
+
+#include "base/error.h"
+
+#define HEADROOM         1.02
+#define NOISE_SIGMAS     8.0
+#define REPLY_BITS_MIN   14
+#define REPLY_A_BITS_MIN 20
+#define FLOOR_LOG2       (-19.1)
+#define UPLOAD_GROWTH    1.21 /* in variance: a tenth in standard deviation */
+#define REPLY_A_GROWTH   1.69
+#define REPLY_B_GROWTH   1.1
+
+double hemi_grid_floor(double x) {
+    double k = floor(HEMI_GRID_STEPS * log2(x));
+    while (exp2((k + 1) / HEMI_GRID_STEPS) <= x) k++;
+    while (exp2(k / HEMI_GRID_STEPS) > x) k--;
+    return exp2(k / HEMI_GRID_STEPS);
+}
+
+static unsigned bit_length(uint64_t x) { return 64u - (unsigned)__builtin_clzll(x); }
+
+static unsigned choose_b_bits(const hemi_linear_layout *l, double norm2, double floor2) {
+    static const unsigned choices[] = {24, 28, 32, 40};
+    const unsigned all = bit_length(l->params->q);
+    const double noise = hemi_linear_noise_variance(l, norm2, all);
+    const double limit = fmax(UPLOAD_GROWTH * noise, floor2 / 8);
+    for (size_t i = 0; i < sizeof choices / sizeof choices[0]; i++)
+        if (choices[i] < all && hemi_linear_noise_variance(l, norm2, choices[i]) <= limit) return choices[i];
+    return all;
+}
+
+hemi_status hemi_plan_make(hemi_plan *plan, const hemi_linear_layout *l, double norm2, double bound, unsigned b_bits,
+                           hemi_error *err) {
+    const double q = (double)l->params->q;
+    const unsigned all = bit_length(l->params->q);
+    const double delta = floor(hemi_grid_floor(q / (2 * HEADROOM * bound)));
+    *plan = (hemi_plan){0};
+    if (!(delta >= HEMI_DELTA_MIN))
+        return hemi_fail(
+            err, HEMI_ERR_UNSUPPORTED,
+            "results of %.1f bits leave no room for noise in set %s (%u bits): use fewer weight_bits or input_bits",
+            log2(bound) + 1, l->params->name, all);
+    plan->delta = (uint64_t)delta;
+    const double full = delta * bound, floor2 = full * full * exp2(2 * FLOOR_LOG2);
+    plan->b_bits = b_bits != 0 ? b_bits : choose_b_bits(l, norm2, floor2);
+    const double noise = hemi_linear_noise_variance(l, norm2, plan->b_bits);
+    const double limit = fmax(REPLY_A_GROWTH * noise, floor2);
+    unsigned a = REPLY_A_BITS_MIN, b = REPLY_BITS_MIN;
+    while (a < all && noise + hemi_linear_switch_variance(l, a, all) > limit) a++;
+    const double with_a = noise + hemi_linear_switch_variance(l, a, all);
+    while (b < all && noise + hemi_linear_switch_variance(l, a, b) > REPLY_B_GROWTH * with_a) b++;
+    plan->reply_a_bits = a;
+    plan->reply_b_bits = b;
+    plan->variance = noise + hemi_linear_switch_variance(l, a, b);
+    if (full + NOISE_SIGMAS * sqrt(plan->variance) >= q / 2)
+        return hemi_fail(
+            err, HEMI_ERR_UNSUPPORTED,
+            "the noise (2^%.1f) leaves no room beside results of %.1f bits: use fewer weight_bits or input_bits%s",
+            log2(plan->variance) / 2, log2(bound) + 1, b_bits != 0 ? ", or more b_bits" : "");
+    return HEMI_OK;
+}

@@ -1,0 +1,32 @@
+/* From the size of a quantised layer to the numbers that fix its precision: delta and the bits of what is sent. */
+#ifndef HEMI_MODEL_PLAN_H
+#define HEMI_MODEL_PLAN_H
+
+#include "hemi/status.h"
+#include "linear/layout.h"
+
+#define HEMI_DELTA_MIN 256
+#define HEMI_GRID_STEPS                                                                                                \
+    8 /* scales and delta are powers of 2^(1/8), or the integer below: they say little about the weights */
+
+typedef struct hemi_plan {
+    uint64_t delta;
+    unsigned b_bits;                     /* upload */
+    unsigned reply_a_bits, reply_b_bits; /* download */
+    double variance;                     /* of a result, in units of 1 of q: everything */
+} hemi_plan;
+
+/* The largest grid power of two steps that is at most x > 0. */
+double hemi_grid_floor(double x);
+
+/* norm2: mean over the outputs of sum_j W^2. bound: the largest |result|, >= 1. b_bits: 0 to choose.
+ *   delta  = floor(grid_floor(q / (2 * 1.02 * bound)))
+ *   b_bits: the least of 24, 28, 32, 40, 48 that adds at most a tenth to the noise, or is an eighth of the floor
+ *   reply_a_bits: the least that keeps the standard deviation below 1.3 times the noise, or below the floor
+ *   reply_b_bits: the least that adds at most a tenth to the variance
+ * where the floor is 2^-19.1 of delta * bound: what is below it is good enough.
+ * ERR_UNSUPPORTED: no delta leaves room for the noise. */
+HEMI_CHECK hemi_status hemi_plan_make(hemi_plan *plan, const hemi_linear_layout *layout, double norm2, double bound,
+                                      unsigned b_bits, hemi_error *err);
+
+#endif

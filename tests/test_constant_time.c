@@ -1,0 +1,165 @@
+/* Constant time, by valgrind's undefined memory: secrets are marked undefined, and memcheck then reports every branch and
+ * every address that depends on one (Langley's ctgrind). tests/run.sh runs this program under valgrind; alone, it only
+ * tests that the calls work.
+ *
+ * valgrind knows no AVX-512: the portable and the AVX2 table are covered. */
+#include "test.h"
+
+#include <valgrind/memcheck.h>
+
+#include "random/sample.h"
+#include "rlwe/context.h"
+#include "rlwe/keyswitch.h"
+#include "secret/cipher.h"
+#include "secret/key.h"
+#include "wire/wire.h"
+
+/* Reports of memcheck since the last call. */
+static unsigned reports(void) {
+    static unsigned before;
+    const unsigned now = (unsigned)VALGRIND_COUNT_ERRORS, found = now - before;
+    before = now;
+    return found;
+}
+
+#define SECRET(pointer, bytes) VALGRIND_MAKE_MEM_UNDEFINED((pointer), (bytes))
+#define REVEAL(pointer, bytes) VALGRIND_MAKE_MEM_DEFINED((pointer), (bytes))
+
+/* The instrument works: a branch and an index on a secret are reported. */
+static void a_leak_is_reported(void **state) {
+    (void)state;
+    static const uint8_t table[256] = {1, 2, 3};
+    volatile uint8_t sink = 0;
+    uint8_t secret = 1;
+    reports();
+    SECRET(&secret, 1);
+    if (secret & 1) sink = 1;
+    if (RUNNING_ON_VALGRIND) assert_true(reports() > 0);
+    sink = table[secret];
+    if (RUNNING_ON_VALGRIND) assert_true(reports() > 0);
+    REVEAL(&secret, 1);
+    (void)sink;
+}
+
+static void sampling(void **state) {
+    (void)state;
+    enum { COUNT = 5000 };
+    static int8_t r[COUNT];
+    hemi_stream s;
+    reports();
+    hemi_stream_init_fresh(&s);
+    SECRET(s.key, sizeof s.key);
+    hemi_sample_ternary(r, COUNT, &s);
+    hemi_sample_error(r, COUNT, &s);
+    hemi_stream_wipe(&s);
+    assert_int_equal(reports(), 0);
+
+    uint8_t seed[HEMI_SEED_BYTES];
+    hemi_seed_fresh(seed);
+    SECRET(seed, sizeof seed);
+    hemi_stream_init(&s, seed, HEMI_DOMAIN_SECRET, 0);
+    hemi_sample_ternary(r, COUNT, &s);
+    assert_int_equal(reports(), 0);
+    REVEAL(r, sizeof r);
+    REVEAL(&s, sizeof s);
+}
+
+typedef struct party {
+    hemi_context *ctx;
+    hemi_secret_key *key;
+} party;
+
+static void secret_key_bytes(const party *p, bool secret) {
+    const size_t n = p->ctx->n;
+    void *const of[] = {p->key->s, p->key->s_q, p->key->s_p};
+    const size_t bytes[] = {n, n * sizeof(uint64_t), n * sizeof(uint64_t)};
+    for (size_t i = 0; i < 3; i++) {
+        if (!of[i]) continue;
+        if (secret) SECRET(of[i], bytes[i]);
+        else REVEAL(of[i], bytes[i]);
+    }
+}
+
+static void open_party(party *p) {
+    hemi_error err;
+    assert_ok(hemi_context_new(&p->ctx, hemi_params_by_name("L4096"), test_table(), &err), &err);
+    assert_ok(hemi_secret_key_new(&p->key, p->ctx, &err), &err);
+    secret_key_bytes(p, true);
+    reports();
+}
+
+static void close_party(party *p) {
+    assert_int_equal(reports(), 0);
+    secret_key_bytes(p, false);
+    hemi_secret_key_free(p->key);
+    hemi_context_free(p->ctx);
+}
+
+static void making_keys(void **state) {
+    (void)state;
+    static const uint32_t automorphisms[] = {0, 3, 4097, 8191};
+    hemi_error err;
+    party p;
+    open_party(&p);
+    for (size_t i = 0; i < TEST_COUNT(automorphisms); i++) {
+        const size_t bytes = hemi_key_entry_bytes(p.ctx->params, automorphisms[i]);
+        uint8_t *entry = malloc(bytes);
+        assert_non_null(entry);
+        assert_ok(hemi_secret_make_key(p.key, automorphisms[i], entry, &err), &err);
+        assert_int_equal(reports(), 0);
+        free(entry);
+    }
+    close_party(&p);
+}
+
+static void exporting(void **state) {
+    (void)state;
+    party p;
+    open_party(&p);
+    const size_t bytes = hemi_secret_key_file_bytes(p.ctx->params);
+    uint8_t *file = malloc(bytes);
+    assert_non_null(file);
+    hemi_secret_key_export(file, p.key);
+    assert_int_equal(reports(), 0);
+    free(file);
+    close_party(&p);
+}
+
+static void encryption_and_decryption(void **state) {
+    (void)state;
+    enum { INPUTS = 100, OUTPUTS = 30, B_BITS = 32, A_BITS = 25, REPLY_BITS = 20 };
+    hemi_error err;
+    party p;
+    open_party(&p);
+    const size_t n = p.ctx->n;
+    test_rng rng = test_rng_new();
+    int32_t x[INPUTS];
+    uint32_t positions[INPUTS];
+    for (uint32_t i = 0; i < INPUTS; i++) {
+        x[i] = (int32_t)test_below(&rng, 255) - 127;
+        positions[i] = i;
+    }
+    uint8_t seed[HEMI_SEED_BYTES], packed[INPUTS * B_BITS / 8];
+    SECRET(x, sizeof x);
+    assert_ok(hemi_secret_encrypt(p.key, x, INPUTS, UINT64_C(1) << 30, positions, INPUTS, B_BITS, seed, packed, &err), &err);
+    assert_int_equal(reports(), 0);
+    REVEAL(x, sizeof x);
+
+    uint8_t *a = malloc(n * A_BITS / 8 + 8), b[OUTPUTS * REPLY_BITS / 8];
+    int64_t phase[OUTPUTS];
+    assert_non_null(a);
+    for (size_t i = 0; i < n * A_BITS / 8; i++) a[i] = (uint8_t)test_u64(&rng);
+    for (size_t i = 0; i < sizeof b; i++) b[i] = (uint8_t)test_u64(&rng);
+    assert_ok(hemi_secret_decrypt(p.key, a, A_BITS, b, REPLY_BITS, positions, OUTPUTS, phase, &err), &err);
+    assert_int_equal(reports(), 0);
+    REVEAL(phase, sizeof phase);
+    free(a);
+    close_party(&p);
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(a_leak_is_reported), cmocka_unit_test(sampling),  cmocka_unit_test(making_keys),
+    cmocka_unit_test(exporting),          cmocka_unit_test(encryption_and_decryption),
+};
+
+int main(void) { return TEST_RUN_PER_TABLE("constant time", tests); }

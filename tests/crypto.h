@@ -14,13 +14,14 @@
 #define TEST_P UINT64_C(0x3ffffffd20001) /* 50 bits */
 
 TEST_UNUSED static hemi_error test_err;
-#define ERR (&test_err)
+#define ERR             (&test_err)
 #define ASSERT_OK(call) assert_ok(call, ERR)
 
 /* A row for tests alone. special = 0: no key switching. */
 TEST_UNUSED static hemi_params test_params(uint32_t log2_n, uint64_t q, uint64_t special) {
     const double log2_modulus = log2((double)q) + (special ? log2((double)special) : 0);
-    return (hemi_params){.id = 1000, .name = "test", .log2_n = log2_n, .q = q, .special = special, .log2_modulus = log2_modulus};
+    return (hemi_params){
+        .id = 1000, .name = "test", .log2_n = log2_n, .q = q, .special = special, .log2_modulus = log2_modulus};
 }
 
 /* The largest prime below 2^bits that is 1 modulo 2^17. */
@@ -70,7 +71,8 @@ TEST_UNUSED static uint8_t *test_key_bytes(const hemi_secret_key *sk, const uint
 }
 
 /* The same bytes made ready by any table of kernels. */
-TEST_UNUSED static hemi_evaluation_keys *test_keys_from(const hemi_context *ctx, const uint8_t *bytes, const uint32_t *t, size_t count) {
+TEST_UNUSED static hemi_evaluation_keys *test_keys_from(const hemi_context *ctx, const uint8_t *bytes,
+                                                        const uint32_t *t, size_t count) {
     const size_t n = ctx->n;
     hemi_evaluation_keys *keys;
     uint64_t *b = hemi_alloc(2 * n, sizeof *b);
@@ -116,11 +118,12 @@ TEST_UNUSED static double moments_variance(const moments *m) { return m->squares
  * deviation for what is fixed by one key. */
 TEST_UNUSED static double moments_check(const moments *m, double variance, double slack, const char *what) {
     const double n = (double)m->count, measured = moments_variance(m), ratio = sqrt(measured / variance);
-    const double kurtosis = m->fourth / n / (measured * measured), sigmas = TEST_SIGMAS * sqrt(fmax(kurtosis - 1, 0.1) / n) / 2;
+    const double kurtosis = m->fourth / n / (measured * measured),
+                 sigmas = TEST_SIGMAS * sqrt(fmax(kurtosis - 1, 0.1) / n) / 2;
     printf("  %-46s %8zu samples, std %.5g = %.4f of predicted\n", what, m->count, sqrt(measured), ratio);
     if (fabs(ratio - 1) > slack + sigmas)
-        fail_msg("%s: standard deviation %g, predicted %g (ratio %.4f, allowed 1 +- %.4f)", what, sqrt(measured), sqrt(variance), ratio,
-                 slack + sigmas);
+        fail_msg("%s: standard deviation %g, predicted %g (ratio %.4f, allowed 1 +- %.4f)", what, sqrt(measured),
+                 sqrt(variance), ratio, slack + sigmas);
     if (fabs(m->sum / n) > (1 + slack) * TEST_SIGMAS * sqrt(variance / n) + slack * sqrt(variance))
         fail_msg("%s: mean %g of errors with standard deviation %g", what, m->sum / n, sqrt(variance));
     return ratio;

@@ -31,11 +31,23 @@ static void contexts_refuse_bad_rows(void **state) {
         uint32_t log2_n;
         uint64_t q, special;
     } bad[] = {
-        {0, TEST_Q, TEST_P},  {1, TEST_Q, TEST_P},      {17, TEST_Q, TEST_P},     {UINT32_MAX, TEST_Q, TEST_P},
-        {4, 0, TEST_P},       {4, 1, TEST_P},           {4, 2, TEST_P},           {4, TEST_Q + 2, TEST_P},
-        {4, TEST_Q - 1, 0},   {4, TEST_Q, TEST_P + 64}, {4, TEST_Q, 3},           {4, TEST_Q, TEST_Q * 3},
-        {4, 48879731, 0} /* no prime */,                {4, 19, 0} /* prime, not 1 modulo 32 */,
-        {4, (UINT64_C(1) << 50) + 1, 0},                {4, UINT64_MAX, TEST_P},  {4, TEST_Q, UINT64_MAX},
+        {0, TEST_Q, TEST_P},
+        {1, TEST_Q, TEST_P},
+        {17, TEST_Q, TEST_P},
+        {UINT32_MAX, TEST_Q, TEST_P},
+        {4, 0, TEST_P},
+        {4, 1, TEST_P},
+        {4, 2, TEST_P},
+        {4, TEST_Q + 2, TEST_P},
+        {4, TEST_Q - 1, 0},
+        {4, TEST_Q, TEST_P + 64},
+        {4, TEST_Q, 3},
+        {4, TEST_Q, TEST_Q * 3},
+        {4, 48879731, 0} /* no prime */,
+        {4, 19, 0} /* prime, not 1 modulo 32 */,
+        {4, (UINT64_C(1) << 50) + 1, 0},
+        {4, UINT64_MAX, TEST_P},
+        {4, TEST_Q, UINT64_MAX},
         {4, UINT64_C(0x4000000120001), 0} /* above 2^50 */,
     };
     hemi_context *ctx;
@@ -182,7 +194,10 @@ static void fresh_encryption_noise(void **state) {
     for (size_t i = 0; i < TEST_COUNT(bits); i++) {
         const double rounding = hemi_noise_upload_variance(p, bits[i]);
         gather_fresh(&m, p, bits[i], samples);
-        moments_check(&m, HEMI_ERROR_VARIANCE + rounding, 0, bits[i] == 32 ? "fresh encryption, 32 bits sent" : bits[i] == 28 ? "28 bits" : "40 bits");
+        moments_check(&m, HEMI_ERROR_VARIANCE + rounding, 0,
+                      bits[i] == 32   ? "fresh encryption, 32 bits sent"
+                      : bits[i] == 28 ? "28 bits"
+                                      : "40 bits");
         assert_true(m.largest <= HEMI_ERROR_ETA + 0.5 + 0.5 * (double)p->q / ldexp(1, (int)bits[i]));
     }
 }
@@ -241,11 +256,15 @@ static void keyswitch_noise(void **state) {
         uint32_t log2_n;
         unsigned q, special;
         const char *what;
-    } other[] = {{10, 30, 49, "key switching, N = 1024, q 30 bits, P 49"}, {10, 50, 48, "N = 1024, q 50, P 48"},
-                 {11, 50, 49, "N = 2048, q 50, P 49"},                     {11, 45, 40, "N = 2048, q 45, P 40"},
-                 {13, 48, 49, "N = 8192, q 48, P 49"},                     {12, 40, 50, "N = 4096, q 40, P 50"}};
+    } other[] = {{10, 30, 49, "key switching, N = 1024, q 30 bits, P 49"},
+                 {10, 50, 48, "N = 1024, q 50, P 48"},
+                 {11, 50, 49, "N = 2048, q 50, P 49"},
+                 {11, 45, 40, "N = 2048, q 45, P 40"},
+                 {13, 48, 49, "N = 8192, q 48, P 49"},
+                 {12, 40, 50, "N = 4096, q 40, P 50"}};
     for (size_t i = 0; i < TEST_COUNT(other) && !(test_quick() && i == 2); i++)
-        (void)keyswitch_ratio(other[i].log2_n, test_prime(other[i].q), test_prime(other[i].special), test_quick() ? 10000 : 100000, other[i].what);
+        (void)keyswitch_ratio(other[i].log2_n, test_prime(other[i].q), test_prime(other[i].special),
+                              test_quick() ? 10000 : 100000, other[i].what);
     const hemi_params without = test_params(10, TEST_Q, 0);
     assert_true(hemi_noise_keyswitch_variance(&without) == 0);
 }
@@ -266,8 +285,9 @@ static void division_is_exact(void **state) {
             quotient[i] = (int64_t)test_below(&rng, TEST_Q) - (int64_t)(TEST_Q / 2);
             rest[i] = (int64_t)test_below(&rng, TEST_P) - (int64_t)(TEST_P / 2);
             if (round < 3) rest[i] = round == 0 ? 0 : round == 1 ? (int64_t)(TEST_P / 2) : -(int64_t)(TEST_P / 2);
-            w[i] = hemi_mod_add(hemi_mod_mul(hemi_mod_from_signed(quotient[i], &ctx->q->m), ctx->special_mod_q, &ctx->q->m),
-                                hemi_mod_from_signed(rest[i], &ctx->q->m), &ctx->q->m);
+            w[i] = hemi_mod_add(
+                hemi_mod_mul(hemi_mod_from_signed(quotient[i], &ctx->q->m), ctx->special_mod_q, &ctx->q->m),
+                hemi_mod_from_signed(rest[i], &ctx->q->m), &ctx->q->m);
             w[n + i] = hemi_mod_from_signed(rest[i], &ctx->special->m);
         }
         ctx->k->ntt(w, ctx->q);
@@ -312,7 +332,8 @@ static void zero_product_noise(void **state) {
                 hemi_add_error(z + n, n, q, &secret);
                 p.ctx->k->ntt(z + n, p.ctx->q);
                 times_secret(p.sk, 0, z + n);
-                for (size_t i = 0; i < n; i++) moments_add(&m, (double)hemi_mod_centre(hemi_mod_add(z[i], z[n + i], q), q));
+                for (size_t i = 0; i < n; i++)
+                    moments_add(&m, (double)hemi_mod_centre(hemi_mod_add(z[i], z[n + i], q), q));
             }
             hemi_stream_wipe(&secret);
             hemi_free(z);
@@ -389,7 +410,10 @@ static void switch_down_noise(void **state) {
     static const struct {
         unsigned a_bits, b_bits;
         const char *what;
-    } cases[] = {{25, 21, "switched down to 25 and 21 bits"}, {24, 20, "24 and 20 bits"}, {34, 20, "34 and 20 bits: b alone counts"}, {20, 48, "20 and 48 bits"}};
+    } cases[] = {{25, 21, "switched down to 25 and 21 bits"},
+                 {24, 20, "24 and 20 bits"},
+                 {34, 20, "34 and 20 bits: b alone counts"},
+                 {20, 48, "20 and 48 bits"}};
     for (size_t set = 0; set < hemi_params_count(); set++)
         for (size_t c = 0; c < TEST_COUNT(cases); c++) {
             moments m = {0};
@@ -398,10 +422,12 @@ static void switch_down_noise(void **state) {
             while (m.count < samples) {
                 party p;
                 party_open(&p, hemi_params_at(set), test_table());
-                for (int round = 0; round < 4; round++) gather_switch_down(&m, &p, cases[c].a_bits, cases[c].b_bits, &rng);
+                for (int round = 0; round < 4; round++)
+                    gather_switch_down(&m, &p, cases[c].a_bits, cases[c].b_bits, &rng);
                 party_close(&p);
             }
-            const double predicted = hemi_noise_download_variance(hemi_params_at(set), cases[c].a_bits, cases[c].b_bits);
+            const double predicted =
+                hemi_noise_download_variance(hemi_params_at(set), cases[c].a_bits, cases[c].b_bits);
             (void)moments_check(&m, predicted, 0.03, cases[c].what);
         }
     assert_true(hemi_noise_download_variance(hemi_params_at(0), 48, 48) == 0);
@@ -409,11 +435,16 @@ static void switch_down_noise(void **state) {
 
 int main(void) {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(contexts_refuse_bad_rows), cmocka_unit_test(automorphisms_of_the_family_and_no_others),
-        cmocka_unit_test(one_shared_context_per_set), cmocka_unit_test(keys_are_found),
-        cmocka_unit_test(fresh_encryption_noise),   cmocka_unit_test(keyswitch_noise),
-        cmocka_unit_test(division_is_exact),        cmocka_unit_test(zero_product_noise),
-        cmocka_unit_test(added_errors),             cmocka_unit_test(switch_down_noise),
+        cmocka_unit_test(contexts_refuse_bad_rows),
+        cmocka_unit_test(automorphisms_of_the_family_and_no_others),
+        cmocka_unit_test(one_shared_context_per_set),
+        cmocka_unit_test(keys_are_found),
+        cmocka_unit_test(fresh_encryption_noise),
+        cmocka_unit_test(keyswitch_noise),
+        cmocka_unit_test(division_is_exact),
+        cmocka_unit_test(zero_product_noise),
+        cmocka_unit_test(added_errors),
+        cmocka_unit_test(switch_down_noise),
     };
     return TEST_RUN_PER_TABLE("rlwe", tests);
 }

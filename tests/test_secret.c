@@ -6,7 +6,7 @@
 #include "secret/cipher.h"
 
 #define KEY_HEADER 32
-#define KEY_HASH 32
+#define KEY_HASH   32
 
 /* ---- the secret */
 
@@ -97,7 +97,8 @@ static void key_files(void **state) {
 
         const uint8_t header[KEY_HEADER] = {'H', 'E', 'M', 'I', 1, 0, 4, 0, (uint8_t)p.ctx->params->id};
         assert_memory_equal(file, header, sizeof header);
-        for (size_t i = 0; i < n; i++) assert_int_equal((file[KEY_HEADER + i / 4] >> (2 * (i % 4)) & 3) - 1, p.sk->s[i]);
+        for (size_t i = 0; i < n; i++)
+            assert_int_equal((file[KEY_HEADER + i / 4] >> (2 * (i % 4)) & 3) - 1, p.sk->s[i]);
         memcpy(bad, file, bytes);
         sign_file(bad, bytes);
         assert_memory_equal(bad, file, bytes);
@@ -172,14 +173,16 @@ static int64_t centred(int64_t v, uint64_t p) {
 }
 
 /* e = b + a s - g, b at `packed`, over one limb. */
-static void key_error(int64_t *e, const party *p, const uint8_t *packed, const uint8_t *seed, uint32_t t, size_t limb, const int64_t *g) {
+static void key_error(int64_t *e, const party *p, const uint8_t *packed, const uint8_t *seed, uint32_t t, size_t limb,
+                      const int64_t *g) {
     const hemi_context *ctx = p->ctx;
     const hemi_limb *l = &ctx->ring->limb[limb];
     const size_t n = ctx->n;
     uint64_t *b = hemi_alloc(2 * n, sizeof *b), *a = b + n;
     hemi_unpack(b, packed, n, l->m.bits);
     for (size_t i = 0; i < n; i++) assert_true(b[i] < l->m.p);
-    hemi_sample_uniform_vartime(a, n, l->m.p, seed, 0x10000000 + t, (uint32_t)limb); /* the rule of docs/wire-format.md */
+    hemi_sample_uniform_vartime(a, n, l->m.p, seed, 0x10000000 + t,
+                                (uint32_t)limb); /* the rule of docs/wire-format.md */
     ctx->k->intt(a, l);
     ctx->k->intt(b, l);
     schoolbook(e, a, p->sk->s, n, l->m.p);
@@ -205,7 +208,8 @@ static void evaluation_keys_hold_what_they_should(void **state) {
         assert_int_equal(hemi_load32(bytes + 4), 0);
         const uint8_t *seed = bytes + 8, *packed = bytes + HEMI_KEY_ENTRY_HEADER_BYTES;
         rotate_secret(rotated, p.sk->s, t[k], n);
-        for (size_t i = 0; i < n; i++) g[i] = t[k] == 0 ? 0 : centred((int64_t)(row->special % row->q) * rotated[i], row->q);
+        for (size_t i = 0; i < n; i++)
+            g[i] = t[k] == 0 ? 0 : centred((int64_t)(row->special % row->q) * rotated[i], row->q);
         key_error(e, &p, packed, seed, t[k], 0, g);
         if (t[k] != 0) { /* over P the term P s(X^t) is gone, and the error is the same integer */
             memset(g, 0, n * sizeof *g);
@@ -217,7 +221,8 @@ static void evaluation_keys_hold_what_they_should(void **state) {
     }
     (void)moments_check(&m, HEMI_ERROR_VARIANCE, 0, "errors of evaluation keys");
     const uint32_t none[] = {1, 2, 4, 6, 7, 4096, 4098, 8190, 8192, 8193, 8195, UINT32_MAX};
-    for (size_t i = 0; i < TEST_COUNT(none); i++) assert_status(hemi_secret_make_key(p.sk, none[i], bytes, ERR), HEMI_ERR_KEY);
+    for (size_t i = 0; i < TEST_COUNT(none); i++)
+        assert_status(hemi_secret_make_key(p.sk, none[i], bytes, ERR), HEMI_ERR_KEY);
     party small;
     party_open(&small, hemi_params_by_name("L2048"), test_table());
     assert_status(hemi_secret_make_key(small.sk, 3, bytes, ERR), HEMI_ERR_KEY);
@@ -252,7 +257,8 @@ static void encryption_by_schoolbook(void **state) {
             for (uint32_t i = 0; i < n; i++)
                 if (round < 2 || test_below(&rng, 3) == 0) positions[count++] = i;
             for (size_t i = 0; i < inputs; i++) x[i] = (int32_t)test_below(&rng, 65535) - 32767;
-            const uint64_t delta = round == 1 ? (q - 1) / 2 / 32767 : 1 + test_below(&rng, q / 2 / 32768); /* up to the edge */
+            const uint64_t delta =
+                round == 1 ? (q - 1) / 2 / 32767 : 1 + test_below(&rng, q / 2 / 32768); /* up to the edge */
             if (round == 1) x[0] = 32767, x[inputs - 1] = -32767;
             ASSERT_OK(hemi_secret_encrypt(p.sk, x, inputs, delta, positions, count, 48, seed, packed, ERR));
             hemi_unpack(b, packed, count, 48);
@@ -304,7 +310,8 @@ static void nothing_is_used_twice(void **state) {
         memcpy(at + 2 * HEMI_SEED_BYTES, key + 8, HEMI_SEED_BYTES);
     }
     qsort(seeds, each * rounds, HEMI_SEED_BYTES, compare_seeds);
-    for (size_t i = 1; i < each * rounds; i++) assert_true(compare_seeds(seeds + (i - 1) * HEMI_SEED_BYTES, seeds + i * HEMI_SEED_BYTES) < 0);
+    for (size_t i = 1; i < each * rounds; i++)
+        assert_true(compare_seeds(seeds + (i - 1) * HEMI_SEED_BYTES, seeds + i * HEMI_SEED_BYTES) < 0);
     hemi_free(seeds);
     hemi_free(packed);
     hemi_free(key);
@@ -322,7 +329,8 @@ static void tables_agree_on_files_and_ciphertexts(void **state) {
     const size_t n = p.ctx->n, bytes = hemi_secret_key_file_bytes(p.ctx->params);
     test_rng rng = test_rng_new();
     uint64_t *a = hemi_alloc(n, sizeof *a), *b = hemi_alloc(n, sizeof *b);
-    uint8_t *file = hemi_alloc(bytes, 1), *again = hemi_alloc(bytes, 1), *packed_a = hemi_alloc(n, 8), *packed_b = hemi_alloc(n, 8);
+    uint8_t *file = hemi_alloc(bytes, 1), *again = hemi_alloc(bytes, 1), *packed_a = hemi_alloc(n, 8),
+            *packed_b = hemi_alloc(n, 8);
     uint32_t positions[100];
     int64_t phase[100], other[100];
     for (uint32_t i = 0; i < 100; i++) positions[i] = 41 * i;

@@ -130,7 +130,7 @@ static hemi_status check_bound(hemi_module *m, hemi_error *err) {
         m->weight_max = largest;
         bound = fmax(bound, (double)sum * input_max + (m->bias != NULL ? fabs(m->bias[o]) : 0));
     }
-    if (m->weight_max <= INT16_MAX && bound * (double)m->info.delta < (double)m->info.params->q / 2) return HEMI_OK;
+    if (m->weight_max <= INT16_MAX && bound * (double)m->info.delta < (double)m->layout.params->q / 2) return HEMI_OK;
     return hemi_fail(err, HEMI_ERR_FORMAT, "%s: the weights are too large for delta", WEIGHTS);
 }
 

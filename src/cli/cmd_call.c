@@ -1,0 +1,154 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "base/cpu.h"
+#include "base/error.h"
+#include "base/memory.h"
+#include "base/progress.h"
+#include "cli/blas.h"
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "cli/report.h"
+#include "hemi/client.h"
+#include "model/npy.h"
+
+enum { ENCRYPT, NETWORK, SERVER, DECRYPT, TOTAL, PARTS };
+static const char *const part_names[PARTS] = {"encrypt_ms", "network_ms", "server_ms", "decrypt_ms", "total_ms"};
+
+typedef struct calls {
+    const char *url, *model, *module, *input, *output, *keys_folder, *shape;
+    long repeat, timeout;
+    bool json;
+    float *x, *y;
+    uint32_t shape_x[HEMI_NPY_RANK_MAX], shape_y[HEMI_NPY_RANK_MAX];
+    size_t rank, rows;
+    uint32_t inputs, outputs;
+    double open_ms, first_ms, median[PARTS];
+    size_t upload_bytes, download_bytes, evaluation_key_bytes;
+} calls;
+
+/* ---- what goes in and out */
+
+static hemi_status prepare(calls *c, hemi_remote *remote, hemi_error *err) {
+    hemi_module_info info;
+    hemi_module_get_info(hemi_remote_module(remote), &info);
+    c->inputs = info.inputs;
+    c->outputs = info.outputs;
+    uint32_t last = c->shape_x[c->rank - 1];
+    if (last != info.inputs)
+        return hemi_fail(err, HEMI_ERR_SHAPE, "%.200s has %u features in its last dimension, the module takes %u", c->input, last, info.inputs);
+    c->rows = 1;
+    for (size_t i = 0; i + 1 < c->rank; i++) c->rows *= c->shape_x[i];
+    memcpy(c->shape_y, c->shape_x, sizeof c->shape_y);
+    c->shape_y[c->rank - 1] = info.outputs;
+    c->y = hemi_alloc(c->rows * (size_t)info.outputs, sizeof *c->y);
+    return c->y ? HEMI_OK : hemi_fail(err, HEMI_ERR_MEMORY, "no memory for %zu rows", c->rows);
+}
+
+static hemi_status repeat_calls(calls *c, hemi_remote *remote, hemi_error *err) {
+    size_t count = (size_t)c->repeat;
+    double *times = hemi_alloc(count * PARTS, sizeof *times);
+    if (!times) return hemi_fail(err, HEMI_ERR_MEMORY, "out of memory");
+    hemi_status status = HEMI_OK;
+    for (size_t i = 0; i < count && status == HEMI_OK; i++) {
+        hemi_call_stats s = {0};
+        if (count > 1) hemi_progress_bar(stderr, "calls", i, count);
+        double start = hemi_now_ms();
+        status = hemi_remote_call(remote, c->x, c->rows, c->y, &s, err);
+        const double parts[PARTS] = {s.encrypt_ms, s.network_ms, s.server_ms, s.decrypt_ms, hemi_now_ms() - start};
+        for (size_t p = 0; p < PARTS; p++) times[p * count + i] = parts[p];
+        if (i == 0) c->first_ms = parts[TOTAL];
+        c->upload_bytes = s.upload_bytes;
+        c->download_bytes = s.download_bytes;
+        c->evaluation_key_bytes += s.evaluation_key_bytes;
+    }
+    if (status == HEMI_OK && count > 1) hemi_progress_bar(stderr, "calls", count, count);
+    /* the first call makes and uploads keys: it is not part of the medians when there are others */
+    size_t skip = count > 1 ? 1 : 0;
+    for (size_t p = 0; p < PARTS; p++) c->median[p] = cli_median(times + p * count + skip, count - skip);
+    hemi_free(times);
+    return status;
+}
+
+static hemi_status with_remote(calls *c, hemi_client *client, hemi_error *err) {
+    hemi_remote *remote = NULL;
+    double start = hemi_now_ms();
+    HEMI_TRY(hemi_remote_open(&remote, client, c->model, c->module, c->shape, err));
+    c->open_ms = hemi_now_ms() - start;
+    hemi_status status = prepare(c, remote, err);
+    if (status == HEMI_OK) status = repeat_calls(c, remote, err);
+    hemi_remote_free(remote);
+    return status;
+}
+
+static hemi_status run(calls *c, hemi_error *err) {
+    hemi_keys *keys = NULL;
+    hemi_client *client = NULL;
+    const hemi_client_options options = {.timeout_ms = c->timeout * 1000};
+    HEMI_TRY(hemi_npy_read(&c->x, c->shape_x, &c->rank, c->input, err));
+    HEMI_TRY(hemi_keys_new(&keys, c->keys_folder, err));
+    hemi_status status = hemi_client_new(&client, c->url, keys, &options, err);
+    if (status == HEMI_OK) status = with_remote(c, client, err);
+    hemi_client_free(client);
+    hemi_keys_free(keys);
+    if (status == HEMI_OK && c->output) status = hemi_npy_write(c->output, c->y, c->shape_y, c->rank, err);
+    return status;
+}
+
+/* ---- the report */
+
+static int report(const calls *c) {
+    if (c->json) {
+        json_t *j = json_pack("{s:s,s:s,s:s,s:s,s:s?,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:f}", "url", c->url, "model", c->model, "module", c->module,
+                              "input", c->input, "output", c->output, "rows", (json_int_t)c->rows, "inputs", (json_int_t)c->inputs, "outputs",
+                              (json_int_t)c->outputs, "repeat", (json_int_t)c->repeat, "upload_bytes", (json_int_t)c->upload_bytes,
+                              "download_bytes", (json_int_t)c->download_bytes, "evaluation_key_bytes", (json_int_t)c->evaluation_key_bytes,
+                              "open_ms", c->open_ms, "first_call_ms", c->first_ms);
+        for (size_t p = 0; p < PARTS; p++) json_object_set_new(j, part_names[p], json_real(c->median[p]));
+        return cli_print_json(j);
+    }
+    char up[24], down[24], keys[24];
+    printf("%s %s at %s: %zu row%s, %u -> %u\n", c->model, c->module, c->url, c->rows, c->rows == 1 ? "" : "s", c->inputs, c->outputs);
+    cli_line("time", "%.3f ms = encrypt %.3f + network %.3f + server %.3f + decrypt %.3f%s", c->median[TOTAL], c->median[ENCRYPT],
+             c->median[NETWORK], c->median[SERVER], c->median[DECRYPT], c->repeat > 1 ? " (medians)" : "");
+    cli_line("bytes", "up %s, down %s", cli_bytes(up, c->upload_bytes), cli_bytes(down, c->download_bytes));
+    cli_line("once", "open %.1f ms, first call %.1f ms, evaluation keys %s", c->open_ms, c->first_ms, cli_bytes(keys, c->evaluation_key_bytes));
+    if (c->output) cli_line("output", "%s", c->output);
+    return 0;
+}
+
+int cmd_call(int argc, char **argv) {
+    calls c = {.repeat = 1, .timeout = 300};
+    const cli_positional positionals[] = {{"URL", &c.url, "of the server: http://127.0.0.1:8000"},
+                                          {"MODEL", &c.model, "the model's name: its folder on the server"},
+                                          {"MODULE", &c.module, "the module's name: \"seq.0\""},
+                                          {0}};
+    const cli_option options[] = {
+        {"input", 'i', "X.npy", CLI_TEXT, &c.input, 0, 0, "any number of rows, features last"},
+        {"output", 'o', "Y.npy", CLI_TEXT, &c.output, 0, 0, "float32; the input's leading shape"},
+        {"keys", 'k', "FOLDER", CLI_TEXT, &c.keys_folder, 0, 0, "keep the secret key there (default: a new one, in memory only)"},
+        {"shape", 0, "SHAPE", CLI_TEXT, &c.shape, 0, 0, "po_1_768_pc, where the module was compiled for several"},
+        {"repeat", 'n', "N", CLI_INT, &c.repeat, 1, 1000000, "repeat the call; times are medians without the first"},
+        {"timeout", 't', "S", CLI_INT, &c.timeout, 1, 86400, "seconds that a request may take (default 300)"},
+        {0}};
+    const cli_command command = {
+        .name = "call",
+        .summary = "Encrypts the rows of X.npy, has the server compute on them, decrypts the result into Y.npy.",
+        .detail = "The first call makes a secret key and uploads evaluation keys; the secret key stays here.",
+        .positionals = positionals,
+        .options = options,
+        .example = "  hemi call http://127.0.0.1:8000 demo seq.0 --input x.npy --output y.npy",
+        .json = &c.json};
+    cli_parsed parsed = cli_parse(&command, argc, argv);
+    if (parsed != CLI_PARSED) return parsed == CLI_HELPED ? 0 : CLI_EXIT_USAGE;
+    if (!c.input) {
+        fprintf(stderr, "hemi call: --input X.npy is missing\ntry: hemi call --help\n");
+        return CLI_EXIT_USAGE;
+    }
+    hemi_error err = {0};
+    hemi_status status = run(&c, &err);
+    int code = status == HEMI_OK ? report(&c) : cli_fail("call", c.json, status, &err);
+    hemi_free(c.x);
+    hemi_free(c.y);
+    return code;
+}

@@ -13,6 +13,12 @@
 #define HEMI_LINEAR_BLOCK_BYTES 16384
 #define HEMI_DOT_BYTES 6      /* per coefficient of a plaintext (ring/kernels.h) */
 
+/* A ciphertext on its way: c0 as e / P, e over qP; c1 over q. NTT form. */
+typedef struct hemi_running {
+    hemi_extended e;
+    uint64_t *c1;
+} hemi_running;
+
 /* Memory of one multiplication, kept between calls: the hot path allocates nothing. Polynomials of n words. */
 typedef struct hemi_workspace {
     struct hemi_workspace *next;
@@ -21,8 +27,9 @@ typedef struct hemi_workspace {
     uint64_t *left0, *left1;  /* all babies in dot_left form: block of coefficients, baby */
     uint64_t *sum0, *sum1;    /* one per giant of the largest group, sum_stride apart */
     size_t sum_stride;        /* not a power of two: blocks of all giants would meet in one cache set */
-    uint64_t *digit, *c1, *r0, *r1;
-    hemi_extended e, u0, u1;
+    uint64_t *digit;
+    hemi_extended u0, u1;        /* of the key switch under way */
+    hemi_running first, second;  /* one per group */
 } hemi_workspace;
 
 struct hemi_linear {
@@ -31,6 +38,7 @@ struct hemi_linear {
     uint32_t block;
     uint64_t scale;         /* 1/S mod q */
     uint8_t *plaintexts;    /* dot_right form */
+    uint64_t *monomial_q, *monomial_p; /* X^offset of the second group, fixed form; NULL with one group */
     uint64_t *bias;         /* outputs: round(bias delta) mod q; NULL without */
     uint32_t *input_positions, *output_positions;
     uint32_t automorphism[HEMI_AUTOMORPHISMS_MAX];

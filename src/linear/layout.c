@@ -102,9 +102,8 @@ static void complete(hemi_linear_layout *l) {
 
 static double cost(const hemi_linear_layout *l) {
     double c = (l->babies - 1) * COST_BABY + hemi_linear_products(l) * COST_PRODUCT;
-    for (size_t g = 0; g < l->groups; g++)
-        c += ((double)(l->group[g].giants - 1) + hemi_linear_trace_steps(l, g)) * COST_STEP;
-    return c;
+    for (size_t g = 0; g < l->groups; g++) c += (l->group[g].giants - 1) * COST_STEP;
+    return c + hemi_linear_trace_steps(l, l->groups - 1) * COST_STEP; /* the steps of a first group are shared */
 }
 
 /* For S = N family element 0 is -1, whose powers are no giants of more than two. */

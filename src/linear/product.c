@@ -75,6 +75,23 @@ static uint64_t scaled_bias(double bias, uint64_t delta, const hemi_modulus *m) 
     return hemi_mod_from_signed(llrint(bias * (double)delta), m);
 }
 
+/* X^offset of the second group, in NTT form, fixed. */
+static hemi_status make_monomials(hemi_linear *linear, hemi_error *err) {
+    const hemi_context *ctx = linear->ctx;
+    const uint32_t n = ctx->n, offset = linear->layout.group[1].offset;
+    linear->monomial_q = hemi_alloc(2 * (size_t)n, sizeof *linear->monomial_q);
+    if (!linear->monomial_q) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a module");
+    linear->monomial_p = linear->monomial_q + n;
+    for (size_t i = 0; i < 2; i++) {
+        const hemi_limb *limb = i == 0 ? ctx->q : ctx->special;
+        uint64_t *x = linear->monomial_q + i * n;
+        x[offset] = 1;
+        ctx->k->ntt(x, limb);
+        ctx->k->fix(x, x, n, &limb->m);
+    }
+    return HEMI_OK;
+}
+
 hemi_status hemi_linear_new(hemi_linear **out, const hemi_context *ctx, const hemi_linear_layout *layout, const int16_t *w,
                             const double *bias, uint64_t delta, hemi_team *team, hemi_error *err) {
     *out = NULL;
@@ -102,12 +119,11 @@ hemi_status hemi_linear_new(hemi_linear **out, const hemi_context *ctx, const he
     hemi_linear_output_positions(layout, linear->output_positions);
     linear->automorphisms = hemi_linear_automorphisms(layout, linear->automorphism);
     for (uint32_t o = 0; bias && o < layout->outputs; o++) linear->bias[o] = scaled_bias(bias[o], delta, &ctx->q->m);
-    for (size_t g = 0; g < layout->groups; g++) {
-        const hemi_status s = transform_group(linear, g, w, team, err);
-        if (s != HEMI_OK) {
-            hemi_linear_free(linear);
-            return s;
-        }
+    hemi_status s = layout->groups == 2 ? make_monomials(linear, err) : HEMI_OK;
+    for (size_t g = 0; g < layout->groups && s == HEMI_OK; g++) s = transform_group(linear, g, w, team, err);
+    if (s != HEMI_OK) {
+        hemi_linear_free(linear);
+        return s;
     }
     *out = linear;
     return HEMI_OK;
@@ -123,6 +139,7 @@ void hemi_linear_free(hemi_linear *linear) {
     if (linear->plaintexts) hemi_wipe(linear->plaintexts, linear->bytes);
     if (linear->bias) hemi_wipe(linear->bias, linear->layout.outputs * sizeof *linear->bias);
     hemi_free(linear->plaintexts);
+    hemi_free(linear->monomial_q);
     hemi_free(linear->bias);
     hemi_free(linear->input_positions);
     hemi_free(linear->output_positions);
@@ -207,55 +224,94 @@ static void dot_step(void *context, size_t index, size_t worker) {
                              l->babies, linear->block, &linear->ctx->q->m);
 }
 
-/* One automorphism of the running ciphertext (e over qP, times P; c1 over q): e' = sigma(e) + u0, c1' = u1 / P. */
-static void rotate(const hemi_context *ctx, const hemi_galois_key *key, hemi_workspace *w, bool keep) {
+/* One automorphism of a running ciphertext: e' = sigma(e) + u0, c1' = u1 / P. keep: a trace step, the ciphertext itself
+ * stays: it and its image are added. */
+static void rotate(const hemi_context *ctx, const hemi_galois_key *key, hemi_workspace *w, hemi_running *r, bool keep) {
     const hemi_kernels *k = ctx->k;
     const uint32_t n = ctx->n;
-    hemi_keyswitch_digit(ctx, w->digit, w->c1);
-    hemi_keyswitch_product(ctx, key, w->u0, w->u1, w->c1, w->digit);
+    hemi_keyswitch_digit(ctx, w->digit, r->c1);
+    hemi_keyswitch_product(ctx, key, w->u0, w->u1, r->c1, w->digit);
     hemi_divide_by_special(ctx, w->u1.q, w->u1);
-    k->permute_add(w->u0.q, w->e.q, key->index, n, &ctx->q->m);
-    k->permute_add(w->u0.p, w->e.p, key->index, n, &ctx->special->m);
-    if (keep) { /* a trace step: the ciphertext itself stays */
-        k->add(w->e.q, w->e.q, w->u0.q, n, &ctx->q->m);
-        k->add(w->e.p, w->e.p, w->u0.p, n, &ctx->special->m);
-        k->add(w->c1, w->c1, w->u1.q, n, &ctx->q->m);
+    k->permute_add(w->u0.q, r->e.q, key->index, n, &ctx->q->m);
+    k->permute_add(w->u0.p, r->e.p, key->index, n, &ctx->special->m);
+    if (keep) {
+        k->add(r->e.q, r->e.q, w->u0.q, n, &ctx->q->m);
+        k->add(r->e.p, r->e.p, w->u0.p, n, &ctx->special->m);
+        k->add(r->c1, r->c1, w->u1.q, n, &ctx->q->m);
     } else {
-        const hemi_extended e = w->e;
-        uint64_t *c1 = w->c1;
-        w->e = w->u0;
-        w->u0 = e;
-        w->c1 = w->u1.q;
-        w->u1.q = c1;
+        const hemi_running old = *r;
+        *r = (hemi_running){w->u0, w->u1.q};
+        w->u0 = old.e;
+        w->u1.q = old.c1;
     }
 }
 
-/* The group's sum over giants and trace, into coefficients of c0 (over q) and the NTT form of c1: e and c1 of the
- * workspace. Keeping c0 over qP until the end saves two NTTs in every step, and its rounding errors. */
-static void combine(const hemi_linear *linear, const keyring *keys, hemi_workspace *w, size_t group) {
+/* The group's sums over the babies, and their sum over the giants, in Horner form. */
+static void sum_group(const hemi_linear *linear, const keyring *keys, hemi_workspace *w, size_t group, hemi_running *r, hemi_team *team) {
     const hemi_context *ctx = linear->ctx;
     const hemi_kernels *k = ctx->k;
     const uint32_t n = ctx->n, giants = linear->layout.group[group].giants;
-    memset(w->e.p, 0, n * sizeof(uint64_t));
+    dot_job job = {linear, w, group};
+    hemi_team_run(team, n / linear->block, dot_step, &job);
+    if (linear->layout.direct) {
+        memcpy(r->e.q, w->sum0, n * sizeof(uint64_t));
+        memcpy(r->c1, w->sum1, n * sizeof(uint64_t));
+        return;
+    }
+    memset(r->e.p, 0, n * sizeof(uint64_t));
     for (uint32_t c = giants; c-- > 0;) {
         const uint64_t *s0 = w->sum0 + c * w->sum_stride, *s1 = w->sum1 + c * w->sum_stride;
         if (c + 1 == giants) {
-            k->mul_scalar(w->e.q, s0, ctx->special_mod_q, n, &ctx->q->m);
-            memcpy(w->c1, s1, n * sizeof(uint64_t));
+            k->mul_scalar(r->e.q, s0, ctx->special_mod_q, n, &ctx->q->m);
+            memcpy(r->c1, s1, n * sizeof(uint64_t));
             continue;
         }
-        rotate(ctx, keys->giant, w, false);
+        rotate(ctx, keys->giant, w, r, false);
         k->mul_scalar(w->u0.q, s0, ctx->special_mod_q, n, &ctx->q->m);
-        k->add(w->e.q, w->e.q, w->u0.q, n, &ctx->q->m);
-        k->add(w->c1, w->c1, s1, n, &ctx->q->m);
+        k->add(r->e.q, r->e.q, w->u0.q, n, &ctx->q->m);
+        k->add(r->c1, r->c1, s1, n, &ctx->q->m);
     }
-    for (unsigned j = 0; j < hemi_linear_trace_steps(&linear->layout, group); j++) rotate(ctx, keys->trace[j], w, true);
 }
 
-/* r += X^shift a (negacyclic), on coefficients. */
-static void add_shifted(uint64_t *r, const uint64_t *a, uint32_t shift, uint32_t n, const hemi_modulus *m) {
-    for (uint32_t i = 0; i < shift; i++) r[i] = hemi_mod_sub(r[i], a[n - shift + i], m);
-    for (uint32_t i = shift; i < n; i++) r[i] = hemi_mod_add(r[i], a[i - shift], m);
+/* The second group, shifted half way between the outputs of the first, joins it: with M = X^offset times it, and sigma the
+ * last trace step of the first group, sigma(X^offset) = -X^offset, so that (1 + sigma)(A) + X^offset (1 + sigma)(B) =
+ * (A + M) + sigma(A - M). The steps that remain are those of both. */
+static void join_groups(const hemi_linear *linear, const keyring *keys, hemi_workspace *w, unsigned last) {
+    const hemi_context *ctx = linear->ctx;
+    const hemi_kernels *k = ctx->k;
+    const uint32_t n = ctx->n;
+    hemi_running *a = &w->first, *b = &w->second;
+    struct {
+        uint64_t *a, *b;
+        const uint64_t *monomial;
+        const hemi_modulus *m;
+    } part[] = {{a->e.q, b->e.q, linear->monomial_q, &ctx->q->m},
+                {a->e.p, b->e.p, linear->monomial_p, &ctx->special->m},
+                {a->c1, b->c1, linear->monomial_q, &ctx->q->m}};
+    for (size_t i = 0; i < 3; i++) {
+        uint64_t *tmp = w->digit;
+        k->mul_fixed(tmp, part[i].b, part[i].monomial, n, part[i].m);
+        k->sub(part[i].b, part[i].a, tmp, n, part[i].m);
+        k->add(part[i].a, part[i].a, tmp, n, part[i].m);
+    }
+    rotate(ctx, keys->trace[last], w, b, false);
+    k->add(a->e.q, a->e.q, b->e.q, n, &ctx->q->m);
+    k->add(a->e.p, a->e.p, b->e.p, n, &ctx->special->m);
+    k->add(a->c1, a->c1, b->c1, n, &ctx->q->m);
+}
+
+/* All products, giants and traces: the result in w->first, e over qP (direct: over q, undivided) and c1. Keeping c0 over qP
+ * until the end saves two NTTs in every step, and its rounding errors. */
+static void combine(const hemi_linear *linear, const keyring *keys, hemi_workspace *w, hemi_team *team) {
+    const hemi_linear_layout *l = &linear->layout;
+    unsigned steps = hemi_linear_trace_steps(l, 0);
+    if (l->groups == 2) {
+        sum_group(linear, keys, w, 1, &w->second, team);
+        for (unsigned j = steps; j < hemi_linear_trace_steps(l, 1); j++) rotate(linear->ctx, keys->trace[j], w, &w->second, true);
+    }
+    sum_group(linear, keys, w, 0, &w->first, team);
+    if (l->groups == 2) join_groups(linear, keys, w, --steps);
+    for (unsigned j = 0; j < steps; j++) rotate(linear->ctx, keys->trace[j], w, &w->first, true);
 }
 
 /* Vector kernels take whole vectors: count rounded up, the rest zero. The buffer has n words. */
@@ -284,50 +340,43 @@ static void load_input(const hemi_linear *linear, hemi_workspace *w, hemi_linear
     place_left(linear, w->left1, 0, c1);
 }
 
-/* Adds the zero product to (e, c1), makes coefficients of them in r0, r1. zero: NULL to leave it out. */
-static void finish_group(const hemi_linear *linear, hemi_workspace *w, size_t group, const hemi_evaluation_keys *zero,
-                         hemi_stream *secret) {
+/* Adds the zero product to the result and makes coefficients of it, c0 in e.q, c1 in c1. zero: NULL to leave it out. */
+static void finish(const hemi_linear *linear, hemi_workspace *w, const hemi_evaluation_keys *zero, hemi_stream *secret) {
     const hemi_context *ctx = linear->ctx;
     const hemi_kernels *k = ctx->k;
-    const uint32_t n = ctx->n, offset = linear->layout.group[group].offset;
-    uint64_t *z0 = w->u0.q, *z1 = w->u1.q;
+    const uint32_t n = ctx->n;
+    hemi_running *r = &w->first;
     if (zero) {
+        uint64_t *z0 = w->u0.q, *z1 = w->u1.q;
         hemi_zero_product(zero, z0, z1, secret);
         if (!linear->layout.direct) k->mul_scalar(z0, z0, ctx->special_mod_q, n, &ctx->q->m);
-        k->add(w->e.q, w->e.q, z0, n, &ctx->q->m);
-        k->add(w->c1, w->c1, z1, n, &ctx->q->m);
+        k->add(r->e.q, r->e.q, z0, n, &ctx->q->m);
+        k->add(r->c1, r->c1, z1, n, &ctx->q->m);
     }
     if (linear->layout.direct)
-        k->intt(w->e.q, ctx->q);
+        k->intt(r->e.q, ctx->q);
     else
-        hemi_divide_by_special_to_coefficients(ctx, w->e.q, w->e);
-    k->intt(w->c1, ctx->q);
-    if (group == 0) {
-        memcpy(w->r0, w->e.q, n * sizeof(uint64_t));
-        memcpy(w->r1, w->c1, n * sizeof(uint64_t));
-    } else {
-        add_shifted(w->r0, w->e.q, offset, n, &ctx->q->m);
-        add_shifted(w->r1, w->c1, offset, n, &ctx->q->m);
-    }
+        hemi_divide_by_special_to_coefficients(ctx, r->e.q, r->e);
+    k->intt(r->c1, ctx->q);
 }
 
 static void store_output(const hemi_linear *linear, hemi_workspace *w, hemi_linear_output out, bool zero, hemi_stream *secret) {
     const hemi_context *ctx = linear->ctx;
     const hemi_modulus *m = &ctx->q->m;
     const uint32_t outputs = linear->layout.outputs;
-    uint64_t *b = w->digit;
+    uint64_t *b = w->digit, *r0 = w->first.e.q, *r1 = w->first.c1;
     for (uint32_t o = 0; o < outputs; o++) {
-        const uint64_t v = w->r0[linear->output_positions[o]];
+        const uint64_t v = r0[linear->output_positions[o]];
         b[o] = linear->bias ? hemi_mod_add(v, linear->bias[o], m) : v;
     }
     if (zero) {
         hemi_add_error(b, outputs, m, secret);
-        hemi_add_error(w->r1, ctx->n, m, secret);
+        hemi_add_error(r1, ctx->n, m, secret);
     }
     ctx->k->switch_down(b, b, padded(b, outputs, ctx->n), out.b_bits, m);
-    ctx->k->switch_down(w->r1, w->r1, ctx->n, out.a_bits, m);
+    ctx->k->switch_down(r1, r1, ctx->n, out.a_bits, m);
     hemi_pack(out.packed_b, b, outputs, out.b_bits);
-    hemi_pack(out.packed_a, w->r1, ctx->n, out.a_bits);
+    hemi_pack(out.packed_a, r1, ctx->n, out.a_bits);
 }
 
 static void multiply(const hemi_linear *linear, const keyring *found, const hemi_evaluation_keys *zero, hemi_workspace *w,
@@ -337,17 +386,8 @@ static void multiply(const hemi_linear *linear, const keyring *found, const hemi
     if (zero) hemi_stream_init_fresh(&secret);
     load_input(linear, w, in);
     for (uint32_t b0 = 0; b0 < l->babies / 2; b0++) babies_of(linear, found, w, b0);
-    for (size_t g = 0; g < l->groups; g++) {
-        dot_job job = {linear, w, g};
-        hemi_team_run(team, l->n / linear->block, dot_step, &job);
-        if (l->direct) {
-            memcpy(w->e.q, w->sum0, l->n * sizeof(uint64_t));
-            memcpy(w->c1, w->sum1, l->n * sizeof(uint64_t));
-        } else {
-            combine(linear, found, w, g);
-        }
-        finish_group(linear, w, g, g == 0 ? zero : NULL, &secret);
-    }
+    combine(linear, found, w, team);
+    finish(linear, w, zero, &secret);
     store_output(linear, w, out, zero != NULL, &secret);
     if (zero) hemi_stream_wipe(&secret);
 }

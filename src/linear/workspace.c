@@ -3,7 +3,7 @@
 
 static hemi_workspace *workspace_new(const hemi_linear_layout *l) {
     const size_t n = l->n, sources = l->babies > 1 ? l->babies / 2 : 1, giants = l->group[0].giants;
-    const size_t polynomials = 2 * sources + 2 * l->babies + 4 + 6, stride = n + 3 * HEMI_ALIGNMENT / sizeof(uint64_t);
+    const size_t polynomials = 2 * sources + 2 * l->babies + 11, stride = n + 3 * HEMI_ALIGNMENT / sizeof(uint64_t);
     hemi_workspace *w = hemi_alloc(1, sizeof *w);
     if (!w) return NULL;
     w->storage = hemi_alloc_large(polynomials * n + 2 * giants * stride, sizeof *w->storage);
@@ -18,12 +18,9 @@ static hemi_workspace *workspace_new(const hemi_linear_layout *l) {
     w->sum_stride = stride;
     w->sum0 = at, at += giants * stride;
     w->sum1 = at, at += giants * stride;
-    w->digit = at, at += n;
-    w->c1 = at, at += n;
-    w->r0 = at, at += n;
-    w->r1 = at, at += n;
-    hemi_extended *pairs[] = {&w->e, &w->u0, &w->u1};
-    for (size_t i = 0; i < 3; i++, at += 2 * n) *pairs[i] = (hemi_extended){at, at + n};
+    uint64_t **polynomial[] = {&w->digit,     &w->u0.q,      &w->u0.p,       &w->u1.q,       &w->u1.p,     &w->first.e.q,
+                               &w->first.e.p, &w->first.c1,  &w->second.e.q, &w->second.e.p, &w->second.c1};
+    for (size_t i = 0; i < sizeof polynomial / sizeof *polynomial; i++, at += n) *polynomial[i] = at;
     return w;
 }
 

@@ -24,6 +24,7 @@
 #define HEMI_SERVER_IDLE_TIMEOUT_MS   120000u               /* (option) between two requests of a connection; bytes do not prolong it */
 #define HEMI_SERVER_BODY_RATE_MIN     4096u                 /* (option) bytes per second, of bodies in both directions */
 #define HEMI_SERVER_BODY_GRACE_MS     5000u                 /* (option) before the rate counts */
+#define HEMI_SERVER_GONE_MS           200u                  /* a request that takes longer to arrive: is its client still there? */
 #define HEMI_SERVER_SWEEP_MS          250u                  /* how often the clocks above are looked at */
 #define HEMI_SERVER_DRAIN_MS          30000u                /* requests under way have this long when the server stops */
 

@@ -8,7 +8,7 @@
 
 static const unsigned statuses[HEMI_METRICS_STATUS_COUNT] = HEMI_METRICS_STATUSES;
 static const double bounds[HEMI_METRICS_BOUND_COUNT] = HEMI_METRICS_BOUNDS;
-static const char *const cuts[HEMI_CUTS] = {"idle", "headers", "body", "reply"};
+static const char *const cuts[HEMI_CUTS] = {"idle", "headers", "body", "reply", "gone"};
 
 static void add(atomic_ullong *counter, unsigned long long n) { atomic_fetch_add_explicit(counter, n, memory_order_relaxed); }
 static unsigned long long get(const atomic_ullong *counter) { return atomic_load_explicit(counter, memory_order_relaxed); }
@@ -52,7 +52,7 @@ static void write_requests(FILE *f, const hemi_metrics *m) {
     one(f, "hemi_request_body_bytes_total", "counter", "Bytes of request bodies received.", (double)get(&m->bytes_in));
     one(f, "hemi_reply_body_bytes_total", "counter", "Bytes of reply bodies.", (double)get(&m->bytes_out));
     one(f, "hemi_requests_refused_busy_total", "counter", "Requests answered 503 because too many were waiting.", (double)get(&m->refused_busy));
-    head(f, "hemi_connections_cut_total", "counter", "Connections ended by the server for being too slow.");
+    head(f, "hemi_connections_cut_total", "counter", "Connections ended by the server: too slow in that phase, or gone in the middle of a request.");
     for (int i = 0; i < HEMI_CUTS; i++) fprintf(f, "hemi_connections_cut_total{phase=\"%s\"} %llu\n", cuts[i], get(&m->cut[i]));
 }
 

@@ -19,7 +19,7 @@
 #define HEMI_METRICS_BOUND_COUNT 17
 
 /* Why the server ended a connection. */
-typedef enum hemi_cut { HEMI_CUT_IDLE, HEMI_CUT_HEADERS, HEMI_CUT_BODY, HEMI_CUT_REPLY, HEMI_CUTS } hemi_cut;
+typedef enum hemi_cut { HEMI_CUT_IDLE, HEMI_CUT_HEADERS, HEMI_CUT_BODY, HEMI_CUT_REPLY, HEMI_CUT_GONE, HEMI_CUTS } hemi_cut;
 
 typedef struct hemi_metrics {
     atomic_ullong requests[HEMI_ROUTES][HEMI_METRICS_STATUS_COUNT];

@@ -100,16 +100,19 @@ bool hemi_peer_is_gone(const hemi_peer *peer) {
     return poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
 }
 
-/* Is it late, and in what? */
+/* Is it late, and in what? Or gone, unnoticed for a while? */
 static bool is_late(const hemi_peers_clock *clock, const hemi_peer *peer, double now, hemi_cut *why) {
     const double age = now - peer->since_ms, moved = (double)peer->bytes / clock->rate * 1e3; /* ms that the bytes pay for */
     switch (peer->phase) {
-    case PHASE_IDLE: return *why = HEMI_CUT_IDLE, age > clock->idle_ms;
-    case PHASE_HEADERS: return *why = HEMI_CUT_HEADERS, age > clock->header_ms;
-    case PHASE_BODY: return *why = HEMI_CUT_BODY, age > clock->grace_ms + moved;
-    case PHASE_REPLY: return *why = HEMI_CUT_REPLY, age > clock->grace_ms + moved;
+    case PHASE_IDLE: *why = HEMI_CUT_IDLE; return age > clock->idle_ms;
+    case PHASE_HEADERS: *why = HEMI_CUT_HEADERS; break;
+    case PHASE_BODY: *why = HEMI_CUT_BODY; break;
+    case PHASE_REPLY: *why = HEMI_CUT_REPLY; return age > clock->grace_ms + moved;
     default: return false;
     }
+    if (age > (peer->phase == PHASE_HEADERS ? clock->header_ms : clock->grace_ms + moved)) return true;
+    *why = HEMI_CUT_GONE;
+    return age > HEMI_SERVER_GONE_MS && hemi_peer_is_gone(peer);
 }
 
 void hemi_peers_sweep(hemi_peers *peers) {
@@ -119,8 +122,8 @@ void hemi_peers_sweep(hemi_peers *peers) {
         hemi_cut why;
         if (peer->cut || !is_late(&peers->clock, peer, now, &why)) continue;
         peer->cut = true;
-        shutdown(peer->socket, SHUT_RDWR);
         atomic_fetch_add_explicit(&peers->metrics->cut[why], 1, memory_order_relaxed);
+        shutdown(peer->socket, SHUT_RDWR);
     }
     pthread_mutex_unlock(&peers->lock);
 }

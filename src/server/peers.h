@@ -5,7 +5,9 @@
  *   body     a minimum rate, after a time of grace
  *   work     none: the request is ours
  *   reply    by the same minimum rate
- * A sweep shuts the socket of a connection that is late; libmicrohttpd then ends it as it ends any that was lost. */
+ * A sweep shuts the socket of a connection that is late; libmicrohttpd then ends it as it ends any that was lost. The sweep
+ * also looks for clients that left in the middle of a request: libmicrohttpd 0.9.75 with epoll takes a short read for the end
+ * of what there is, and so misses an end of file that came along with the last bytes. */
 #ifndef HEMI_SERVER_PEERS_H
 #define HEMI_SERVER_PEERS_H
 
@@ -41,7 +43,7 @@ void hemi_peer_enter_reply(hemi_peers *peers, hemi_peer *peer, size_t bytes);
 /* Has the client closed its side, or is the connection broken? For a request that waited. */
 bool hemi_peer_is_gone(const hemi_peer *peer);
 
-/* Shuts the connections that are late. */
+/* Shuts the connections that are late or gone. */
 void hemi_peers_sweep(hemi_peers *peers);
 size_t hemi_peers_count(hemi_peers *peers);
 

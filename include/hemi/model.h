@@ -65,7 +65,7 @@ HEMI_API HEMI_CHECK hemi_status hemi_module_compile(hemi_module **out, const voi
 HEMI_API HEMI_CHECK hemi_status hemi_module_from_linear(hemi_module **out, const float *weight, const float *bias, uint32_t outputs,
                                                         uint32_t inputs, const float *x, const uint32_t *shape, size_t shape_rank,
                                                         const hemi_compile_options *options, hemi_error *err);
-/* Writes folder/client.zip and folder/server.zip, each by rename; creates the folder. Safe to repeat. */
+/* Writes folder/client.zip and, of a module with weights, folder/server.zip, each by rename; creates the folder. Safe to repeat. */
 HEMI_API HEMI_CHECK hemi_status hemi_module_save(const hemi_module *module, const char *folder, hemi_error *err);
 /* Reads folder/server.zip (with_weights) or folder/client.zip. Where the folder holds no such file but exactly one
  * sub-folder that does, that one is read. Everything in the files is checked. */

@@ -79,7 +79,7 @@ static hemi_status make_module(bench *b, hemi_module **out, hemi_error *err) {
     const uint32_t shape[2] = {(uint32_t)b->rows, (uint32_t)b->inputs};
     const hemi_compile_options options = {.weight_bits = (int)b->weight_bits, .input_bits = 8, .layout = (uint32_t)b->layout, .set = b->set,
                                           .progress = hemi_progress_bar, .progress_context = stderr};
-    hemi_status status = hemi_module_from_linear(out, weights, NULL, shape[1], (uint32_t)b->inputs, b->x, shape, 2, &options, err);
+    hemi_status status = hemi_module_from_linear(out, weights, NULL, (uint32_t)b->outputs, (uint32_t)b->inputs, b->x, shape, 2, &options, err);
     hemi_free(weights);
     return status;
 }

@@ -1,0 +1,333 @@
+"""The program hemi, from ONNX to a reply that was computed on encrypted data. No Python of ours is in what is tested."""
+
+import json
+import os
+import stat
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from serving import Server
+
+BUILD = ROOT / os.environ.get("BUILD", "build")
+HEMI = BUILD / "bin" / "hemi"
+USAGE, ARGUMENT, FORMAT, PARAMS, SHAPE, UNSUPPORTED, NOT_FOUND, NETWORK, STATE = 64, 2, 5, 7, 8, 9, 10, 15, 17
+COMMANDS = [["compile"], ["call"], ["inspect"], ["keys", "new"], ["keys", "show"], ["bench", "linear"], ["serve"], ["version"]]
+
+
+def hemi(*arguments, **options):
+    return subprocess.run([str(HEMI), *map(str, arguments)], capture_output=True, text=True, timeout=120, **options)
+
+
+def run(*arguments):
+    done = hemi(*arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def run_json(*arguments):
+    return json.loads(run(*arguments, "--json"))
+
+
+def fails(code, *arguments):
+    """The command fails with this exit code and says why on stderr; with --json also on stdout. Returns the message."""
+    done = hemi(*arguments)
+    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+    assert done.stderr and "Traceback" not in done.stderr
+    if code != USAGE:
+        error = json.loads(hemi(*arguments, "--json").stdout)["error"]
+        assert error["code"].startswith("HEMI_ERR_") and error["message"] in done.stderr
+    return done.stderr
+
+
+def export(module, inputs, path):
+    torch.onnx.export(module, torch.randn(1, inputs), str(path))
+
+
+class Made:
+    """A model of two modules, compiled by the program."""
+
+    def __init__(self, folder):
+        torch.manual_seed(0)
+        self.models, self.model = folder / "models", folder / "models" / "demo"
+        self.fc, self.wide = torch.nn.Linear(10, 4), torch.nn.Linear(300, 200, bias=False)
+        self.x, self.x_wide = torch.randn(50, 10), torch.randn(20, 300)
+        self.onnx, self.calibration = folder / "fc.onnx", folder / "x.npy"
+        export(self.fc, 10, self.onnx)
+        export(self.wide, 300, folder / "wide.onnx")
+        np.save(self.calibration, self.x.numpy())
+        np.save(folder / "x_wide.npy", self.x_wide.numpy())
+        self.described = run_json("compile", self.onnx, "--name", "seq.0", "--calibration", self.calibration, "-o", self.model)
+        run("compile", folder / "wide.onnx", "-n", "wide", "-c", folder / "x_wide.npy", "-o", self.model, "--layout", "1024")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return Made(tmp_path_factory.mktemp("cli"))
+
+
+@pytest.fixture(scope="module")
+def url(made):
+    with Server([HEMI, "serve", made.models, "--port", "0", "--json", "--quiet"]) as server:
+        yield server.url
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help(command):
+    text = run(*command, "--help")
+    assert text.startswith("usage: hemi") and "--json" in text and "example" in text
+    if command != ["serve"]:
+        assert "hemi " + " ".join(command) in text
+
+
+def test_overview():
+    for arguments in (["--help"], ["-h"], ["help"]):
+        text = run(*arguments)
+        assert all(c[0] in text for c in COMMANDS)
+    assert run("help", "compile") == run("compile", "--help")
+    for group in ("keys", "bench"):
+        assert "usage: hemi " + group in run(group, "--help")
+    done = hemi()
+    assert done.returncode == USAGE and "usage" in done.stderr and not done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["no-such-command"],
+        ["keys"],
+        ["keys", "lose"],
+        ["keys", "new"],
+        ["keys", "show"],
+        ["bench"],
+        ["bench", "everything"],
+        ["bench", "linear"],
+        ["bench", "linear", "--inputs", "10"],
+        ["bench", "linear", "--inputs", "ten", "--outputs", "10"],
+        ["bench", "linear", "--inputs", "10x", "--outputs", "10"],
+        ["bench", "linear", "--inputs", "0", "--outputs", "10"],
+        ["bench", "linear", "--inputs", "99999999999999999999", "--outputs", "10"],
+        ["inspect"],
+        ["inspect", "a", "b"],
+        ["inspect", "--colour"],
+        ["compile"],
+        ["compile", "a.onnx", "--name", "x"],
+        ["compile", "a.onnx", "--name"],
+        ["compile", "a.onnx", "--name", "x", "--calibration", "x.npy", "-o", "d", "--n-bits", "17"],
+        ["call", "http://127.0.0.1:1", "m"],
+        ["call", "http://127.0.0.1:1", "m", "f"],
+        ["call", "http://127.0.0.1:1", "m", "f", "--input", "x.npy", "--repeat", "0"],
+        ["version", "please"],
+        ["serve"],
+        ["serve", ".", "--port", "70000"],
+    ],
+    ids=" ".join,
+)
+def test_mistakes_on_the_command_line(arguments):
+    fails(USAGE, *arguments)
+
+
+def test_version():
+    header = (ROOT / "include" / "hemi" / "status.h").read_text()
+    version = run_json("version")
+    assert f'HEMI_VERSION "{version["version"]}"' in header
+    assert version["kernel"] in version["kernels"] and "portable" in version["kernels"]
+    assert {"L4096", "L2048"} <= {s["name"] for s in version["sets"]}
+    assert all(s["security_bits"] >= 128 for s in version["sets"])
+    assert version["version"] in run("version") and run("--version") == run("version")
+    chosen = hemi("version", "--json", env={**os.environ, "HEMI_KERNEL": "portable"})
+    assert json.loads(chosen.stdout)["kernel"] == "portable"
+
+
+def test_keys(tmp_path):
+    folder = tmp_path / "a" / "keys"
+    assert json.loads(hemi("keys", "show", tmp_path, "--json").stdout) == {"folder": str(tmp_path), "keys": []}
+    assert "hemi keys new" in run("keys", "show", tmp_path)
+    made = run_json("keys", "new", "-o", folder)
+    path = folder / "L4096.key"
+    assert made["file"] == str(path) and made["security_bits"] >= 128
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    before = path.read_bytes()
+    assert "--force" in fails(STATE, "keys", "new", "-o", folder)
+    assert path.read_bytes() == before
+    run("keys", "new", "-o", folder, "--set", "L2048")
+    run("keys", "new", "-o", folder, "--force")
+    assert path.read_bytes() != before
+    shown = run_json("keys", "show", folder)["keys"]
+    assert sorted(k["set"] for k in shown) == ["L2048", "L4096"]
+    assert all(k["readable"] and k["private"] for k in shown)
+    path.chmod(0o644)
+    assert "chmod 600" in run("keys", "show", folder)
+    path.write_bytes(before[:-1])
+    done = hemi("keys", "show", folder, "--json")
+    assert [k["readable"] for k in json.loads(done.stdout)["keys"] if k["set"] == "L4096"] == [False]
+    assert "hemi version" in fails(PARAMS, "keys", "new", "-o", folder, "--set", "L1")
+    fails(NOT_FOUND, "keys", "show", tmp_path / "none")
+
+
+def test_compile(made):
+    d = made.described
+    assert d["folder"] == str(made.model / "seq.0" / "po_1_10_pc")
+    assert (d["inputs"], d["outputs"], d["shape"], d["bias"]) == (10, 4, [1, 10], True)
+    assert (d["weight_bits"], d["input_bits"], d["set"]) == (8, 8, "L4096")
+    for name in ("client", "server"):
+        assert (made.model / "seq.0" / "po_1_10_pc" / f"{name}.zip").stat().st_size == d[f"{name}_file_bytes"]
+    assert 0 < d["predicted_error"] < 1e-3 * d["output_max"]
+
+
+def test_compile_options(made, tmp_path):
+    common = ["--name", "fc", "--calibration", made.calibration, "-o", tmp_path]
+    d = run_json("compile", made.onnx, *common, "--n-bits", "6", "--input-bits", "12", "--layout", "4096", "--b-bits", "30")
+    assert (d["weight_bits"], d["input_bits"], d["layout"], d["b_bits"]) == (6, 12, 4096, 30)
+    again = run_json("compile", made.onnx, *common)  # in its place
+    assert again["id"] != d["id"] and len(list(tmp_path.rglob("*.zip"))) == 2
+    assert "compiled" in run("compile", made.onnx, *common)
+    np.save(tmp_path / "tokens.npy", np.random.randn(3, 5, 10).astype(np.float32))
+    d = run_json("compile", made.onnx, "--name", "fc", "--calibration", tmp_path / "tokens.npy", "-o", tmp_path)
+    assert d["folder"].endswith("po_1_5_10_pc")
+    np.save(tmp_path / "row.npy", np.random.randn(10))  # one row, float64
+    assert run_json("compile", made.onnx, "--name", "row", "--calibration", tmp_path / "row.npy", "-o", tmp_path)["shape"] == [1, 10]
+
+
+def test_compile_errors(made, tmp_path):
+    def wrong(code, onnx=made.onnx, calibration=made.calibration, name="fc", *more):
+        return fails(code, "compile", onnx, "--name", name, "--calibration", calibration, "-o", tmp_path / "out", *more)
+
+    wrong(NOT_FOUND, onnx=tmp_path / "none.onnx")
+    wrong(NOT_FOUND, calibration=tmp_path / "none.npy")
+    for name in ("..", "a/b", ".hidden", "", "a b", "x" * 200):
+        wrong(ARGUMENT, name=name)
+    (tmp_path / "text.npy").write_text("not an array")
+    wrong(FORMAT, calibration=tmp_path / "text.npy")
+    (tmp_path / "text.onnx").write_text("not a model")
+    wrong(FORMAT, onnx=tmp_path / "text.onnx")
+    np.save(tmp_path / "narrow.npy", np.zeros((4, 9), np.float32))
+    wrong(SHAPE, calibration=tmp_path / "narrow.npy")
+    export(torch.nn.Sequential(torch.nn.Linear(10, 4), torch.nn.ReLU()), 10, tmp_path / "relu.onnx")
+    assert "Relu" in wrong(UNSUPPORTED, onnx=tmp_path / "relu.onnx")
+    wrong(PARAMS, made.onnx, made.calibration, "fc", "--set", "L9")
+    wrong(ARGUMENT, made.onnx, made.calibration, "fc", "--layout", "1000")
+    assert not (tmp_path / "out").exists()
+
+
+def test_inspect(made, tmp_path):
+    everything = run_json("inspect", made.models)["modules"]
+    assert [m["name"] for m in everything] == ["demo/seq.0/po_1_10_pc", "demo/wide/po_1_300_pc"]
+    for m in everything:
+        assert m["operation"] == "linear" and m["security_bits"] >= 128 and m["file"] == "server.zip"
+        assert all(m[k] > 0 for k in ("products", "layout", "evaluation_key_bytes", "upload_bytes", "download_bytes", "predicted_error"))
+        assert 0 < m["relative_error"] < 1e-3 and m["expected_bits"] > 10
+    assert everything[1]["layout"] == 1024 and everything[1]["automorphisms"] > 0
+    assert len(run_json("inspect", made.model)["modules"]) == 2
+    folder = made.model / "seq.0" / "po_1_10_pc"
+    for path in (folder, folder.parent):
+        (one,) = run_json("inspect", path)["modules"]
+        assert one["id"] == made.described["id"]
+    (tmp_path / "client.zip").write_bytes((folder / "client.zip").read_bytes())
+    (one,) = run_json("inspect", tmp_path)["modules"]
+    assert one["file"] == "client.zip" and one["output_max"] is None and one["relative_error"] is None
+    table = run("inspect", made.models).splitlines()
+    assert len(table) == 3 and "300 -> 200" in table[2]
+    (tmp_path / "client.zip").write_bytes(b"not a zip file")
+    fails(FORMAT, "inspect", tmp_path)
+    (tmp_path / "client.zip").unlink()
+    assert "hemi compile" in fails(NOT_FOUND, "inspect", tmp_path)
+    fails(NOT_FOUND, "inspect", tmp_path / "none")
+
+
+def close(y, expected):
+    return np.abs(y - expected.detach().numpy()).max() < 0.03 * np.abs(expected.detach().numpy()).max()
+
+
+def test_call(made, url, tmp_path):
+    out = tmp_path / "y.npy"
+    result = run_json("call", url, "demo", "seq.0", "--input", made.calibration, "--output", out, "--repeat", "5")
+    y = np.load(out)
+    assert y.dtype == np.float32 and y.shape == (50, 4) and close(y, made.fc(made.x))
+    assert (result["rows"], result["inputs"], result["outputs"], result["repeat"]) == (50, 10, 4, 5)
+    assert all(result[k] > 0 for k in ("upload_bytes", "download_bytes", "evaluation_key_bytes", "open_ms", "first_call_ms"))
+    parts = [result[k] for k in ("encrypt_ms", "network_ms", "server_ms", "decrypt_ms", "total_ms")]
+    assert all(p > 0 for p in parts)
+    text = run("call", url, "demo", "seq_0", "-i", made.calibration, "--shape", "po_1_10_pc")
+    assert "encrypt" in text and "up " in text
+
+
+def test_call_keeps_the_leading_shape(made, url, tmp_path):
+    out = tmp_path / "y.npy"
+    for shape in [(10,), (1, 10), (3, 5, 10), (2, 1, 3, 10)]:
+        x = torch.randn(shape)
+        np.save(tmp_path / "x.npy", x.numpy())
+        run("call", url, "demo", "seq.0", "-i", tmp_path / "x.npy", "-o", out)
+        y = np.load(out)
+        assert y.shape == shape[:-1] + (4,) and close(y, made.fc(x))
+
+
+def test_call_with_kept_keys(made, url, tmp_path):
+    np.save(tmp_path / "x.npy", made.x_wide.numpy())
+    call = ["call", url, "demo", "wide", "--input", tmp_path / "x.npy", "--output", tmp_path / "y.npy", "--keys", tmp_path / "keys"]
+    run(*call)
+    key = (tmp_path / "keys" / "L4096.key").read_bytes()
+    run(*call)
+    assert (tmp_path / "keys" / "L4096.key").read_bytes() == key
+    assert close(np.load(tmp_path / "y.npy"), made.wide(made.x_wide))
+
+
+def test_call_errors(made, url, tmp_path):
+    x = made.calibration
+    assert "hemi serve" in fails(NETWORK, "call", "http://127.0.0.1:1", "demo", "seq.0", "--input", x)
+    fails(ARGUMENT, "call", "127.0.0.1:1", "demo", "seq.0", "--input", x)
+    fails(NOT_FOUND, "call", url, "none", "seq.0", "--input", x)
+    fails(NOT_FOUND, "call", url, "demo", "none", "--input", x)
+    fails(NOT_FOUND, "call", url, "demo", "seq.0", "--shape", "po_1_9_pc", "--input", x)
+    fails(NOT_FOUND, "call", url, "demo", "seq.0", "--input", tmp_path / "none.npy")
+    np.save(tmp_path / "x.npy", np.zeros((2, 9), np.float32))
+    assert "10" in fails(SHAPE, "call", url, "demo", "seq.0", "--input", tmp_path / "x.npy")
+    np.save(tmp_path / "x.npy", np.zeros((0, 10), np.float32))
+    assert hemi("call", url, "demo", "seq.0", "--input", tmp_path / "x.npy").returncode in (FORMAT, SHAPE)
+    np.save(tmp_path / "x.npy", np.full((1, 10), np.nan, np.float32))
+    fails(ARGUMENT, "call", url, "demo", "seq.0", "--input", tmp_path / "x.npy")
+
+
+def test_example_client(made, url):
+    program = BUILD / "examples" / "client"
+    x = [0.5, -1.0, 2.0]
+    done = subprocess.run([str(program), url, "demo", "seq.0", *map(str, x)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    y = np.array([float(line) for line in done.stdout.split()])
+    assert close(y, made.fc(torch.tensor(x + [0.0] * 7)))
+    done = subprocess.run([str(program), url, "demo", "none"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "HEMI_ERR_NOT_FOUND" in done.stderr
+    assert subprocess.run([str(program)], capture_output=True).returncode == 64
+
+
+def test_serve_needs_a_model(tmp_path):
+    fails(NOT_FOUND, "serve", tmp_path / "none")
+
+
+KEYS_OF_BENCH = """server_ms encrypt_ms decrypt_ms keygen_ms load_ms upload_bytes download_bytes evaluation_key_bytes
+server_weight_bytes error_std_over_max predicted_error kernel layout security_bits""".split()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--inputs", 10, "--outputs", 10], ["--inputs", 100, "--outputs", 70, "--rows", 3, "--layout", 256, "--threads", 2]],
+)
+def test_bench_linear(arguments):
+    kernels = run_json("version")["kernels"]
+    for kernel in kernels:
+        r = run_json("bench", "linear", *arguments, "--kernel", kernel, "--repeat", 15, "--keys-count", 12)
+        assert all(r[k] for k in KEYS_OF_BENCH) and "plain_ms" in r
+        assert r["kernel"] == kernel and r["repeat"] == 15 and r["outputs_wrong"] == 0 and r["security_bits"] >= 128
+        assert 1 / 1.5 < r["error_std_over_max"] / r["predicted_error"] < 1.5
+    assert r["layout"] == (256 if "--layout" in arguments else r["layout"])
+
+
+def test_bench_linear_errors():
+    text = run("bench", "linear", "--inputs", 4, "--outputs", 3, "--repeat", 15, "--keys-count", 1)
+    assert "server" in text and "largest output" in text
+    fails(ARGUMENT, "bench", "linear", "--inputs", 10, "--outputs", 10, "--kernel", "abacus")
+    fails(ARGUMENT, "bench", "linear", "--inputs", 10, "--outputs", 10, "--layout", 100)
+    fails(SHAPE, "bench", "linear", "--inputs", 10, "--outputs", 65536)
+    fails(PARAMS, "bench", "linear", "--inputs", 10, "--outputs", 10, "--set", "none")

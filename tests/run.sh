@@ -153,7 +153,10 @@ suite_python() {
 
 suite_sanitizers() {
     build "sanitizers" make -k tests BUILD="$BUILD_SANITIZE" SANITIZE=address,undefined
-    command_env="HEMI_TEST_QUICK=1 BUILD=$BUILD_SANITIZE ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1 \
+    # detect_stack_use_after_return stays off: gcc 12 does not align the stack it makes for 512-bit vectors (PR 110027);
+    # handle_segv=2: the sanitizer reports a crash, not cmocka
+    command_env="HEMI_TEST_QUICK=1 BUILD=$BUILD_SANITIZE \
+ASAN_OPTIONS=detect_stack_use_after_return=0:strict_string_checks=1:handle_segv=2:handle_sigbus=2:handle_abort=2 \
 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1"
     for program in $(programs "$BUILD_SANITIZE/tests"); do
         [ "${program##*/}" = test_constant_time ] || add "${program##*/}, ASan and UBSan" cmocka "$program"

@@ -45,8 +45,8 @@ TEST_UNUSED static const hemi_kernels *test_table(void) {
 }
 
 TEST_UNUSED static int test_run_group(const char *name, const struct CMUnitTest *tests, size_t count) {
+    setvbuf(stdout, NULL, _IOLBF, BUFSIZ); /* what a crash leaves in the log */
     printf("%s: kernels %s on %s\n", name, test_table()->name, hemi_cpu_name());
-    fflush(stdout);
     char group[64];
     snprintf(group, sizeof group, "%s (%s)", name, test_table()->name);
     return _cmocka_run_group_tests(group, tests, count, NULL, NULL);

@@ -24,6 +24,8 @@
 #define REPEAT_BUDGET 1500.0 /* ms of server time, when --repeat does not say */
 #define WARM_UPS      3
 #define LOADS         3
+#define BATCH         16  /* calls, but fewer where they have many rows: */
+#define BATCH_ROWS    512
 #define WRONG_SIGMAS  8 /* an output further off than this many predicted deviations is wrong */
 
 typedef struct bench {
@@ -146,30 +148,54 @@ static void judge(bench *b) {
     }
 }
 
-/* One call. time: NULL, or where the times of its three parts go. */
-static hemi_status call(bench *b, hemi_keys *keys, const hemi_server_keys *server_keys, double *const *times, size_t index, hemi_error *err) {
-    hemi_pending *pending = NULL;
-    uint8_t *request = NULL, *reply = NULL;
-    size_t request_bytes = 0, reply_bytes = 0;
-    double t0 = hemi_now_ms();
-    HEMI_TRY(hemi_encrypt(b->module, keys, b->x, (size_t)b->rows, &pending, &request, &request_bytes, err));
-    double t1 = hemi_now_ms();
-    const hemi_evaluator *evaluator = b->evaluator;
-    hemi_status status = hemi_evaluate(&evaluator, 1, server_keys, request, request_bytes, (int)b->threads, &reply, &reply_bytes, err);
-    double t2 = hemi_now_ms();
-    if (status == HEMI_OK) status = hemi_decrypt(b->module, keys, pending, reply, reply_bytes, b->y, err);
-    double t3 = hemi_now_ms();
-    if (times) {
-        times[0][index] = t1 - t0;
-        times[1][index] = t2 - t1;
-        times[2][index] = t3 - t2;
+/* Calls are made in batches, as a server sees them: all requests, then all replies, then all results. */
+typedef struct exchange {
+    hemi_pending *pending;
+    uint8_t *request, *reply;
+    size_t request_bytes, reply_bytes;
+} exchange;
+
+static hemi_status call_each(bench *b, hemi_keys *keys, const hemi_server_keys *server_keys, exchange *e, size_t count,
+                             double *const times[3], hemi_error *err) {
+    for (size_t i = 0; i < count; i++) {
+        double start = hemi_now_ms();
+        HEMI_TRY(hemi_encrypt(b->module, keys, b->x, (size_t)b->rows, &e[i].pending, &e[i].request, &e[i].request_bytes, err));
+        times[0][i] = hemi_now_ms() - start;
     }
-    b->upload_bytes = request_bytes;
-    b->download_bytes = reply_bytes;
-    hemi_bytes_release(request);
-    hemi_bytes_free(reply);
-    hemi_pending_free(pending);
-    if (status == HEMI_OK) judge(b);
+    const hemi_evaluator *evaluator = b->evaluator;
+    for (size_t i = 0; i < count; i++) {
+        double start = hemi_now_ms();
+        HEMI_TRY(hemi_evaluate(&evaluator, 1, server_keys, e[i].request, e[i].request_bytes, (int)b->threads, &e[i].reply,
+                               &e[i].reply_bytes, err));
+        times[1][i] = hemi_now_ms() - start;
+    }
+    for (size_t i = 0; i < count; i++) {
+        double start = hemi_now_ms();
+        HEMI_TRY(hemi_decrypt(b->module, keys, e[i].pending, e[i].reply, e[i].reply_bytes, b->y, err));
+        times[2][i] = hemi_now_ms() - start;
+        judge(b);
+    }
+    b->upload_bytes = e[0].request_bytes;
+    b->download_bytes = e[0].reply_bytes;
+    return HEMI_OK;
+}
+
+/* count calls; their times go to times[0 (encrypt), 1 (evaluate), 2 (decrypt)][first ...]. */
+static hemi_status call(bench *b, hemi_keys *keys, const hemi_server_keys *server_keys, size_t first, size_t count, hemi_error *err) {
+    hemi_status status = HEMI_OK;
+    size_t batch = (size_t)b->rows < BATCH_ROWS / BATCH ? BATCH : (size_t)b->rows < BATCH_ROWS ? BATCH_ROWS / (size_t)b->rows : 1;
+    for (size_t done = 0; done < count && status == HEMI_OK;) {
+        exchange e[BATCH] = {0};
+        size_t part = count - done < batch ? count - done : batch;
+        double *const times[3] = {b->times[0] + first + done, b->times[1] + first + done, b->times[2] + first + done};
+        status = call_each(b, keys, server_keys, e, part, times, err);
+        for (size_t i = 0; i < part; i++) {
+            hemi_bytes_release(e[i].request);
+            hemi_bytes_free(e[i].reply);
+            hemi_pending_free(e[i].pending);
+        }
+        done += part;
+    }
     return status;
 }
 
@@ -181,9 +207,9 @@ static size_t repetitions(const bench *b, double one_ms) {
 }
 
 static hemi_status measure(bench *b, hemi_keys *keys, const hemi_server_keys *server_keys, hemi_error *err) {
-    for (size_t i = 0; i < WARM_UPS; i++) HEMI_TRY(call(b, keys, server_keys, b->times, 0, err));
-    size_t count = repetitions(b, b->times[1][0]);
-    for (size_t i = 0; i < count; i++) HEMI_TRY(call(b, keys, server_keys, b->times, i, err));
+    HEMI_TRY(call(b, keys, server_keys, 0, WARM_UPS, err));
+    size_t count = repetitions(b, b->times[1][WARM_UPS - 1]);
+    HEMI_TRY(call(b, keys, server_keys, 0, count, err));
     b->repeat = (long)count;
     b->encrypt_ms = cli_median(b->times[0], count);
     b->server_ms = cli_median(b->times[1], count);
@@ -209,7 +235,7 @@ static hemi_status with_new_keys(bench *b, double *keygen_ms, double *key_load_m
     *keygen_ms = t1 - t0;
     *key_load_ms = t2 - t1;
     if (status == HEMI_OK) b->server_key_bytes = hemi_server_keys_bytes(server_keys);
-    if (status == HEMI_OK) status = call(b, keys, server_keys, NULL, 0, err);
+    if (status == HEMI_OK) status = call(b, keys, server_keys, 0, 1, err);
     if (status == HEMI_OK && last) status = measure(b, keys, server_keys, err);
     hemi_bytes_release(bytes);
     hemi_server_keys_free(server_keys);

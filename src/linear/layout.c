@@ -215,18 +215,22 @@ hemi_status hemi_linear_layout_restore(hemi_linear_layout *l, const hemi_params 
 }
 
 double hemi_linear_noise_variance(const hemi_linear_layout *l, double weight_norm2, unsigned b_bits) {
-    /* the input's own error meets each weight once: 1/S and the trace's S cancel */
+    /* a result reads every block of the input, each with the weights of another output of its row polynomial; those blocks
+     * hold no message, but they hold errors. 1/S and the trace's S cancel */
     const double input = HEMI_ERROR_VARIANCE + hemi_noise_upload_variance(l->params, b_bits);
-    double variance = weight_norm2 * input + hemi_noise_zero_variance(l->params);
+    const double blocks = l->direct ? l->outputs : (double)l->n / l->s;
+    double variance = blocks * weight_norm2 * input + hemi_noise_zero_variance(l->params);
     if (l->direct) return variance;
     const double ks = hemi_noise_keyswitch_variance(l->params);
-    /* baby b carries one key switch per bit of b, half of log2(B) on average; plaintexts have K times the norm of a row
-     * polynomial, and the trace doubles every kept coefficient at each of its steps */
+    /* baby b carries one key switch per bit of b, half of log2(B) on average; each of the K plaintexts has the norm of all
+     * of the group's row polynomials, and the trace doubles every kept coefficient at each of its steps */
     const double baby = 0.5 * log2_of(l->babies) * ks;
     double worst = 0;
     for (size_t g = 0; g < l->groups; g++) {
         const double k = l->group[g].k, doubling = (double)l->s / k;
-        const double products = k * k * ((double)l->n / l->s) * weight_norm2 * baby;
+        const double before = (double)l->group[g].first * l->n / l->s;
+        const double outputs = fmin(l->outputs - before, k * l->n / l->s); /* the group's; the rest of it is zero */
+        const double products = k * outputs * weight_norm2 * baby;
         const double giants = ((double)l->group[g].giants - 1) * ks;
         double trace = 0; /* step j of T: its noise is doubled by the T-1-j steps after it */
         for (unsigned j = 0, steps = hemi_linear_trace_steps(l, g); j < steps; j++) trace += ks * pow(4.0, steps - 1 - j);

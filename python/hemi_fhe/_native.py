@@ -59,8 +59,11 @@ class OneProcess:
     def __init__(self):
         self._pid = os.getpid()
 
+    def usable(self):
+        return self._pid == os.getpid()
+
     def check_process(self):
-        if self._pid != os.getpid():
+        if not self.usable():
             raise errors.HemiStateError(
                 f"{self.what} was made in another process (before a fork) and is not used in this one: make a new one here"
             )
@@ -135,6 +138,18 @@ class Module:
         out = ffi.new("hemi_module **")
         with ffi.from_buffer(onnx) as data:
             _call(lib.hemi_module_compile, out, data, len(data), _const_floats(x), list(shape), len(shape), options)
+        del keep
+        return cls(out[0])
+
+    @classmethod
+    def from_linear(cls, weight, bias, outputs, inputs, x, shape, weight_bits=0, input_bits=0, layout=0, set=None, b_bits=0, progress=None):
+        """weight, bias (or None): addresses of float32 matrices, which are only read."""
+        options, keep = cls._options(weight_bits, input_bits, layout, set, b_bits, progress)
+        out = ffi.new("hemi_module **")
+        bias = NULL if bias is None else _const_floats(bias)
+        _call(
+            lib.hemi_module_from_linear, out, _const_floats(weight), bias, outputs, inputs, _const_floats(x), list(shape), len(shape), options
+        )
         del keep
         return cls(out[0])
 

@@ -97,9 +97,9 @@ def test_wrong_arguments(model):
 
 
 def test_name_that_is_no_folder():
-    model = nn.ModuleDict({"a/../b": nn.Linear(2, 2)})
+    model = nn.ModuleDict({"a/b": nn.Linear(2, 2)})
     with pytest.raises(ValueError, match="cannot be the name"):
-        HybridFHEModel(model, "a/../b")
+        HybridFHEModel(model, "a/b")
 
 
 def test_rewrap_never_nests(model):

@@ -58,7 +58,7 @@ class QuantizedModule:
         native = self._native
         with self._lock:
             engine = self._engine
-            if engine is None or (keys is not None and engine[0] is not keys) or engine[0]._pid != _native.os.getpid():
+            if engine is None or (keys is not None and engine[0] is not keys) or not engine[0].usable():
                 keys = keys or _native.Keys()
                 evaluator = engine[1] if engine else _native.Evaluator(native)
                 engine = self._engine = (keys, evaluator, _native.ServerKeys(keys.evaluation([native])))
@@ -120,6 +120,17 @@ def options_of(configuration):
     return dict(configuration)
 
 
+def is_plain_linear(module):
+    """A Linear whose matrix the compiler can read where it is. The exporter would leave copies of it in freed memory."""
+    if type(module) is not torch.nn.Linear or module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+        return False
+    tensors = [module.weight] if module.bias is None else [module.weight, module.bias]
+    return all(
+        type(t) in (torch.nn.Parameter, torch.Tensor) and t.dtype is torch.float32 and t.device.type == "cpu" and t.is_contiguous()
+        for t in tensors
+    )
+
+
 def show_progress(what, done, total):
     print(f"\r  {what} {done}/{total}", end="\n" if done >= total else "", file=sys.stderr, flush=True)
 
@@ -134,25 +145,30 @@ def compile_records(module, records, n_bits, configuration=None, verbose=0, name
     inputs = features.pop()
     shape = records[0].shape
     shape = (1, inputs) if len(shape) == 1 else tuple(shape)
-    x = torch.cat([r.reshape(-1, inputs) for r in records]).to(torch.float32).contiguous()
+    x = torch.cat([r.reshape(-1, inputs) for r in records])
     between = x.shape[0] // max(1, torch.Size(shape[1:-1]).numel())
     if any(r.dim() != len(shape) or tuple(r.shape[1:]) != shape[1:] for r in records if r.dim() > 1):
         shape, between = (1, inputs), x.shape[0]
     weight_bits, input_bits = bits_of(n_bits)
+    arguments = {"weight_bits": weight_bits, "input_bits": input_bits, **options_of(configuration)}
+    arguments.update(x=x.data_ptr(), shape=(between,) + shape[1:], progress=show_progress if verbose else None)
+    try:
+        return QuantizedModule(_compiled(module, inputs, arguments))
+    finally:
+        x.zero_()  # cat has made a copy
+
+
+def _compiled(module, inputs, arguments):
+    if is_plain_linear(module):
+        weight, bias = module.weight.detach(), None if module.bias is None else module.bias.detach()
+        return _native.Module.from_linear(
+            weight.data_ptr(), None if bias is None else bias.data_ptr(), module.out_features, inputs, **arguments
+        )
     onnx = to_onnx(module, inputs)
     try:
-        native = _native.Module.compile(
-            onnx,
-            x.data_ptr(),
-            (between,) + shape[1:],
-            weight_bits,
-            input_bits,
-            progress=show_progress if verbose else None,
-            **options_of(configuration),
-        )
+        return _native.Module.compile(onnx, **arguments)
     finally:
         wipe(onnx)
-    return QuantizedModule(native)
 
 
 def compile_torch_model(

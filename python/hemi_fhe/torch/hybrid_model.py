@@ -55,7 +55,7 @@ class _Session:
             self._free = []
             if path_to_keys is not None:
                 self._keys = _native.Keys(path_to_keys)
-            elif self._keys is not None and self._keys._pid != os.getpid():
+            elif self._keys is not None and not self._keys.usable():
                 self._keys = None
 
     def connect(self):
@@ -63,6 +63,10 @@ class _Session:
 
     @contextlib.contextmanager
     def connection(self):
+        if self._keys is not None and not self._keys.usable():
+            raise HemiStateError(
+                "this client was made in another process, before a fork: its keys and connections are not shared. Call init_client() here"
+            )
         try:
             connection = self._free.pop()
         except IndexError:
@@ -169,6 +173,12 @@ class RemoteModule(nn.Module):
             )
         return args[0]
 
+    def drop_records(self):
+        """Forgets the inputs recorded for calibration."""
+        for record in self._records:
+            record.zero_()
+        self._records = []
+
     def _gone(self, mode):
         if self._saved_to is not None:
             why = f"they were saved to {self._saved_to} and cleared"
@@ -250,7 +260,7 @@ class RemoteModule(nn.Module):
             self.clients = {tuple_to_underscore_str(found[1].shape): found[1]}
             if self._compiled is None:
                 self.__dict__["_private"] = None  # an application has no use for it
-                self._records = []
+                self.drop_records()
 
     @staticmethod
     def _from_folder(folder, names):
@@ -346,7 +356,7 @@ class HybridFHEModel:
                 remote.private_module, remote._records, n_bits, configuration, self.verbose, f"module {name!r}"
             )
         for remote in self.remote_modules.values():
-            remote._records = []
+            remote.drop_records()
 
     def _calibrate(self, x, device):
         args, kwargs = ((), x) if isinstance(x, dict) else (tuple(x), {}) if isinstance(x, (tuple, list)) else ((x,), {})
@@ -416,7 +426,7 @@ class HybridFHEModel:
         for name, remote in self.remote_modules.items():
             wipe(remote.private_module)
             remote.__dict__["_private"] = None
-            remote._records = []
+            remote.drop_records()
             remote._compiled.clear()
             remote._compiled = None
             remote._saved_to = str(path)

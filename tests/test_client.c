@@ -255,6 +255,44 @@ static void test_bad_addresses(void **state) {
     hemi_client_free(client);
 }
 
+/* Threads that share keys, and two that share a client (it takes their calls one after the other). */
+typedef struct job {
+    hemi_remote *remote;
+    pthread_t thread;
+    size_t wrong;
+} job;
+
+static void *job_run(void *context) {
+    job *j = context;
+    float x[2 * 300], y[2 * 200], expected[2 * 200];
+    hemi_module_info info;
+    hemi_module_get_info(wide, &info);
+    for (size_t i = 0; i < 2 * 300; i++) x[i] = fixture_number(i + (size_t)j->remote);
+    hemi_status status = hemi_module_run_clear(wide, x, 2, expected, false, NULL);
+    for (int call = 0; call < 5; call++) {
+        if (status == HEMI_OK) status = hemi_remote_call(j->remote, x, 2, y, NULL, NULL);
+        for (size_t i = 0; i < 2 * 200; i++) j->wrong += !(fabsf(y[i] - expected[i]) <= 16 * (float)info.predicted_error);
+    }
+    if (status != HEMI_OK) j->wrong++;
+    return NULL;
+}
+
+static void test_threads(void **state) {
+    (void)state;
+    hemi_keys *keys = NULL;
+    hemi_client *client[3] = {NULL};
+    job jobs[4];
+    ASSERT_OK(hemi_keys_new(&keys, NULL, ERR));
+    for (size_t i = 0; i < 3; i++) ASSERT_OK(hemi_client_new(&client[i], url, keys, NULL, ERR));
+    for (size_t i = 0; i < 4; i++) jobs[i] = (job){.remote = open_module(client[i % 3], "wide")};
+    for (size_t i = 0; i < 4; i++) assert_int_equal(pthread_create(&jobs[i].thread, NULL, job_run, &jobs[i]), 0);
+    for (size_t i = 0; i < 4; i++) assert_int_equal(pthread_join(jobs[i].thread, NULL), 0);
+    for (size_t i = 0; i < 4; i++) assert_int_equal(jobs[i].wrong, 0);
+    for (size_t i = 0; i < 4; i++) hemi_remote_free(jobs[i].remote);
+    for (size_t i = 0; i < 3; i++) hemi_client_free(client[i]);
+    hemi_keys_free(keys);
+}
+
 /* A forked child must not write into its parent's connection. */
 static void test_fork(void **state) {
     (void)state;
@@ -303,6 +341,7 @@ int main(void) {
         cmocka_unit_test(test_unknown_names),
         cmocka_unit_test(test_bad_numbers),
         cmocka_unit_test(test_bad_addresses),
+        cmocka_unit_test(test_threads),
         cmocka_unit_test(test_fork),
         cmocka_unit_test(test_a_server_that_is_gone),
     };

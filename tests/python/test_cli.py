@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import stat
 import subprocess
 
@@ -331,3 +332,12 @@ def test_bench_linear_errors():
     fails(ARGUMENT, "bench", "linear", "--inputs", 10, "--outputs", 10, "--layout", 100)
     fails(SHAPE, "bench", "linear", "--inputs", 10, "--outputs", 65536)
     fails(PARAMS, "bench", "linear", "--inputs", 10, "--outputs", 10, "--set", "none")
+
+
+def test_the_manual_lists_the_exit_codes():
+    header = (ROOT / "include" / "hemi" / "status.h").read_text()
+    manual = (ROOT / "docs" / "cli.md").read_text()
+    rows = re.findall(r'X\((\w+), (-?\d+), \d+, "(.*)"\)', header)
+    assert len(rows) > 15
+    for name, value, text in rows:
+        assert f"| {-int(value)} | `HEMI_{name}` | {text} |" in manual

@@ -35,7 +35,8 @@ int main(int argc, char **argv) {
         if (x && y) status = hemi_remote_call(remote, x, 1, y, &stats, &err);
         if (status == HEMI_OK && x && y) {
             for (uint32_t i = 0; i < info.outputs; i++) printf("%g\n", (double)y[i]);
-            fprintf(stderr, "%zu bytes up, %zu down, server %.2f ms\n", stats.upload_bytes, stats.download_bytes, stats.server_ms);
+            fprintf(stderr, "%zu bytes up, %zu down, server %.2f ms\n", stats.upload_bytes, stats.download_bytes,
+                    stats.server_ms);
         }
     }
     if (status != HEMI_OK) fprintf(stderr, "%s: %s\n", hemi_status_name(status), err.message);

@@ -5,21 +5,21 @@
 #include "hemi/hemi.h"
 #include "test.h"
 
-#define ASSERT_OK(call)                                              \
-    do {                                                             \
-        hemi_error *e_ = &fixture_error;                             \
-        memset(e_, 0, sizeof *e_);                                   \
-        hemi_status s_ = (call);                                     \
-        if (s_ != HEMI_OK) fail_msg("%s: %s", #call, e_->message);   \
+#define ASSERT_OK(call)                                                                                                \
+    do {                                                                                                               \
+        hemi_error *e_ = &fixture_error;                                                                               \
+        memset(e_, 0, sizeof *e_);                                                                                     \
+        hemi_status s_ = (call);                                                                                       \
+        if (s_ != HEMI_OK) fail_msg("%s: %s", #call, e_->message);                                                     \
     } while (0)
 /* The call fails with this status, and the message contains the text. */
-#define ASSERT_FAILS(status, text, call)                                                                     \
-    do {                                                                                                     \
-        hemi_error *e_ = &fixture_error;                                                                     \
-        memset(e_, 0, sizeof *e_);                                                                           \
-        hemi_status s_ = (call);                                                                             \
-        if (s_ != (status)) fail_msg("%s gives %s (%s)", #call, hemi_status_name(s_), e_->message);          \
-        if (!strstr(e_->message, text)) fail_msg("%s: no '%s' in the message: %s", #call, text, e_->message); \
+#define ASSERT_FAILS(status, text, call)                                                                               \
+    do {                                                                                                               \
+        hemi_error *e_ = &fixture_error;                                                                               \
+        memset(e_, 0, sizeof *e_);                                                                                     \
+        hemi_status s_ = (call);                                                                                       \
+        if (s_ != (status)) fail_msg("%s gives %s (%s)", #call, hemi_status_name(s_), e_->message);                    \
+        if (!strstr(e_->message, text)) fail_msg("%s: no '%s' in the message: %s", #call, text, e_->message);          \
     } while (0)
 #define ERR (&fixture_error)
 
@@ -74,7 +74,8 @@ static inline void fixture_check(const hemi_module *module, const float *x, size
     for (size_t i = 0; i < rows * info.outputs; i++) {
         double tolerance = 16 * info.predicted_error + 1e-6 * fabs((double)expected[i]);
         if (!(fabs((double)y[i] - (double)expected[i]) <= tolerance))
-            fail_msg("output %zu is %g, not %g (predicted error %g)", i, (double)y[i], (double)expected[i], info.predicted_error);
+            fail_msg("output %zu is %g, not %g (predicted error %g)", i, (double)y[i], (double)expected[i],
+                     info.predicted_error);
     }
     free(expected);
 }

@@ -211,7 +211,8 @@ static void test_unknown_names(void **state) {
     static const char *const odd[] = {"../demo", "..", "a b", "\xc3\xa9", "demo?x=1", "demo#x", "%2e%2e", "a/b", "\n"};
     for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
         hemi_status status = hemi_remote_open(&remote, client, odd[i], "seq.0", NULL, ERR);
-        if (status != HEMI_ERR_NOT_FOUND && status != HEMI_ERR_REMOTE) fail_msg("'%s': %s", odd[i], hemi_status_name(status));
+        if (status != HEMI_ERR_NOT_FOUND && status != HEMI_ERR_REMOTE)
+            fail_msg("'%s': %s", odd[i], hemi_status_name(status));
     }
     ASSERT_FAILS(HEMI_ERR_ARGUMENT, "empty", hemi_remote_open(&remote, client, "", "fc", NULL, ERR));
     ASSERT_FAILS(HEMI_ERR_ARGUMENT, "description", hemi_remote_open_with(&remote, client, "demo", "fc", NULL, ERR));
@@ -236,14 +237,25 @@ static void test_bad_numbers(void **state) {
 static void test_bad_addresses(void **state) {
     (void)state;
     hemi_client *client = NULL;
-    static const char *const bad[] = {"", "127.0.0.1:8000", "localhost:8000", "ftp://127.0.0.1", "file:///etc/passwd", "http://",
-                                      "http://a:b@127.0.0.1:8000", "http://127.0.0.1:8000/?q=1", "http://127.0.0.1:8000/#f",
-                                      "http://127.0.0.1:99999", "http://a b", "gopher://x", "scp://x"};
+    static const char *const bad[] = {"",
+                                      "127.0.0.1:8000",
+                                      "localhost:8000",
+                                      "ftp://127.0.0.1",
+                                      "file:///etc/passwd",
+                                      "http://",
+                                      "http://a:b@127.0.0.1:8000",
+                                      "http://127.0.0.1:8000/?q=1",
+                                      "http://127.0.0.1:8000/#f",
+                                      "http://127.0.0.1:99999",
+                                      "http://a b",
+                                      "gopher://x",
+                                      "scp://x"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         hemi_status status = hemi_client_new(&client, bad[i], NULL, NULL, ERR);
         if (status != HEMI_ERR_ARGUMENT || client) fail_msg("'%s': %s", bad[i], hemi_status_name(status));
     }
-    ASSERT_FAILS(HEMI_ERR_ARGUMENT, "http://localhost:8000", hemi_client_new(&client, "localhost:8000", NULL, NULL, ERR));
+    ASSERT_FAILS(HEMI_ERR_ARGUMENT, "http://localhost:8000",
+                 hemi_client_new(&client, "localhost:8000", NULL, NULL, ERR));
     assert_int_equal(hemi_client_new(&client, NULL, NULL, NULL, NULL), HEMI_ERR_ARGUMENT);
     const hemi_client_options negative = {.timeout_ms = -1};
     assert_int_equal(hemi_client_new(&client, url, NULL, &negative, ERR), HEMI_ERR_ARGUMENT);
@@ -271,7 +283,8 @@ static void *job_run(void *context) {
     hemi_status status = hemi_module_run_clear(wide, x, 2, expected, false, NULL);
     for (int call = 0; call < 5; call++) {
         if (status == HEMI_OK) status = hemi_remote_call(j->remote, x, 2, y, NULL, NULL);
-        for (size_t i = 0; i < 2 * 200; i++) j->wrong += !(fabsf(y[i] - expected[i]) <= 16 * (float)info.predicted_error);
+        for (size_t i = 0; i < 2 * 200; i++)
+            j->wrong += !(fabsf(y[i] - expected[i]) <= 16 * (float)info.predicted_error);
     }
     if (status != HEMI_OK) j->wrong++;
     return NULL;
@@ -325,7 +338,8 @@ static void test_a_server_that_is_gone(void **state) {
     ASSERT_FAILS(HEMI_ERR_NETWORK, "hemi serve", hemi_remote_call(remote, x, 1, y, NULL, ERR));
     assert_non_null(strstr(fixture_error.message, url));
     hemi_remote_free(remote);
-    ASSERT_FAILS(HEMI_ERR_NETWORK, "Is the server running?", hemi_remote_open(&remote, client, "demo", "seq.0", NULL, ERR));
+    ASSERT_FAILS(HEMI_ERR_NETWORK, "Is the server running?",
+                 hemi_remote_open(&remote, client, "demo", "seq.0", NULL, ERR));
     hemi_client_free(client);
 }
 

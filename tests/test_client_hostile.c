@@ -51,7 +51,8 @@ static bool send_all(int fd, const void *data, size_t bytes) {
 
 static void send_reply(int fd, const char *status, const void *body, size_t bytes) {
     char head[256];
-    snprintf(head, sizeof head, "HTTP/1.1 %s\r\nContent-Length: %zu\r\nConnection: close\r\nHemi-Server-Ms: 1.5\r\n\r\n", status, bytes);
+    snprintf(head, sizeof head,
+             "HTTP/1.1 %s\r\nContent-Length: %zu\r\nConnection: close\r\nHemi-Server-Ms: 1.5\r\n\r\n", status, bytes);
     if (send_all(fd, head, strlen(head)) && bytes > 0) (void)send_all(fd, body, bytes);
 }
 
@@ -195,7 +196,8 @@ static void test_nonsense_instead_of_a_description(void **state) {
         ASSERT_OK(hemi_client_new(&client, url, NULL, &patience, ERR));
         hemi_status status = hemi_remote_open(&remote, client, "m", "fc", NULL, &err);
         if (status == HEMI_OK || remote) fail_msg("nonsense %zu was accepted", i);
-        if (!strstr(err.message, url)) fail_msg("nonsense %zu: the message does not name the server: %s", i, err.message);
+        if (!strstr(err.message, url))
+            fail_msg("nonsense %zu: the message does not name the server: %s", i, err.message);
         if (server.gets > HEMI_HTTP_ATTEMPTS) fail_msg("nonsense %zu: %d requests", i, (int)server.gets);
         hemi_client_free(client);
         fake_stop();
@@ -223,8 +225,9 @@ static void test_an_endless_body_is_cut(void **state) {
 /* What a server says is shown, but cannot steer the terminal that shows it. */
 static void test_messages_are_made_printable(void **state) {
     (void)state;
-    static const char script[] = "HTTP/1.1 404 Not Found\r\nContent-Length: 82\r\n\r\n"
-                                 "{\"error\":{\"code\":\"HEMI_ERR_NOT_FOUND\",\"message\":\"a\\u001b[2Jb\\nc\\u0007d\\u009b\"   }}   \r\n";
+    static const char script[] =
+        "HTTP/1.1 404 Not Found\r\nContent-Length: 82\r\n\r\n"
+        "{\"error\":{\"code\":\"HEMI_ERR_NOT_FOUND\",\"message\":\"a\\u001b[2Jb\\nc\\u0007d\\u009b\"   }}   \r\n";
     fake_start(answer_script, script, sizeof script - 1);
     hemi_client *client = NULL;
     hemi_remote *remote = NULL;
@@ -241,8 +244,10 @@ static void test_messages_are_made_printable(void **state) {
 static bool is(const char *line, const char *method) { return strncmp(line, method, strlen(method)) == 0; }
 
 static void answer_to_posts(fake *f, int fd, const char *line) {
-    if (is(line, "POST")) answer_script(f, fd, line);
-    else send_reply(fd, is(line, "HEAD") ? "404 Not Found" : "201 Created", NULL, 0);
+    if (is(line, "POST"))
+        answer_script(f, fd, line);
+    else
+        send_reply(fd, is(line, "HEAD") ? "404 Not Found" : "201 Created", NULL, 0);
 }
 
 static hemi_status call(hemi_client **client, hemi_error *err) {
@@ -254,7 +259,8 @@ static hemi_status call(hemi_client **client, hemi_error *err) {
     ASSERT_OK(hemi_client_new(client, url, NULL, &patience, ERR));
     ASSERT_OK(hemi_remote_open_with(&remote, *client, "m", "fc", module, ERR));
     hemi_status status = hemi_remote_call(remote, x, 2, y, NULL, err);
-    if (status == HEMI_OK) fixture_check(module, x, 2, y);
+    if (status == HEMI_OK)
+        fixture_check(module, x, 2, y);
     else
         for (size_t i = 0; i < 2 * info.outputs; i++) assert_true(y[i] == 0);
     hemi_remote_free(remote);
@@ -273,7 +279,8 @@ static void test_nonsense_instead_of_a_reply(void **state) {
         if (status == HEMI_OK) fail_msg("nonsense %zu was accepted", i);
         if (!err.message[0]) fail_msg("nonsense %zu: no message", i);
         if (server.posts > HEMI_HTTP_ATTEMPTS || server.puts != 1 || server.bodies_differ)
-            fail_msg("nonsense %zu: %d posts, %d uploads, bodies %s", i, (int)server.posts, (int)server.puts, server.bodies_differ ? "differ" : "agree");
+            fail_msg("nonsense %zu: %d posts, %d uploads, bodies %s", i, (int)server.posts, (int)server.puts,
+                     server.bodies_differ ? "differ" : "agree");
         hemi_client_free(client);
         fake_stop();
     }
@@ -282,7 +289,16 @@ static void test_nonsense_instead_of_a_reply(void **state) {
 /* ---- a server that computes, and then spoils its reply */
 
 static int spoil; /* which way */
-enum { SPOIL_NOTHING, SPOIL_SHORT, SPOIL_LONG, SPOIL_BIT, SPOIL_BUSY, SPOIL_CUT, SPOIL_KEYS_GONE, SPOIL_KEYS_ALWAYS_GONE };
+enum {
+    SPOIL_NOTHING,
+    SPOIL_SHORT,
+    SPOIL_LONG,
+    SPOIL_BIT,
+    SPOIL_BUSY,
+    SPOIL_CUT,
+    SPOIL_KEYS_GONE,
+    SPOIL_KEYS_ALWAYS_GONE
+};
 static size_t spoil_at;
 
 static void compute(fake *f, uint8_t **reply, size_t *bytes) {

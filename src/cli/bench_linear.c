@@ -24,7 +24,7 @@
 #define REPEAT_BUDGET 1500.0 /* ms of server time, when --repeat does not say */
 #define WARM_UPS      3
 #define LOADS         3
-#define BATCH         16  /* calls, but fewer where they have many rows: */
+#define BATCH         16 /* calls, but fewer where they have many rows: */
 #define BATCH_ROWS    512
 #define WRONG_SIGMAS  8 /* an output further off than this many predicted deviations is wrong */
 
@@ -79,9 +79,14 @@ static hemi_status make_module(bench *b, hemi_module **out, hemi_error *err) {
     for (size_t i = 0; i < count; i++) weights[i] = next_gaussian(b);
     fill_inputs(b);
     const uint32_t shape[2] = {(uint32_t)b->rows, (uint32_t)b->inputs};
-    const hemi_compile_options options = {.weight_bits = (int)b->weight_bits, .input_bits = 8, .layout = (uint32_t)b->layout, .set = b->set,
-                                          .progress = hemi_progress_bar, .progress_context = stderr};
-    hemi_status status = hemi_module_from_linear(out, weights, NULL, (uint32_t)b->outputs, (uint32_t)b->inputs, b->x, shape, 2, &options, err);
+    const hemi_compile_options options = {.weight_bits = (int)b->weight_bits,
+                                          .input_bits = 8,
+                                          .layout = (uint32_t)b->layout,
+                                          .set = b->set,
+                                          .progress = hemi_progress_bar,
+                                          .progress_context = stderr};
+    hemi_status status = hemi_module_from_linear(out, weights, NULL, (uint32_t)b->outputs, (uint32_t)b->inputs, b->x,
+                                                 shape, 2, &options, err);
     hemi_free(weights);
     return status;
 }
@@ -159,14 +164,15 @@ static hemi_status call_each(bench *b, hemi_keys *keys, const hemi_server_keys *
                              double *const times[3], hemi_error *err) {
     for (size_t i = 0; i < count; i++) {
         double start = hemi_now_ms();
-        HEMI_TRY(hemi_encrypt(b->module, keys, b->x, (size_t)b->rows, &e[i].pending, &e[i].request, &e[i].request_bytes, err));
+        HEMI_TRY(hemi_encrypt(b->module, keys, b->x, (size_t)b->rows, &e[i].pending, &e[i].request, &e[i].request_bytes,
+                              err));
         times[0][i] = hemi_now_ms() - start;
     }
     const hemi_evaluator *evaluator = b->evaluator;
     for (size_t i = 0; i < count; i++) {
         double start = hemi_now_ms();
-        HEMI_TRY(hemi_evaluate(&evaluator, 1, server_keys, e[i].request, e[i].request_bytes, (int)b->threads, &e[i].reply,
-                               &e[i].reply_bytes, err));
+        HEMI_TRY(hemi_evaluate(&evaluator, 1, server_keys, e[i].request, e[i].request_bytes, (int)b->threads,
+                               &e[i].reply, &e[i].reply_bytes, err));
         times[1][i] = hemi_now_ms() - start;
     }
     for (size_t i = 0; i < count; i++) {
@@ -181,9 +187,12 @@ static hemi_status call_each(bench *b, hemi_keys *keys, const hemi_server_keys *
 }
 
 /* count calls; their times go to times[0 (encrypt), 1 (evaluate), 2 (decrypt)][first ...]. */
-static hemi_status call(bench *b, hemi_keys *keys, const hemi_server_keys *server_keys, size_t first, size_t count, hemi_error *err) {
+static hemi_status call(bench *b, hemi_keys *keys, const hemi_server_keys *server_keys, size_t first, size_t count,
+                        hemi_error *err) {
     hemi_status status = HEMI_OK;
-    size_t batch = (size_t)b->rows < BATCH_ROWS / BATCH ? BATCH : (size_t)b->rows < BATCH_ROWS ? BATCH_ROWS / (size_t)b->rows : 1;
+    size_t batch = (size_t)b->rows < BATCH_ROWS / BATCH ? BATCH
+                   : (size_t)b->rows < BATCH_ROWS       ? BATCH_ROWS / (size_t)b->rows
+                                                        : 1;
     for (size_t done = 0; done < count && status == HEMI_OK;) {
         exchange e[BATCH] = {0};
         size_t part = count - done < batch ? count - done : batch;
@@ -284,21 +293,24 @@ static double error_std(const bench *b) { return sqrt(b->error_squares / (double
 
 static json_t *to_json(const bench *b) {
     double largest = largest_output(b);
-    json_t *j = json_pack("{s:I,s:I,s:I,s:s,s:I,s:I,s:s,s:s,s:I,s:I,s:I}", "inputs", (json_int_t)b->inputs, "outputs", (json_int_t)b->outputs,
-                          "rows", (json_int_t)b->rows, "set", b->info.params->name, "layout", (json_int_t)b->info.layout, "products",
-                          (json_int_t)b->info.products, "kernel", hemi_kernels_default()->name, "cpu", hemi_cpu_name(), "threads",
-                          (json_int_t)b->threads, "repeat", (json_int_t)b->repeat, "keys_count", (json_int_t)b->keys_count);
-    json_t *times = json_pack("{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:o}", "server_ms", b->server_ms, "server_ms_min", b->server_ms_min, "encrypt_ms",
-                              b->encrypt_ms, "decrypt_ms", b->decrypt_ms, "keygen_ms", b->keygen_ms, "key_load_ms", b->key_load_ms,
-                              "load_ms", b->load_ms, "plain_ms", b->has_plain ? json_real(b->plain_ms) : json_null());
-    json_t *sizes = json_pack("{s:I,s:I,s:I,s:I,s:I}", "upload_bytes", (json_int_t)b->upload_bytes, "download_bytes",
-                              (json_int_t)b->download_bytes, "evaluation_key_bytes", (json_int_t)b->evaluation_key_bytes,
-                              "server_weight_bytes", (json_int_t)hemi_evaluator_bytes(b->evaluator), "server_key_bytes",
-                              (json_int_t)b->server_key_bytes);
-    json_t *errors = json_pack("{s:f,s:f,s:f,s:I,s:I,s:f}", "error_std_over_max", error_std(b) / largest, "error_max_over_max",
-                               b->error_max / largest, "predicted_error", b->info.predicted_error / largest, "outputs_checked",
-                               (json_int_t)b->errors, "outputs_wrong", (json_int_t)b->wrong, "security_bits",
-                               b->info.params->security_bits);
+    json_t *j = json_pack("{s:I,s:I,s:I,s:s,s:I,s:I,s:s,s:s,s:I,s:I,s:I}", "inputs", (json_int_t)b->inputs, "outputs",
+                          (json_int_t)b->outputs, "rows", (json_int_t)b->rows, "set", b->info.params->name, "layout",
+                          (json_int_t)b->info.layout, "products", (json_int_t)b->info.products, "kernel",
+                          hemi_kernels_default()->name, "cpu", hemi_cpu_name(), "threads", (json_int_t)b->threads,
+                          "repeat", (json_int_t)b->repeat, "keys_count", (json_int_t)b->keys_count);
+    json_t *times = json_pack("{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:o}", "server_ms", b->server_ms, "server_ms_min",
+                              b->server_ms_min, "encrypt_ms", b->encrypt_ms, "decrypt_ms", b->decrypt_ms, "keygen_ms",
+                              b->keygen_ms, "key_load_ms", b->key_load_ms, "load_ms", b->load_ms, "plain_ms",
+                              b->has_plain ? json_real(b->plain_ms) : json_null());
+    json_t *sizes =
+        json_pack("{s:I,s:I,s:I,s:I,s:I}", "upload_bytes", (json_int_t)b->upload_bytes, "download_bytes",
+                  (json_int_t)b->download_bytes, "evaluation_key_bytes", (json_int_t)b->evaluation_key_bytes,
+                  "server_weight_bytes", (json_int_t)hemi_evaluator_bytes(b->evaluator), "server_key_bytes",
+                  (json_int_t)b->server_key_bytes);
+    json_t *errors = json_pack("{s:f,s:f,s:f,s:I,s:I,s:f}", "error_std_over_max", error_std(b) / largest,
+                               "error_max_over_max", b->error_max / largest, "predicted_error",
+                               b->info.predicted_error / largest, "outputs_checked", (json_int_t)b->errors,
+                               "outputs_wrong", (json_int_t)b->wrong, "security_bits", b->info.params->security_bits);
     json_object_update_missing(j, times);
     json_object_update_missing(j, sizes);
     json_object_update_missing(j, errors);
@@ -311,35 +323,40 @@ static json_t *to_json(const bench *b) {
 static void print_table(const bench *b) {
     char up[24], down[24], keys[24], weights[24];
     double largest = largest_output(b);
-    printf("linear %ld -> %ld, %ld row%s, set %s, layout %u, %u products\n", b->inputs, b->outputs, b->rows, b->rows == 1 ? "" : "s",
-           b->info.params->name, b->info.layout, b->info.products);
-    cli_line("processor", "%s, kernel %s, %ld thread%s", hemi_cpu_name(), hemi_kernels_default()->name, b->threads, b->threads == 1 ? "" : "s");
+    printf("linear %ld -> %ld, %ld row%s, set %s, layout %u, %u products\n", b->inputs, b->outputs, b->rows,
+           b->rows == 1 ? "" : "s", b->info.params->name, b->info.layout, b->info.products);
+    cli_line("processor", "%s, kernel %s, %ld thread%s", hemi_cpu_name(), hemi_kernels_default()->name, b->threads,
+             b->threads == 1 ? "" : "s");
     cli_line("server", "%.3f ms (median of %ld; least %.3f)", b->server_ms, b->repeat, b->server_ms_min);
     if (b->has_plain) cli_line("plain", "%.4f ms (the same product in float32, OpenBLAS, one thread)", b->plain_ms);
     cli_line("client", "encrypt %.3f ms, decrypt %.3f ms", b->encrypt_ms, b->decrypt_ms);
-    cli_line("once", "make keys %.1f ms, load keys %.1f ms, load module %.1f ms", b->keygen_ms, b->key_load_ms, b->load_ms);
-    cli_line("bytes", "up %s, down %s, evaluation keys %s", cli_bytes(up, b->upload_bytes), cli_bytes(down, b->download_bytes),
-             cli_bytes(keys, b->evaluation_key_bytes));
+    cli_line("once", "make keys %.1f ms, load keys %.1f ms, load module %.1f ms", b->keygen_ms, b->key_load_ms,
+             b->load_ms);
+    cli_line("bytes", "up %s, down %s, evaluation keys %s", cli_bytes(up, b->upload_bytes),
+             cli_bytes(down, b->download_bytes), cli_bytes(keys, b->evaluation_key_bytes));
     cli_line("server memory", "%s for the module", cli_bytes(weights, hemi_evaluator_bytes(b->evaluator)));
-    cli_line("error", "2^%.2f of the largest output (predicted 2^%.2f), %zu outputs under %ld keys", log2(error_std(b) / largest),
-             log2(b->info.predicted_error / largest), b->errors, b->keys_count);
+    cli_line("error", "2^%.2f of the largest output (predicted 2^%.2f), %zu outputs under %ld keys",
+             log2(error_std(b) / largest), log2(b->info.predicted_error / largest), b->errors, b->keys_count);
     cli_line("security", "%.1f bits", b->info.params->security_bits);
 }
 
 static int report(bench *b) {
     int code = 0;
-    if (b->json) code = cli_print_json(to_json(b));
-    else print_table(b);
+    if (b->json)
+        code = cli_print_json(to_json(b));
+    else
+        print_table(b);
     if (b->wrong == 0) return code;
-    fprintf(stderr, "hemi bench linear: WRONG: %zu of %zu outputs are off by more than %d predicted deviations\n", b->wrong, b->errors,
-            WRONG_SIGMAS);
+    fprintf(stderr, "hemi bench linear: WRONG: %zu of %zu outputs are off by more than %d predicted deviations\n",
+            b->wrong, b->errors, WRONG_SIGMAS);
     return -HEMI_ERR_INTERNAL;
 }
 
 static hemi_status choose_kernel(const char *name, hemi_error *err) {
     if (!name) return HEMI_OK;
     if (!hemi_kernels_by_name(name))
-        return hemi_fail(err, HEMI_ERR_ARGUMENT, "this processor cannot run a kernel '%s'; `hemi version --json` lists those it can", name);
+        return hemi_fail(err, HEMI_ERR_ARGUMENT,
+                         "this processor cannot run a kernel '%s'; `hemi version --json` lists those it can", name);
     return setenv("HEMI_KERNEL", name, 1) == 0 ? HEMI_OK : hemi_fail(err, HEMI_ERR_MEMORY, "out of memory");
 }
 
@@ -349,19 +366,23 @@ int bench_linear(int argc, char **argv) {
         {"inputs", 'd', "D", CLI_INT, &b.inputs, 1, 65536, "features of a row"},
         {"outputs", 'm', "M", CLI_INT, &b.outputs, 1, 65536, "outputs of a row"},
         {"rows", 'r', "R", CLI_INT, &b.rows, 1, 4096, "rows in one request (default 1)"},
-        {"layout", 0, "S", CLI_INT, &b.layout, 0, 65536, "layout S, a power of two; 0 (default): the compiler's choice"},
+        {"layout", 0, "S", CLI_INT, &b.layout, 0, 65536,
+         "layout S, a power of two; 0 (default): the compiler's choice"},
         {"set", 0, "NAME", CLI_TEXT, &b.set, 0, 0, "parameter set"},
         {"weight-bits", 0, "B", CLI_INT, &b.weight_bits, 2, 16, "bits of a weight (default 8)"},
         {"threads", 't', "T", CLI_INT, &b.threads, 0, 1024, "threads for one product (default 1; 0: all)"},
         {"kernel", 'k', "NAME", CLI_TEXT, &b.kernel, 0, 0, "portable, avx2 or avx512 (default: the best here)"},
-        {"repeat", 'n', "N", CLI_INT, &b.repeat, REPEAT_MIN, 1000000, "timed calls (default: about 1.5 s of them, 15 to 1000)"},
+        {"repeat", 'n', "N", CLI_INT, &b.repeat, REPEAT_MIN, 1000000,
+         "timed calls (default: about 1.5 s of them, 15 to 1000)"},
         {"keys-count", 0, "N", CLI_INT, &b.keys_count, 1, 100000, "keys over which the error is measured (default 10)"},
         {0}};
     const cli_command command = {
         .name = "bench linear",
         .summary = "Measures one encrypted matrix product on this machine, and checks every result of it.",
-        .detail = "server: from the bytes of the request to the bytes of the reply. error: of the decrypted reply against the product of the\n"
-                  "quantised values, Gaussian weights and uniform 8-bit inputs, as a standard deviation over a row's largest output\n"
+        .detail = "server: from the bytes of the request to the bytes of the reply. error: of the decrypted reply "
+                  "against the product of the\n"
+                  "quantised values, Gaussian weights and uniform 8-bit inputs, as a standard deviation over a row's "
+                  "largest output\n"
                   "(mean over rows). predicted_error is in the same unit. Exits with 20 when a result is wrong.",
         .options = options,
         .example = "  hemi bench linear --inputs 768 --outputs 768\n"

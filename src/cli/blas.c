@@ -12,10 +12,10 @@
 
 enum { ROW_MAJOR = 101, NO_TRANS = 111, TRANS = 112 }; /* of cblas.h */
 
-typedef void (*sgemv_fn)(int order, int trans, int m, int n, float alpha, const float *a, int lda, const float *x, int incx, float beta,
-                         float *y, int incy);
-typedef void (*sgemm_fn)(int order, int trans_a, int trans_b, int m, int n, int k, float alpha, const float *a, int lda, const float *b,
-                         int ldb, float beta, float *c, int ldc);
+typedef void (*sgemv_fn)(int order, int trans, int m, int n, float alpha, const float *a, int lda, const float *x,
+                         int incx, float beta, float *y, int incy);
+typedef void (*sgemm_fn)(int order, int trans_a, int trans_b, int m, int n, int k, float alpha, const float *a, int lda,
+                         const float *b, int ldb, float beta, float *c, int ldc);
 typedef void (*set_threads_fn)(int threads);
 
 typedef struct blas {
@@ -65,8 +65,10 @@ bool cli_blas_product_ms(double *ms, size_t inputs, size_t outputs, size_t rows)
         double begin = hemi_now_ms();
         for (int i = -WARM_UPS; i < SAMPLES && (count < 3 || hemi_now_ms() - begin < BUDGET_MS); i++) {
             double start = hemi_now_ms();
-            if (r == 1) b.sgemv(ROW_MAJOR, NO_TRANS, m, d, 1, w, d, x, 1, 0, y, 1);
-            else b.sgemm(ROW_MAJOR, NO_TRANS, TRANS, r, m, d, 1, x, d, w, d, 0, y, m);
+            if (r == 1)
+                b.sgemv(ROW_MAJOR, NO_TRANS, m, d, 1, w, d, x, 1, 0, y, 1);
+            else
+                b.sgemm(ROW_MAJOR, NO_TRANS, TRANS, r, m, d, 1, x, d, w, d, 0, y, m);
             if (i >= 0) samples[count++] = hemi_now_ms() - start;
         }
         *ms = cli_median(samples, count);

@@ -36,7 +36,8 @@ static hemi_status prepare(calls *c, hemi_remote *remote, hemi_error *err) {
     c->outputs = info.outputs;
     uint32_t last = c->shape_x[c->rank - 1];
     if (last != info.inputs)
-        return hemi_fail(err, HEMI_ERR_SHAPE, "%.200s has %u features in its last dimension, the module takes %u", c->input, last, info.inputs);
+        return hemi_fail(err, HEMI_ERR_SHAPE, "%.200s has %u features in its last dimension, the module takes %u",
+                         c->input, last, info.inputs);
     c->rows = 1;
     for (size_t i = 0; i + 1 < c->rank; i++) c->rows *= c->shape_x[i];
     memcpy(c->shape_y, c->shape_x, sizeof c->shape_y);
@@ -99,20 +100,24 @@ static hemi_status run(calls *c, hemi_error *err) {
 
 static int report(const calls *c) {
     if (c->json) {
-        json_t *j = json_pack("{s:s,s:s,s:s,s:s,s:s?,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:f}", "url", c->url, "model", c->model, "module", c->module,
-                              "input", c->input, "output", c->output, "rows", (json_int_t)c->rows, "inputs", (json_int_t)c->inputs, "outputs",
-                              (json_int_t)c->outputs, "repeat", (json_int_t)c->repeat, "upload_bytes", (json_int_t)c->upload_bytes,
-                              "download_bytes", (json_int_t)c->download_bytes, "evaluation_key_bytes", (json_int_t)c->evaluation_key_bytes,
-                              "open_ms", c->open_ms, "first_call_ms", c->first_ms);
+        json_t *j = json_pack("{s:s,s:s,s:s,s:s,s:s?,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:f}", "url", c->url, "model",
+                              c->model, "module", c->module, "input", c->input, "output", c->output, "rows",
+                              (json_int_t)c->rows, "inputs", (json_int_t)c->inputs, "outputs", (json_int_t)c->outputs,
+                              "repeat", (json_int_t)c->repeat, "upload_bytes", (json_int_t)c->upload_bytes,
+                              "download_bytes", (json_int_t)c->download_bytes, "evaluation_key_bytes",
+                              (json_int_t)c->evaluation_key_bytes, "open_ms", c->open_ms, "first_call_ms", c->first_ms);
         for (size_t p = 0; p < PARTS; p++) json_object_set_new(j, part_names[p], json_real(c->median[p]));
         return cli_print_json(j);
     }
     char up[24], down[24], keys[24];
-    printf("%s %s at %s: %zu row%s, %u -> %u\n", c->model, c->module, c->url, c->rows, c->rows == 1 ? "" : "s", c->inputs, c->outputs);
-    cli_line("time", "%.3f ms = encrypt %.3f + network %.3f + server %.3f + decrypt %.3f%s", c->median[TOTAL], c->median[ENCRYPT],
-             c->median[NETWORK], c->median[SERVER], c->median[DECRYPT], c->repeat > 1 ? " (medians)" : "");
+    printf("%s %s at %s: %zu row%s, %u -> %u\n", c->model, c->module, c->url, c->rows, c->rows == 1 ? "" : "s",
+           c->inputs, c->outputs);
+    cli_line("time", "%.3f ms = encrypt %.3f + network %.3f + server %.3f + decrypt %.3f%s", c->median[TOTAL],
+             c->median[ENCRYPT], c->median[NETWORK], c->median[SERVER], c->median[DECRYPT],
+             c->repeat > 1 ? " (medians)" : "");
     cli_line("bytes", "up %s, down %s", cli_bytes(up, c->upload_bytes), cli_bytes(down, c->download_bytes));
-    cli_line("once", "open %.1f ms, first call %.1f ms, evaluation keys %s", c->open_ms, c->first_ms, cli_bytes(keys, c->evaluation_key_bytes));
+    cli_line("once", "open %.1f ms, first call %.1f ms, evaluation keys %s", c->open_ms, c->first_ms,
+             cli_bytes(keys, c->evaluation_key_bytes));
     if (c->output) cli_line("output", "%s", c->output);
     return 0;
 }
@@ -126,7 +131,8 @@ int cmd_call(int argc, char **argv) {
     const cli_option options[] = {
         {"input", 'i', "X.npy", CLI_TEXT, &c.input, 0, 0, "any number of rows, features last"},
         {"output", 'o', "Y.npy", CLI_TEXT, &c.output, 0, 0, "float32; the input's leading shape"},
-        {"keys", 'k', "FOLDER", CLI_TEXT, &c.keys_folder, 0, 0, "keep the secret key there (default: a new one, in memory only)"},
+        {"keys", 'k', "FOLDER", CLI_TEXT, &c.keys_folder, 0, 0,
+         "keep the secret key there (default: a new one, in memory only)"},
         {"shape", 0, "SHAPE", CLI_TEXT, &c.shape, 0, 0, "po_1_768_pc, where the module was compiled for several"},
         {"repeat", 'n', "N", CLI_INT, &c.repeat, 1, 1000000, "repeat the call; times are medians without the first"},
         {"timeout", 't', "S", CLI_INT, &c.timeout, 1, 86400, "seconds that a request may take (default 300)"},

@@ -28,7 +28,10 @@ typedef struct compile {
 static hemi_status check_name(const char *name, hemi_error *err) {
     size_t plain = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
     if (name[0] && name[0] != '.' && !name[plain] && plain <= 128) return HEMI_OK;
-    return hemi_fail(err, HEMI_ERR_ARGUMENT, "'%.60s' cannot be a module's name: at most 128 letters, digits, '.', '_' and '-', not beginning with '.'", name);
+    return hemi_fail(
+        err, HEMI_ERR_ARGUMENT,
+        "'%.60s' cannot be a module's name: at most 128 letters, digits, '.', '_' and '-', not beginning with '.'",
+        name);
 }
 
 static hemi_status compile_module(compile *c, hemi_error *err) {
@@ -40,9 +43,13 @@ static hemi_status compile_module(compile *c, hemi_error *err) {
     HEMI_TRY(hemi_file_read(&onnx, &onnx_bytes, c->onnx, ONNX_BYTES_MAX, err));
     hemi_status status = hemi_npy_read(&x, shape, &rank, c->calibration, err);
     if (status == HEMI_OK) {
-        const hemi_compile_options options = {
-            .weight_bits = (int)(c->weight_bits >= 0 ? c->weight_bits : c->n_bits), .input_bits = (int)(c->input_bits >= 0 ? c->input_bits : c->n_bits),
-            .layout = (uint32_t)c->layout, .set = c->set, .b_bits = (unsigned)c->b_bits, .progress = hemi_progress_bar, .progress_context = stderr};
+        const hemi_compile_options options = {.weight_bits = (int)(c->weight_bits >= 0 ? c->weight_bits : c->n_bits),
+                                              .input_bits = (int)(c->input_bits >= 0 ? c->input_bits : c->n_bits),
+                                              .layout = (uint32_t)c->layout,
+                                              .set = c->set,
+                                              .b_bits = (unsigned)c->b_bits,
+                                              .progress = hemi_progress_bar,
+                                              .progress_context = stderr};
         /* a single row may come without a leading dimension */
         if (rank == 1) {
             shape[1] = shape[0];
@@ -50,7 +57,8 @@ static hemi_status compile_module(compile *c, hemi_error *err) {
             rank = 2;
         }
         status = hemi_module_compile(&c->module, onnx, onnx_bytes, x, shape, rank, &options, err);
-        if (status == HEMI_ERR_UNSUPPORTED || status == HEMI_ERR_FORMAT) status = hemi_fail_in(err, status, "%.200s", c->onnx);
+        if (status == HEMI_ERR_UNSUPPORTED || status == HEMI_ERR_FORMAT)
+            status = hemi_fail_in(err, status, "%.200s", c->onnx);
     }
     hemi_free(x);
     hemi_free(onnx);
@@ -65,7 +73,8 @@ static hemi_status run(compile *c, hemi_error *err) {
     hemi_module_get_info(c->module, &c->info);
     cli_shape_name(shape, c->info.shape, c->info.shape_rank);
     int n = snprintf(c->folder, sizeof c->folder, "%s/%s/%s", c->output, c->name, shape);
-    if (n < 0 || (size_t)n >= sizeof c->folder) return hemi_fail(err, HEMI_ERR_ARGUMENT, "the path of the output folder is too long");
+    if (n < 0 || (size_t)n >= sizeof c->folder)
+        return hemi_fail(err, HEMI_ERR_ARGUMENT, "the path of the output folder is too long");
     HEMI_TRY(hemi_module_save(c->module, c->folder, err));
     c->elapsed_ms = hemi_now_ms() - start;
     return HEMI_OK;
@@ -92,13 +101,14 @@ static int report(const compile *c) {
     }
     char a[24], b[24], d[24];
     printf("compiled %s in %.0f ms\n", c->folder, c->elapsed_ms);
-    cli_line("operation", "%s, %u -> %u%s, %d-bit weights, %d-bit inputs", i->operation, i->inputs, i->outputs, i->has_bias ? " with bias" : "",
-             i->weight_bits, i->input_bits);
-    cli_line("encryption", "set %s, %.1f bits of security, layout %u, %u products", i->params->name, i->params->security_bits, i->layout, i->products);
-    cli_line("one row", "%s up, %s down; evaluation keys %s, once", cli_bytes(a, i->upload_bytes), cli_bytes(b, i->download_bytes),
-             cli_bytes(d, i->evaluation_key_bytes));
-    cli_line("predicted error", "%.3g; the largest output on the calibration data is %.3g: %.1f bits", i->predicted_error, i->output_max,
-             cli_expected_bits(i));
+    cli_line("operation", "%s, %u -> %u%s, %d-bit weights, %d-bit inputs", i->operation, i->inputs, i->outputs,
+             i->has_bias ? " with bias" : "", i->weight_bits, i->input_bits);
+    cli_line("encryption", "set %s, %.1f bits of security, layout %u, %u products", i->params->name,
+             i->params->security_bits, i->layout, i->products);
+    cli_line("one row", "%s up, %s down; evaluation keys %s, once", cli_bytes(a, i->upload_bytes),
+             cli_bytes(b, i->download_bytes), cli_bytes(d, i->evaluation_key_bytes));
+    cli_line("predicted error", "%.3g; the largest output on the calibration data is %.3g: %.1f bits",
+             i->predicted_error, i->output_max, cli_expected_bits(i));
     cli_line("client.zip", "%s, for the application: no weight is in it", cli_bytes(a, client));
     cli_line("server.zip", "%s, for the server only", cli_bytes(a, server));
     return 0;
@@ -106,31 +116,38 @@ static int report(const compile *c) {
 
 int cmd_compile(int argc, char **argv) {
     compile c = {.weight_bits = -1, .input_bits = -1, .n_bits = 8};
-    const cli_positional positionals[] = {{"MODULE.onnx", &c.onnx, "an ONNX file that holds the sub-module alone"}, {0}};
+    const cli_positional positionals[] = {{"MODULE.onnx", &c.onnx, "an ONNX file that holds the sub-module alone"},
+                                          {0}};
     const cli_option options[] = {
         {"name", 'n', "NAME", CLI_TEXT, &c.name, 0, 0, "the module's name, as the model calls it: \"seq.0\""},
-        {"calibration", 'c', "X.npy", CLI_TEXT, &c.calibration, 0, 0, "inputs as the module will see them, float32, features last"},
+        {"calibration", 'c', "X.npy", CLI_TEXT, &c.calibration, 0, 0,
+         "inputs as the module will see them, float32, features last"},
         {"output", 'o', "DIR", CLI_TEXT, &c.output, 0, 0, "the model's folder; made if need be"},
-        {"n-bits", 'b', "B", CLI_INT, &c.n_bits, 0, 16, "bits of weights and inputs (default 8; 0: the compiler's choice)"},
+        {"n-bits", 'b', "B", CLI_INT, &c.n_bits, 0, 16,
+         "bits of weights and inputs (default 8; 0: the compiler's choice)"},
         {"weight-bits", 0, "B", CLI_INT, &c.weight_bits, 0, 16, "bits of weights alone"},
         {"input-bits", 0, "B", CLI_INT, &c.input_bits, 0, 16, "bits of inputs alone"},
-        {"layout", 0, "S", CLI_INT, &c.layout, 0, 65536, "power of two >= inputs: larger is less upload and more time (0: chosen)"},
+        {"layout", 0, "S", CLI_INT, &c.layout, 0, 65536,
+         "power of two >= inputs: larger is less upload and more time (0: chosen)"},
         {"set", 0, "NAME", CLI_TEXT, &c.set, 0, 0, "parameter set (default L4096; `hemi version` lists them)"},
         {"b-bits", 0, "B", CLI_INT, &c.b_bits, 0, 50, "bits of an uploaded coefficient (0: chosen)"},
         {0}};
-    const cli_command command = {
-        .name = "compile",
-        .summary = "Compiles a sub-module: DIR/NAME/po_1_768_pc/ gets client.zip for the application and server.zip for the server.",
-        .detail = "The ONNX file comes from torch.onnx.export(layer, x[:1], \"layer.onnx\"), the inputs from numpy.save(\"x.npy\", x).",
-        .positionals = positionals,
-        .options = options,
-        .example = "  hemi compile layer.onnx --name seq.0 --calibration x.npy -o models/demo",
-        .json = &c.json};
+    const cli_command command = {.name = "compile",
+                                 .summary = "Compiles a sub-module: DIR/NAME/po_1_768_pc/ gets client.zip for the "
+                                            "application and server.zip for the server.",
+                                 .detail = "The ONNX file comes from torch.onnx.export(layer, x[:1], \"layer.onnx\"), "
+                                           "the inputs from numpy.save(\"x.npy\", x).",
+                                 .positionals = positionals,
+                                 .options = options,
+                                 .example = "  hemi compile layer.onnx --name seq.0 --calibration x.npy -o models/demo",
+                                 .json = &c.json};
     cli_parsed parsed = cli_parse(&command, argc, argv);
     if (parsed != CLI_PARSED) return parsed == CLI_HELPED ? 0 : CLI_EXIT_USAGE;
     if (!c.name || !c.calibration || !c.output) {
         fprintf(stderr, "hemi compile: %s is missing\ntry: hemi compile --help\n",
-                !c.name ? "--name NAME" : !c.calibration ? "--calibration X.npy" : "-o DIR");
+                !c.name          ? "--name NAME"
+                : !c.calibration ? "--calibration X.npy"
+                                 : "-o DIR");
         return CLI_EXIT_USAGE;
     }
     hemi_error err = {0};

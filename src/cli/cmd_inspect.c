@@ -87,7 +87,8 @@ static hemi_status search(findings *f, const char *path, const char *name, int d
     for (int i = 0; i < count; i++) {
         char *below = hemi_path_join(path, entries[i]->d_name);
         char *title = name[0] ? hemi_path_join(name, entries[i]->d_name) : hemi_strdup(entries[i]->d_name);
-        if (!below || !title) status = hemi_fail(err, HEMI_ERR_MEMORY, "out of memory");
+        if (!below || !title)
+            status = hemi_fail(err, HEMI_ERR_MEMORY, "out of memory");
         else if (status == HEMI_OK && hemi_path_is_folder(below) && f->folders++ < FOLDERS_MAX)
             status = search(f, below, title, depth + 1, err);
         hemi_free(below);
@@ -103,17 +104,21 @@ static hemi_status inspect(findings *f, const char *folder, hemi_error *err) {
     const char *name = is_compiled(folder) ? folder : "";
     HEMI_TRY(search(f, folder, name, 0, err));
     if (f->modules > 0) return HEMI_OK;
-    return hemi_fail(err, HEMI_ERR_NOT_FOUND, "%s holds no compiled module (a folder with server.zip or client.zip); `hemi compile` makes one", folder);
+    return hemi_fail(err, HEMI_ERR_NOT_FOUND,
+                     "%s holds no compiled module (a folder with server.zip or client.zip); `hemi compile` makes one",
+                     folder);
 }
 
 int cmd_inspect(int argc, char **argv) {
     bool json = false;
     const char *folder = NULL;
-    const cli_positional positionals[] = {{"DIR", &folder, "a models folder, a model, a module or one compiled shape of it"}, {0}};
+    const cli_positional positionals[] = {
+        {"DIR", &folder, "a models folder, a model, a module or one compiled shape of it"}, {0}};
     const cli_command command = {
         .name = "inspect",
         .summary = "Lists compiled modules: operation, shapes, security, sizes of keys and messages, predicted error.",
-        .detail = "error: standard deviation of the error that encryption adds to an output (quantisation apart); relative: over the\n"
+        .detail = "error: standard deviation of the error that encryption adds to an output (quantisation apart); "
+                  "relative: over the\n"
                   "largest output on the calibration data, which only server.zip knows; bits: what that leaves exact.\n"
                   "Sizes are for one row; keys are uploaded once for all modules of a model.",
         .positionals = positionals,
@@ -121,8 +126,8 @@ int cmd_inspect(int argc, char **argv) {
         .json = &json};
     cli_parsed parsed = cli_parse(&command, argc, argv);
     if (parsed != CLI_PARSED) return parsed == CLI_HELPED ? 0 : CLI_EXIT_USAGE;
-    static const char *const headings[] = {"module", "operation", "shape", "set", "security", "bits w/x", "layout", "products", "keys",
-                                           "up", "down", "error", "relative", "bits"};
+    static const char *const headings[] = {"module",   "operation", "shape", "set",  "security", "bits w/x", "layout",
+                                           "products", "keys",      "up",    "down", "error",    "relative", "bits"};
     findings f = {.list = json_array()};
     hemi_error err = {0};
     cli_table_start(&f.table, sizeof headings / sizeof *headings, headings);

@@ -20,7 +20,10 @@ static hemi_status make_key(const char *folder, const hemi_params *params, bool 
     char path[4096];
     key_path(path, folder, params);
     if (!force && hemi_path_exists(path))
-        return hemi_fail(err, HEMI_ERR_STATE, "%s exists; --force makes a new key in its place (what was encrypted under the old one can then not be read)", path);
+        return hemi_fail(err, HEMI_ERR_STATE,
+                         "%s exists; --force makes a new key in its place (what was encrypted under the old one can "
+                         "then not be read)",
+                         path);
     HEMI_TRY(hemi_folder_create(folder, err));
     hemi_keys *keys = NULL;
     HEMI_TRY(hemi_keys_new(&keys, folder, err));
@@ -37,12 +40,13 @@ static int keys_new(int argc, char **argv) {
         {"set", 0, "NAME", CLI_TEXT, &set, 0, 0, "parameter set (default L4096; `hemi version` lists them)"},
         {"force", 'f', NULL, CLI_FLAG, &force, 0, 0, "replace a key that is there"},
         {0}};
-    const cli_command command = {.name = "keys new",
-                                 .summary = "Makes a secret key and keeps it in FOLDER/<set>.key, readable by its owner only.",
-                                 .detail = "Clients make a key of their own in memory unless they are given a folder, which is the safer way.",
-                                 .options = options,
-                                 .example = "  hemi keys new -o ~/.hemi-keys",
-                                 .json = &json};
+    const cli_command command = {
+        .name = "keys new",
+        .summary = "Makes a secret key and keeps it in FOLDER/<set>.key, readable by its owner only.",
+        .detail = "Clients make a key of their own in memory unless they are given a folder, which is the safer way.",
+        .options = options,
+        .example = "  hemi keys new -o ~/.hemi-keys",
+        .json = &json};
     cli_parsed parsed = cli_parse(&command, argc, argv);
     if (parsed != CLI_PARSED) return parsed == CLI_HELPED ? 0 : CLI_EXIT_USAGE;
     if (!folder) {
@@ -51,12 +55,15 @@ static int keys_new(int argc, char **argv) {
     }
     hemi_error err = {0};
     const hemi_params *params = hemi_params_by_name(set);
-    hemi_status status = params ? make_key(folder, params, force, &err)
-                                : hemi_fail(&err, HEMI_ERR_PARAMS, "there is no parameter set '%s'; `hemi version` lists them", set);
+    hemi_status status =
+        params ? make_key(folder, params, force, &err)
+               : hemi_fail(&err, HEMI_ERR_PARAMS, "there is no parameter set '%s'; `hemi version` lists them", set);
     if (status != HEMI_OK) return cli_fail("keys new", json, status, &err);
     char path[4096];
     key_path(path, folder, params);
-    if (json) return cli_print_json(json_pack("{s:s,s:s,s:f}", "set", set, "file", path, "security_bits", params->security_bits));
+    if (json)
+        return cli_print_json(
+            json_pack("{s:s,s:s,s:f}", "set", set, "file", path, "security_bits", params->security_bits));
     printf("made %s (%.1f bits of security). Keep it to yourself; there is no copy.\n", path, params->security_bits);
     return 0;
 }
@@ -82,9 +89,10 @@ static void show_key(const char *folder, const hemi_params *params, json_t *list
     if (gmtime_r(&info.st_mtime, &tm)) strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &tm);
     bool open_to_others = (info.st_mode & 077) != 0, good = key_loads(folder, params, &err);
     const char *state = !good ? "cannot be read" : open_to_others ? "others can read it: chmod 600" : "good";
-    json_array_append_new(list, json_pack("{s:s,s:s,s:I,s:s,s:f,s:b,s:b,s:s}", "set", params->name, "file", path, "bytes",
-                                          (json_int_t)info.st_size, "made", when, "security_bits", params->security_bits, "readable",
-                                          (int)good, "private", (int)!open_to_others, "state", good ? state : err.message));
+    json_array_append_new(list, json_pack("{s:s,s:s,s:I,s:s,s:f,s:b,s:b,s:s}", "set", params->name, "file", path,
+                                          "bytes", (json_int_t)info.st_size, "made", when, "security_bits",
+                                          params->security_bits, "readable", (int)good, "private", (int)!open_to_others,
+                                          "state", good ? state : err.message));
     cli_table_cell(table, "%s", params->name);
     cli_table_cell(table, "%s.key", params->name);
     cli_table_cell(table, "%lld", (long long)info.st_size);
@@ -120,8 +128,10 @@ static int keys_show(int argc, char **argv) {
     }
     json_decref(list);
     if (none) printf("no keys in %s; make one with: hemi keys new -o %s\n", folder, folder);
-    if (none) cli_table_release(&table);
-    else cli_table_print(&table);
+    if (none)
+        cli_table_release(&table);
+    else
+        cli_table_print(&table);
     return 0;
 }
 

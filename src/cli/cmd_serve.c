@@ -30,5 +30,9 @@ int cmd_serve(int argc, char **argv) {
     if (beside_this_program(path)) execv(path, argv);
     execvp(SERVER, argv);
     hemi_error err = {0};
-    return cli_fail("serve", json, hemi_fail(&err, HEMI_ERR_NOT_FOUND, "%s is neither beside this program nor on the PATH (%s): `make` builds both", SERVER, strerror(errno)), &err);
+    return cli_fail("serve", json,
+                    hemi_fail(&err, HEMI_ERR_NOT_FOUND,
+                              "%s is neither beside this program nor on the PATH (%s): `make` builds both", SERVER,
+                              strerror(errno)),
+                    &err);
 }

@@ -22,7 +22,8 @@ static const struct {
 #define COMMANDS (sizeof commands / sizeof *commands)
 
 static void print_usage(FILE *stream) {
-    fprintf(stream, "usage: hemi COMMAND [arguments]\n\nHemi runs chosen parts of a model on a server, on encrypted data.\n\n");
+    fprintf(stream,
+            "usage: hemi COMMAND [arguments]\n\nHemi runs chosen parts of a model on a server, on encrypted data.\n\n");
     for (size_t i = 0; i < COMMANDS; i++) fprintf(stream, "  %-10s %s\n", commands[i].name, commands[i].summary);
     fprintf(stream, "\n`hemi COMMAND --help` explains a command. All of them in a row:\n"
                     "  hemi compile layer.onnx --name fc --calibration x.npy -o models/demo\n"

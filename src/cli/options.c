@@ -42,15 +42,21 @@ static void print_help(const cli_command *c) {
 
 static bool set_value(const cli_command *c, const cli_option *o, const char *text) {
     switch (o->kind) {
-    case CLI_FLAG: *(bool *)o->target = true; return true;
-    case CLI_TEXT: *(const char **)o->target = text; return true;
-    case CLI_INT: break;
+    case CLI_FLAG:
+        *(bool *)o->target = true;
+        return true;
+    case CLI_TEXT:
+        *(const char **)o->target = text;
+        return true;
+    case CLI_INT:
+        break;
     }
     char *end;
     errno = 0;
     long v = strtol(text, &end, 10);
     if (errno != 0 || end == text || *end || v < o->min || v > o->max) {
-        fprintf(stderr, "hemi %s: --%s takes a whole number from %ld to %ld, not '%s'\n", c->name, o->name, o->min, o->max, text);
+        fprintf(stderr, "hemi %s: --%s takes a whole number from %ld to %ld, not '%s'\n", c->name, o->name, o->min,
+                o->max, text);
         return false;
     }
     *(long *)o->target = v;

@@ -16,8 +16,8 @@ typedef struct cli_option {
     char letter;       /* 'o', or 0 */
     const char *value; /* what the value is called in --help; NULL for a flag */
     cli_kind kind;
-    void *target;      /* bool, const char * or long: what is there before is the default */
-    long min, max;     /* of CLI_INT */
+    void *target;  /* bool, const char * or long: what is there before is the default */
+    long min, max; /* of CLI_INT */
     const char *help;
 } cli_option;
 

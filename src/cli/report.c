@@ -10,7 +10,8 @@ int cli_fail(const char *command, bool json, hemi_status status, const hemi_erro
     const char *message = err && err->message[0] ? err->message : hemi_status_text(status);
     fprintf(stderr, "hemi %s: %s\n", command, message);
     if (json)
-        cli_print_json(json_pack("{s:{s:s,s:s%}}", "error", "code", hemi_status_name(status), "message", message, strlen(message)));
+        cli_print_json(json_pack("{s:{s:s,s:s%}}", "error", "code", hemi_status_name(status), "message", message,
+                                 strlen(message)));
     return status < 0 ? -(int)status : 1;
 }
 
@@ -85,10 +86,14 @@ void cli_line(const char *name, const char *format, ...) {
 /* ---- numbers */
 
 const char *cli_bytes(char text[24], size_t bytes) {
-    if (bytes < 1000) snprintf(text, 24, "%zu B", bytes);
-    else if (bytes < 1000000) snprintf(text, 24, "%.1f KB", (double)bytes / 1e3);
-    else if (bytes < 1000000000) snprintf(text, 24, "%.1f MB", (double)bytes / 1e6);
-    else snprintf(text, 24, "%.2f GB", (double)bytes / 1e9);
+    if (bytes < 1000)
+        snprintf(text, 24, "%zu B", bytes);
+    else if (bytes < 1000000)
+        snprintf(text, 24, "%.1f KB", (double)bytes / 1e3);
+    else if (bytes < 1000000000)
+        snprintf(text, 24, "%.1f MB", (double)bytes / 1e6);
+    else
+        snprintf(text, 24, "%.2f GB", (double)bytes / 1e9);
     return text;
 }
 
@@ -98,7 +103,9 @@ void cli_shape_name(char text[128], const uint32_t *shape, size_t rank) {
     snprintf(text + n, (size_t)(128 - n), "_pc");
 }
 
-double cli_relative_error(const hemi_module_info *info) { return info->output_max > 0 ? info->predicted_error / info->output_max : 0; }
+double cli_relative_error(const hemi_module_info *info) {
+    return info->output_max > 0 ? info->predicted_error / info->output_max : 0;
+}
 
 double cli_expected_bits(const hemi_module_info *info) {
     double relative = cli_relative_error(info);
@@ -113,18 +120,20 @@ json_t *cli_module_json(const hemi_module_info *info) {
     json_t *shape = json_array();
     for (size_t i = 0; i < HEMI_MODULE_ID_BYTES; i++) snprintf(id + 2 * i, 3, "%02x", info->id[i]);
     for (size_t i = 0; i < info->shape_rank; i++) json_array_append_new(shape, json_integer(info->shape[i]));
-    json_t *j = json_pack("{s:s,s:s,s:I,s:I,s:o,s:s,s:f,s:I,s:I,s:b}", "operation", info->operation, "id", id, "inputs",
-                          (json_int_t)info->inputs, "outputs", (json_int_t)info->outputs, "shape", shape, "set", info->params->name,
-                          "security_bits", info->params->security_bits, "layout", (json_int_t)info->layout, "products",
-                          (json_int_t)info->products, "bias", (int)info->has_bias);
-    json_t *sizes = json_pack("{s:i,s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "weight_bits", info->weight_bits, "input_bits", info->input_bits,
-                              "b_bits", (json_int_t)info->b_bits, "reply_a_bits", (json_int_t)info->reply_a_bits, "reply_b_bits",
-                              (json_int_t)info->reply_b_bits, "automorphisms", (json_int_t)info->automorphisms, "evaluation_key_bytes",
-                              (json_int_t)info->evaluation_key_bytes, "upload_bytes", (json_int_t)info->upload_bytes, "download_bytes",
-                              (json_int_t)info->download_bytes);
+    json_t *j =
+        json_pack("{s:s,s:s,s:I,s:I,s:o,s:s,s:f,s:I,s:I,s:b}", "operation", info->operation, "id", id, "inputs",
+                  (json_int_t)info->inputs, "outputs", (json_int_t)info->outputs, "shape", shape, "set",
+                  info->params->name, "security_bits", info->params->security_bits, "layout", (json_int_t)info->layout,
+                  "products", (json_int_t)info->products, "bias", (int)info->has_bias);
+    json_t *sizes =
+        json_pack("{s:i,s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "weight_bits", info->weight_bits, "input_bits",
+                  info->input_bits, "b_bits", (json_int_t)info->b_bits, "reply_a_bits", (json_int_t)info->reply_a_bits,
+                  "reply_b_bits", (json_int_t)info->reply_b_bits, "automorphisms", (json_int_t)info->automorphisms,
+                  "evaluation_key_bytes", (json_int_t)info->evaluation_key_bytes, "upload_bytes",
+                  (json_int_t)info->upload_bytes, "download_bytes", (json_int_t)info->download_bytes);
     json_t *errors = json_pack("{s:f,s:o,s:o,s:o}", "predicted_error", info->predicted_error, "output_max",
-                               real_or_null(info->output_max), "relative_error", real_or_null(cli_relative_error(info)), "expected_bits",
-                               real_or_null(cli_expected_bits(info)));
+                               real_or_null(info->output_max), "relative_error", real_or_null(cli_relative_error(info)),
+                               "expected_bits", real_or_null(cli_expected_bits(info)));
     json_object_update_missing(j, sizes);
     json_object_update_missing(j, errors);
     json_decref(sizes);

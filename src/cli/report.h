@@ -23,7 +23,7 @@ typedef struct cli_table {
 
 void cli_table_start(cli_table *table, size_t columns, const char *const *headings);
 void cli_table_cell(cli_table *table, const char *format, ...) HEMI_PRINTF(2, 3); /* cell by cell, row by row */
-void cli_table_print(cli_table *table); /* and releases it */
+void cli_table_print(cli_table *table);                                           /* and releases it */
 void cli_table_release(cli_table *table);
 
 /* One "name   value" line of a report. */

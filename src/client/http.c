@@ -17,7 +17,7 @@
 struct hemi_http {
     CURL *curl;
     struct curl_slist *headers_plain, *headers_binary;
-    pid_t pid; /* a connection is not shared with a forked child */
+    pid_t pid;   /* a connection is not shared with a forked child */
     bool direct; /* a loopback address: never through a proxy */
     long connect_timeout_ms, timeout_ms;
     char url[HEMI_HTTP_URL_MAX];
@@ -46,10 +46,12 @@ static void url_part(char *out, size_t bytes, CURLU *u, CURLUPart part) {
 static hemi_status url_check(hemi_http *http, CURLU *u, hemi_error *err) {
     char scheme[16], host[256], rest[8], user[8];
     if (curl_url_set(u, CURLUPART_URL, http->url, CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK)
-        return hemi_fail(err, HEMI_ERR_ARGUMENT, "'%.200s' is not an address: write it like http://127.0.0.1:8000", http->url);
+        return hemi_fail(err, HEMI_ERR_ARGUMENT, "'%.200s' is not an address: write it like http://127.0.0.1:8000",
+                         http->url);
     url_part(scheme, sizeof scheme, u, CURLUPART_SCHEME);
     if (strcmp(scheme, "http") != 0 && strcmp(scheme, "https") != 0)
-        return hemi_fail(err, HEMI_ERR_ARGUMENT, "'%.200s': only http and https are spoken, not '%s'", http->url, scheme);
+        return hemi_fail(err, HEMI_ERR_ARGUMENT, "'%.200s': only http and https are spoken, not '%s'", http->url,
+                         scheme);
     url_part(user, sizeof user, u, CURLUPART_USER);
     if (user[0]) return hemi_fail(err, HEMI_ERR_ARGUMENT, "a server's address must not hold a user name or a password");
     url_part(rest, sizeof rest, u, CURLUPART_QUERY);
@@ -165,7 +167,8 @@ static size_t on_body(char *data, size_t one, size_t count, void *context) {
 static bool header_is(const char *line, size_t bytes, const char *name, char value[32]) {
     size_t n = strlen(name);
     if (bytes <= n || strncasecmp(line, name, n) != 0 || line[n] != ':') return false;
-    for (n++; n < bytes && line[n] == ' '; n++) {}
+    for (n++; n < bytes && line[n] == ' '; n++) {
+    }
     size_t length = bytes - n < 31 ? bytes - n : 31;
     memcpy(value, line + n, length);
     value[length] = 0;
@@ -193,12 +196,12 @@ void hemi_http_reply_clear(hemi_http_reply *reply) {
 
 /* ---- sending */
 
-static CURLcode set_options(hemi_http *http, const hemi_http_request *request, const char *url, struct curl_slist *headers,
-                            receiver *r) {
+static CURLcode set_options(hemi_http *http, const hemi_http_request *request, const char *url,
+                            struct curl_slist *headers, receiver *r) {
     CURL *c = http->curl;
     curl_easy_reset(c); /* keeps the connection */
     CURLcode code = CURLE_OK;
-#define SET(option, value) \
+#define SET(option, value)                                                                                             \
     if (code == CURLE_OK) code = curl_easy_setopt(c, option, value)
     SET(CURLOPT_URL, url);
     SET(CURLOPT_PROTOCOLS_STR, "http,https");
@@ -233,8 +236,8 @@ static CURLcode set_options(hemi_http *http, const hemi_http_request *request, c
 
 /* Is it worth another try? Time-outs and bad certificates are not. */
 static bool is_transient(CURLcode code) {
-    return code == CURLE_COULDNT_CONNECT || code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR || code == CURLE_GOT_NOTHING ||
-           code == CURLE_PARTIAL_FILE;
+    return code == CURLE_COULDNT_CONNECT || code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR ||
+           code == CURLE_GOT_NOTHING || code == CURLE_PARTIAL_FILE;
 }
 
 static hemi_status curl_fail(const hemi_http *http, const hemi_http_request *request, CURLcode code, const receiver *r,
@@ -243,31 +246,36 @@ static hemi_status curl_fail(const hemi_http *http, const hemi_http_request *req
     if (r->no_memory || code == CURLE_OUT_OF_MEMORY) return hemi_fail(err, HEMI_ERR_MEMORY, "out of memory");
     switch (code) {
     case CURLE_COULDNT_CONNECT:
-        return hemi_fail(err, HEMI_ERR_NETWORK, "%.200s: %.160s. Is the server running? Start it with: hemi serve DIR", http->url,
-                         reason);
+        return hemi_fail(err, HEMI_ERR_NETWORK, "%.200s: %.160s. Is the server running? Start it with: hemi serve DIR",
+                         http->url, reason);
     case CURLE_COULDNT_RESOLVE_HOST:
         return hemi_fail(err, HEMI_ERR_NETWORK, "%.200s: %.160s. Check the host name", http->url, reason);
     case CURLE_OPERATION_TIMEDOUT:
-        return hemi_fail(err, HEMI_ERR_NETWORK, "%s %.200s%.120s: no answer in time (%.120s). Is the server overloaded? The time-outs are %ld ms to connect, %ld ms in all",
+        return hemi_fail(err, HEMI_ERR_NETWORK,
+                         "%s %.200s%.120s: no answer in time (%.120s). Is the server overloaded? The time-outs are %ld "
+                         "ms to connect, %ld ms in all",
                          request->method, http->url, request->path, reason, http->connect_timeout_ms, http->timeout_ms);
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_CONNECT_ERROR:
     case CURLE_SSL_CACERT_BADFILE:
-        return hemi_fail(err, HEMI_ERR_NETWORK, "%.200s: %.160s. With https the server needs a certificate that this machine trusts; a server without TLS is reached by http://",
+        return hemi_fail(err, HEMI_ERR_NETWORK,
+                         "%.200s: %.160s. With https the server needs a certificate that this machine trusts; a server "
+                         "without TLS is reached by http://",
                          http->url, reason);
     case CURLE_WEIRD_SERVER_REPLY:
     case CURLE_UNSUPPORTED_PROTOCOL:
-        return hemi_fail(err, HEMI_ERR_REMOTE, "%s %.200s%.120s: what answers is not a Hemi server (%.160s). Check the address and the port",
+        return hemi_fail(err, HEMI_ERR_REMOTE,
+                         "%s %.200s%.120s: what answers is not a Hemi server (%.160s). Check the address and the port",
                          request->method, http->url, request->path, reason);
     default:
-        return hemi_fail(err, HEMI_ERR_NETWORK, "%s %.200s%.120s: the connection failed: %.160s", request->method, http->url,
-                         request->path, reason);
+        return hemi_fail(err, HEMI_ERR_NETWORK, "%s %.200s%.120s: the connection failed: %.160s", request->method,
+                         http->url, request->path, reason);
     }
 }
 
 /* One attempt. *again: it failed in a way that the next may not. */
-static hemi_status attempt(hemi_http *http, const hemi_http_request *request, const char *url, struct curl_slist *headers,
-                           hemi_http_reply *reply, bool *again, hemi_error *err) {
+static hemi_status attempt(hemi_http *http, const hemi_http_request *request, const char *url,
+                           struct curl_slist *headers, hemi_http_reply *reply, bool *again, hemi_error *err) {
     hemi_http_reply_clear(reply);
     receiver r = {.curl = http->curl, .reply = reply, .limit = request->reply_bytes_max};
     http->reason[0] = 0;
@@ -278,7 +286,8 @@ static hemi_status attempt(hemi_http *http, const hemi_http_request *request, co
     curl_easy_getinfo(http->curl, CURLINFO_RESPONSE_CODE, &reply->status);
     bool success = reply->status >= 200 && reply->status <= 299;
     if (r.overflow && success)
-        return hemi_fail(err, HEMI_ERR_REMOTE, "%s %.200s%.120s: the server sends more than the %zu bytes this reply can have",
+        return hemi_fail(err, HEMI_ERR_REMOTE,
+                         "%s %.200s%.120s: the server sends more than the %zu bytes this reply can have",
                          request->method, http->url, request->path, request->reply_bytes_max);
     if (code != CURLE_OK && !r.overflow) {
         *again = is_transient(code);
@@ -290,11 +299,12 @@ static hemi_status attempt(hemi_http *http, const hemi_http_request *request, co
 
 static void pause_ms(long ms) {
     struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-    while (nanosleep(&t, &t) != 0 && errno == EINTR) {}
+    while (nanosleep(&t, &t) != 0 && errno == EINTR) {
+    }
 }
 
-static hemi_status send_with_headers(hemi_http *http, const hemi_http_request *request, const char *url, struct curl_slist *headers,
-                                     hemi_http_reply *reply, hemi_error *err) {
+static hemi_status send_with_headers(hemi_http *http, const hemi_http_request *request, const char *url,
+                                     struct curl_slist *headers, hemi_http_reply *reply, hemi_error *err) {
     long wait = HEMI_HTTP_BACKOFF_MS;
     for (int i = 1;; i++) {
         bool again = false;
@@ -325,7 +335,10 @@ hemi_status hemi_http_send(hemi_http *http, const hemi_http_request *request, he
 /* ---- errors of the server */
 
 static hemi_status status_by_name(const char *code) {
-    static const struct { const char *name; hemi_status status; } table[] = {
+    static const struct {
+        const char *name;
+        hemi_status status;
+    } table[] = {
 #define ROW(name, value, http, text) {#name, HEMI_##name},
         HEMI_STATUS_LIST(ROW)
 #undef ROW
@@ -346,9 +359,11 @@ static void copy_printable(char *out, size_t bytes, const char *text) {
     out[n] = 0;
 }
 
-static hemi_status parse_error(const hemi_http_reply *reply, char *code, size_t code_bytes, char *message, size_t message_bytes) {
+static hemi_status parse_error(const hemi_http_reply *reply, char *code, size_t code_bytes, char *message,
+                               size_t message_bytes) {
     code[0] = message[0] = 0;
-    json_t *root = reply->bytes ? json_loadb((const char *)reply->body, reply->bytes, JSON_REJECT_DUPLICATES, NULL) : NULL;
+    json_t *root =
+        reply->bytes ? json_loadb((const char *)reply->body, reply->bytes, JSON_REJECT_DUPLICATES, NULL) : NULL;
     json_t *e = json_object_get(root, "error");
     copy_printable(code, code_bytes, json_string_value(json_object_get(e, "code")));
     copy_printable(message, message_bytes, json_string_value(json_object_get(e, "message")));
@@ -370,12 +385,15 @@ static hemi_status passed_on(hemi_status status, long http) {
     case HEMI_ERR_CONFLICT:
     case HEMI_ERR_TOO_LARGE:
     case HEMI_ERR_BUSY:
-    case HEMI_ERR_LIMIT: return status;
-    default: return http == 503 ? HEMI_ERR_BUSY : http == 429 ? HEMI_ERR_LIMIT : HEMI_ERR_REMOTE;
+    case HEMI_ERR_LIMIT:
+        return status;
+    default:
+        return http == 503 ? HEMI_ERR_BUSY : http == 429 ? HEMI_ERR_LIMIT : HEMI_ERR_REMOTE;
     }
 }
 
-hemi_status hemi_http_reply_fail(const hemi_http *http, const hemi_http_request *request, const hemi_http_reply *reply, hemi_error *err) {
+hemi_status hemi_http_reply_fail(const hemi_http *http, const hemi_http_request *request, const hemi_http_reply *reply,
+                                 hemi_error *err) {
     char code[64], message[320];
     hemi_status status = passed_on(parse_error(reply, code, sizeof code, message, sizeof message), reply->status);
     const char *hint = "";
@@ -385,8 +403,8 @@ hemi_status hemi_http_reply_fail(const hemi_http *http, const hemi_http_request 
                    : ". There is no Hemi error in the reply: is this the address of a Hemi server?";
     else if (reply->status == 503)
         hint = ". Try again later";
-    return hemi_fail(err, status, "%s %.120s%.120s: HTTP %ld%s%s%s%s%s", request->method, http->url, request->path, reply->status,
-                     code[0] ? " " : "", code, message[0] ? ": " : "", message, hint);
+    return hemi_fail(err, status, "%s %.120s%.120s: HTTP %ld%s%s%s%s%s", request->method, http->url, request->path,
+                     reply->status, code[0] ? " " : "", code, message[0] ? ": " : "", message, hint);
 }
 
 bool hemi_http_path_append(char *path, const char *text) {
@@ -394,7 +412,8 @@ bool hemi_http_path_append(char *path, const char *text) {
     size_t n = strlen(path);
     for (; *text; text++) {
         unsigned char c = (unsigned char)*text;
-        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("-._~", c) != NULL;
+        bool plain =
+            (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("-._~", c) != NULL;
         if (n + (plain ? 1 : 3) >= HEMI_HTTP_PATH_MAX) return false;
         if (!plain) {
             path[n++] = '%';

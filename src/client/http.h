@@ -11,9 +11,9 @@
 
 #define HEMI_HTTP_CONNECT_TIMEOUT_MS 10000
 #define HEMI_HTTP_TIMEOUT_MS         300000
-#define HEMI_HTTP_ATTEMPTS           4    /* of a request, the first included */
-#define HEMI_HTTP_BACKOFF_MS         50   /* before the second attempt; times 4 before each further one */
-#define HEMI_HTTP_RETRY_AFTER_MAX_S  5    /* a server that asks for more is not waited for */
+#define HEMI_HTTP_ATTEMPTS           4  /* of a request, the first included */
+#define HEMI_HTTP_BACKOFF_MS         50 /* before the second attempt; times 4 before each further one */
+#define HEMI_HTTP_RETRY_AFTER_MAX_S  5  /* a server that asks for more is not waited for */
 #define HEMI_HTTP_JSON_MAX           (4u << 20)
 #define HEMI_HTTP_ERROR_BODY_MAX     (16u << 10)
 #define HEMI_HTTP_PATH_MAX           2048
@@ -22,17 +22,17 @@
 typedef struct hemi_http hemi_http;
 
 typedef struct hemi_http_request {
-    const char *method;     /* "GET", "HEAD", "PUT", "POST", "DELETE" */
-    const char *path;       /* begins with '/', already percent-encoded */
-    const void *body;       /* PUT and POST; borrowed: the very same bytes are sent again when an attempt fails */
+    const char *method; /* "GET", "HEAD", "PUT", "POST", "DELETE" */
+    const char *path;   /* begins with '/', already percent-encoded */
+    const void *body;   /* PUT and POST; borrowed: the very same bytes are sent again when an attempt fails */
     size_t body_bytes;
     const char *key_id;     /* 64 hexadecimal digits for the header Hemi-Key, or NULL */
     size_t reply_bytes_max; /* a successful reply with more is an error */
 } hemi_http_request;
 
 typedef struct hemi_http_reply {
-    long status;       /* HTTP */
-    uint8_t *body;     /* NUL-terminated; NULL when empty */
+    long status;   /* HTTP */
+    uint8_t *body; /* NUL-terminated; NULL when empty */
     size_t bytes;
     double server_ms;  /* of the header Hemi-Server-Ms; 0 without one */
     double elapsed_ms; /* of the attempt that gave this reply, seen from here */
@@ -40,19 +40,22 @@ typedef struct hemi_http_reply {
 } hemi_http_reply;
 
 /* url: "http://host:8000", perhaps with a path before /v2. ERR_ARGUMENT says what is wrong with another one. */
-HEMI_CHECK hemi_status hemi_http_new(hemi_http **out, const char *url, long connect_timeout_ms, long timeout_ms, hemi_error *err);
+HEMI_CHECK hemi_status hemi_http_new(hemi_http **out, const char *url, long connect_timeout_ms, long timeout_ms,
+                                     hemi_error *err);
 void hemi_http_free(hemi_http *http);
 const char *hemi_http_url(const hemi_http *http); /* without a slash at its end */
 
 /* Sends a request. Connection errors and 503 are tried again, with the very same bytes, HEMI_HTTP_ATTEMPTS times in all. OK
  * when there is a reply, whatever its HTTP status; ERR_NETWORK, ERR_REMOTE (what came is not HTTP, or too large), ERR_MEMORY. */
-HEMI_CHECK hemi_status hemi_http_send(hemi_http *http, const hemi_http_request *request, hemi_http_reply *reply, hemi_error *err);
+HEMI_CHECK hemi_status hemi_http_send(hemi_http *http, const hemi_http_request *request, hemi_http_reply *reply,
+                                      hemi_error *err);
 void hemi_http_reply_clear(hemi_http_reply *reply);
 
 /* The status that the error document of a reply names (HEMI_ERR_REMOTE where there is none; HEMI_OK for 2xx). */
 hemi_status hemi_http_reply_status(const hemi_http_reply *reply);
 /* Turns a reply that is not 2xx into an error: URL, HTTP status, code, message, and what to do. */
-hemi_status hemi_http_reply_fail(const hemi_http *http, const hemi_http_request *request, const hemi_http_reply *reply, hemi_error *err);
+hemi_status hemi_http_reply_fail(const hemi_http *http, const hemi_http_request *request, const hemi_http_reply *reply,
+                                 hemi_error *err);
 
 /* Appends text to path (HEMI_HTTP_PATH_MAX bytes), percent-encoded but for unreserved characters. False when it is too long. */
 bool hemi_http_path_append(char *path, const char *text);

@@ -13,16 +13,17 @@
 
 struct hemi_remote {
     hemi_client *client;
-    hemi_module *own;          /* NULL when the caller gave the description */
+    hemi_module *own; /* NULL when the caller gave the description */
     const hemi_module *module;
     hemi_module_info info;
-    char *name;                /* "module 'seq.0' of model 'm'": for messages */
+    char *name;                    /* "module 'seq.0' of model 'm'": for messages */
     char path[HEMI_HTTP_PATH_MAX]; /* of its infer route */
 };
 
 static hemi_status set_names(hemi_remote *remote, const char *model, const char *name, hemi_error *err) {
     char text[256];
-    if (!model || !model[0] || !name || !name[0]) return hemi_fail(err, HEMI_ERR_ARGUMENT, "an empty name of a model or a module");
+    if (!model || !model[0] || !name || !name[0])
+        return hemi_fail(err, HEMI_ERR_ARGUMENT, "an empty name of a model or a module");
     snprintf(text, sizeof text, "module '%.80s' of model '%.80s'", name, model);
     remote->name = hemi_strdup(text);
     if (!remote->name) return hemi_fail(err, HEMI_ERR_MEMORY, "out of memory");
@@ -34,8 +35,8 @@ static hemi_status set_names(hemi_remote *remote, const char *model, const char 
 }
 
 /* with: the description, or NULL to fetch it and to gather those of the whole model. */
-static hemi_status open_locked(hemi_remote *remote, const char *model, const char *name, const char *shape, const hemi_module *with,
-                               hemi_error *err) {
+static hemi_status open_locked(hemi_remote *remote, const char *model, const char *name, const char *shape,
+                               const hemi_module *with, hemi_error *err) {
     HEMI_TRY(set_names(remote, model, name, err));
     if (!with) HEMI_TRY(hemi_client_describe(remote->client, &remote->own, model, name, shape, err));
     remote->module = with ? with : remote->own;
@@ -44,8 +45,8 @@ static hemi_status open_locked(hemi_remote *remote, const char *model, const cha
     return with ? HEMI_OK : hemi_client_gather(remote->client, model, err);
 }
 
-static hemi_status open_remote(hemi_remote **out, hemi_client *client, const char *model, const char *name, const char *shape,
-                               const hemi_module *with, hemi_error *err) {
+static hemi_status open_remote(hemi_remote **out, hemi_client *client, const char *model, const char *name,
+                               const char *shape, const hemi_module *with, hemi_error *err) {
     *out = NULL;
     hemi_remote *remote = hemi_alloc(1, sizeof *remote);
     if (!remote) return hemi_fail(err, HEMI_ERR_MEMORY, "out of memory");
@@ -61,8 +62,8 @@ static hemi_status open_remote(hemi_remote **out, hemi_client *client, const cha
     return HEMI_OK;
 }
 
-hemi_status hemi_remote_open(hemi_remote **out, hemi_client *client, const char *model, const char *module, const char *shape,
-                             hemi_error *err) {
+hemi_status hemi_remote_open(hemi_remote **out, hemi_client *client, const char *model, const char *module,
+                             const char *shape, hemi_error *err) {
     return open_remote(out, client, model, module, shape, NULL, err);
 }
 
@@ -85,7 +86,8 @@ void hemi_remote_free(hemi_remote *remote) {
 /* ---- a call */
 
 /* The most bytes that the reply to this request can have: from the module and our own request, nothing else. */
-static hemi_status reply_bound(const hemi_remote *remote, const uint8_t *request, size_t bytes, size_t *bound, hemi_error *err) {
+static hemi_status reply_bound(const hemi_remote *remote, const uint8_t *request, size_t bytes, size_t *bound,
+                               hemi_error *err) {
     hemi_request r;
     HEMI_TRY(hemi_request_parse(&r, request, bytes, err));
     size_t rows = r.ciphertexts > r.rows ? r.ciphertexts : r.rows;
@@ -96,13 +98,17 @@ static hemi_status reply_bound(const hemi_remote *remote, const uint8_t *request
 
 /* Sends the request; when the server says that it does not have the keys, they are put there and the very same bytes are
  * sent once more. */
-static hemi_status post(hemi_remote *remote, const void *body, size_t bytes, size_t bound, hemi_http_reply *reply, hemi_call_stats *stats,
-                        hemi_error *err) {
+static hemi_status post(hemi_remote *remote, const void *body, size_t bytes, size_t bound, hemi_http_reply *reply,
+                        hemi_call_stats *stats, hemi_error *err) {
     hemi_client *client = remote->client;
     const hemi_key_set *keys;
     HEMI_TRY(hemi_client_ensure_keys(client, remote->info.params, false, &keys, &stats->evaluation_key_bytes, err));
     for (int i = 0;; i++) {
-        hemi_http_request request = {.method = "POST", .path = remote->path, .body = body, .body_bytes = bytes, .key_id = keys->id,
+        hemi_http_request request = {.method = "POST",
+                                     .path = remote->path,
+                                     .body = body,
+                                     .body_bytes = bytes,
+                                     .key_id = keys->id,
                                      .reply_bytes_max = bound};
         HEMI_TRY(hemi_http_send(client->http, &request, reply, err));
         stats->network_ms += reply->elapsed_ms > reply->server_ms ? reply->elapsed_ms - reply->server_ms : 0;
@@ -112,14 +118,16 @@ static hemi_status post(hemi_remote *remote, const void *body, size_t bytes, siz
         hemi_status status = hemi_http_reply_fail(client->http, &request, reply, err);
         hemi_http_reply_clear(reply);
         if (said == HEMI_ERR_CONFLICT)
-            return hemi_fail_in(err, status, "%s has changed on the server since this client fetched its description: open it again", remote->name);
+            return hemi_fail_in(err, status,
+                                "%s has changed on the server since this client fetched its description: open it again",
+                                remote->name);
         if (said != HEMI_ERR_KEY || i > 0) return status;
         HEMI_TRY(hemi_client_ensure_keys(client, remote->info.params, true, &keys, &stats->evaluation_key_bytes, err));
     }
 }
 
-static hemi_status exchange(hemi_remote *remote, hemi_pending *pending, const uint8_t *request, size_t request_bytes, float *y,
-                            hemi_call_stats *stats, hemi_error *err) {
+static hemi_status exchange(hemi_remote *remote, hemi_pending *pending, const uint8_t *request, size_t request_bytes,
+                            float *y, hemi_call_stats *stats, hemi_error *err) {
     hemi_http_reply reply;
     size_t bound;
     HEMI_TRY(reply_bound(remote, request, request_bytes, &bound, err));
@@ -130,10 +138,13 @@ static hemi_status exchange(hemi_remote *remote, hemi_pending *pending, const ui
     hemi_status status = hemi_decrypt(remote->module, remote->client->keys, pending, reply.body, reply.bytes, y, err);
     stats->decrypt_ms += hemi_now_ms() - start;
     hemi_http_reply_clear(&reply);
-    return status == HEMI_OK ? status : hemi_fail_in(err, status, "the reply of %.120s to %s", hemi_http_url(remote->client->http), remote->name);
+    return status == HEMI_OK ? status
+                             : hemi_fail_in(err, status, "the reply of %.120s to %s",
+                                            hemi_http_url(remote->client->http), remote->name);
 }
 
-static hemi_status call_rows(hemi_remote *remote, const float *x, size_t rows, float *y, hemi_call_stats *stats, hemi_error *err) {
+static hemi_status call_rows(hemi_remote *remote, const float *x, size_t rows, float *y, hemi_call_stats *stats,
+                             hemi_error *err) {
     hemi_pending *pending = NULL;
     uint8_t *request = NULL;
     size_t request_bytes = 0;
@@ -146,7 +157,8 @@ static hemi_status call_rows(hemi_remote *remote, const float *x, size_t rows, f
     return status;
 }
 
-hemi_status hemi_remote_call(hemi_remote *remote, const float *x, size_t rows, float *y, hemi_call_stats *stats, hemi_error *err) {
+hemi_status hemi_remote_call(hemi_remote *remote, const float *x, size_t rows, float *y, hemi_call_stats *stats,
+                             hemi_error *err) {
     hemi_call_stats total = {0};
     hemi_status status = HEMI_OK;
     if (rows > SIZE_MAX / sizeof(float) / (remote->info.inputs + (size_t)remote->info.outputs))

@@ -10,7 +10,8 @@
 #include "model/module.h"
 #include "random/sample.h"
 
-hemi_status hemi_client_new(hemi_client **out, const char *url, hemi_keys *keys, const hemi_client_options *options, hemi_error *err) {
+hemi_status hemi_client_new(hemi_client **out, const char *url, hemi_keys *keys, const hemi_client_options *options,
+                            hemi_error *err) {
     *out = NULL;
     if (hemi_random_init() != 0) return hemi_fail(err, HEMI_ERR_INTERNAL, "libsodium does not start");
     hemi_client *client = hemi_alloc(1, sizeof *client);
@@ -73,7 +74,8 @@ hemi_status hemi_client_add_module(hemi_client *client, const hemi_module *modul
     hemi_key_set *set = find_set(client, params);
     if (!set) {
         if (client->sets == HEMI_CLIENT_SETS_MAX)
-            return hemi_fail(err, HEMI_ERR_LIMIT, "one client serves modules of at most %d parameter sets", HEMI_CLIENT_SETS_MAX);
+            return hemi_fail(err, HEMI_ERR_LIMIT, "one client serves modules of at most %d parameter sets",
+                             HEMI_CLIENT_SETS_MAX);
         set = &client->set[client->sets++];
         set->params = params;
     }
@@ -81,8 +83,9 @@ hemi_status hemi_client_add_module(hemi_client *client, const hemi_module *modul
     if (add_automorphisms(set, module) == 0 && set->count > 0) return HEMI_OK;
     const char *json = hemi_module_client_json(module);
     hemi_module *copy = NULL;
-    hemi_status status = set->count == HEMI_CLIENT_MODULES_MAX ? hemi_fail(err, HEMI_ERR_LIMIT, "too many modules for one client")
-                                                               : hemi_module_from_client_json(&copy, json, strlen(json), err);
+    hemi_status status = set->count == HEMI_CLIENT_MODULES_MAX
+                             ? hemi_fail(err, HEMI_ERR_LIMIT, "too many modules for one client")
+                             : hemi_module_from_client_json(&copy, json, strlen(json), err);
     if (status != HEMI_OK) {
         set->automorphisms = known;
         return status;
@@ -98,7 +101,8 @@ hemi_status hemi_client_add_module(hemi_client *client, const hemi_module *modul
 /* ---- descriptions */
 
 static hemi_status path_for(char *path, const char *model, const char *module, const char *shape, hemi_error *err) {
-    if (!model || !model[0] || (module && !module[0])) return hemi_fail(err, HEMI_ERR_ARGUMENT, "an empty name of a model or a module");
+    if (!model || !model[0] || (module && !module[0]))
+        return hemi_fail(err, HEMI_ERR_ARGUMENT, "an empty name of a model or a module");
     strcpy(path, "/v2/models/");
     bool ok = hemi_http_path_append(path, model);
     if (ok && module) {
@@ -123,16 +127,18 @@ static hemi_status get(hemi_client *client, const char *path, hemi_http_reply *r
     return status;
 }
 
-hemi_status hemi_client_describe(hemi_client *client, hemi_module **out, const char *model, const char *module, const char *shape,
-                                 hemi_error *err) {
+hemi_status hemi_client_describe(hemi_client *client, hemi_module **out, const char *model, const char *module,
+                                 const char *shape, hemi_error *err) {
     char path[HEMI_HTTP_PATH_MAX];
     hemi_http_reply reply;
     HEMI_TRY(path_for(path, model, module, shape, err));
     HEMI_TRY(get(client, path, &reply, err));
-    hemi_status status = hemi_module_from_client_json(out, reply.body ? (const char *)reply.body : "", reply.bytes, err);
+    hemi_status status =
+        hemi_module_from_client_json(out, reply.body ? (const char *)reply.body : "", reply.bytes, err);
     hemi_http_reply_clear(&reply);
     if (status == HEMI_OK) return HEMI_OK;
-    return hemi_fail_in(err, status, "GET %.120s%.120s: the description of the module", hemi_http_url(client->http), path);
+    return hemi_fail_in(err, status, "GET %.120s%.120s: the description of the module", hemi_http_url(client->http),
+                        path);
 }
 
 /* ---- gathering */
@@ -154,11 +160,14 @@ static bool covered(hemi_client *client, const hemi_params *params, const json_t
 /* One compiled module of the server's list. Only where it needs more than the others is its description fetched: what is
  * believed is that, checked by our own table, not the list. A description that this client cannot read (another version, an
  * unknown set) is left out: it matters when that module is opened, which then says so. */
-static hemi_status gather_one(hemi_client *client, const char *model, const json_t *entry, size_t *fetched, hemi_error *err) {
-    const char *name = json_string_value(json_object_get(entry, "name")), *shape = json_string_value(json_object_get(entry, "shape"));
+static hemi_status gather_one(hemi_client *client, const char *model, const json_t *entry, size_t *fetched,
+                              hemi_error *err) {
+    const char *name = json_string_value(json_object_get(entry, "name")),
+               *shape = json_string_value(json_object_get(entry, "shape"));
     const char *set = json_string_value(json_object_get(entry, "set"));
     const hemi_params *params = set ? hemi_params_by_name(set) : NULL;
-    if (!name || !name[0] || !params || covered(client, params, json_object_get(entry, "automorphisms"))) return HEMI_OK;
+    if (!name || !name[0] || !params || covered(client, params, json_object_get(entry, "automorphisms")))
+        return HEMI_OK;
     if ((*fetched)++ >= HEMI_CLIENT_FETCH_MAX) return HEMI_OK;
     hemi_module *module = NULL;
     hemi_status status = hemi_client_describe(client, &module, model, name, shape, err);
@@ -170,7 +179,8 @@ static hemi_status gather_one(hemi_client *client, const char *model, const json
 static hemi_status gather_all(hemi_client *client, const char *model, const json_t *root, hemi_error *err) {
     const json_t *modules = json_object_get(root, "modules"), *entry;
     size_t i, fetched = 0;
-    if (!json_is_array(modules)) return hemi_fail(err, HEMI_ERR_REMOTE, "the server's list of modules has not the expected form");
+    if (!json_is_array(modules))
+        return hemi_fail(err, HEMI_ERR_REMOTE, "the server's list of modules has not the expected form");
     json_array_foreach(modules, i, entry) HEMI_TRY(gather_one(client, model, entry, &fetched, err));
     return HEMI_OK;
 }
@@ -188,7 +198,8 @@ hemi_status hemi_client_gather(hemi_client *client, const char *model, hemi_erro
     hemi_http_reply_clear(&reply);
     char *name = hemi_strdup(model);
     hemi_status status = name ? gather_all(client, model, root, err) : hemi_fail(err, HEMI_ERR_MEMORY, "out of memory");
-    if (status == HEMI_ERR_REMOTE) status = hemi_fail_in(err, status, "GET %.120s%.120s", hemi_http_url(client->http), path);
+    if (status == HEMI_ERR_REMOTE)
+        status = hemi_fail_in(err, status, "GET %.120s%.120s", hemi_http_url(client->http), path);
     if (status == HEMI_OK) {
         client->model[client->models++] = name;
         name = NULL;
@@ -202,7 +213,8 @@ hemi_status hemi_client_gather(hemi_client *client, const char *model, hemi_erro
 
 static hemi_status make_keys(hemi_client *client, hemi_key_set *set, hemi_error *err) {
     if (set->bytes) return HEMI_OK;
-    HEMI_TRY(hemi_keys_evaluation(client->keys, (const hemi_module *const *)set->module, set->count, &set->bytes, &set->length, err));
+    HEMI_TRY(hemi_keys_evaluation(client->keys, (const hemi_module *const *)set->module, set->count, &set->bytes,
+                                  &set->length, err));
     uint8_t hash[32]; /* BLAKE2b-256 */
     crypto_generichash(hash, sizeof hash, set->bytes, set->length, NULL, 0);
     sodium_bin2hex(set->id, sizeof set->id, hash, sizeof hash);
@@ -215,26 +227,33 @@ static hemi_status ask_for_keys(hemi_client *client, hemi_key_set *set, const ch
     hemi_http_reply reply;
     HEMI_TRY(hemi_http_send(client->http, &request, &reply, err));
     hemi_status status = HEMI_OK;
-    if (reply.status >= 200 && reply.status <= 299) set->on_server = true;
-    else if (reply.status != 404) status = hemi_http_reply_fail(client->http, &request, &reply, err);
+    if (reply.status >= 200 && reply.status <= 299)
+        set->on_server = true;
+    else if (reply.status != 404)
+        status = hemi_http_reply_fail(client->http, &request, &reply, err);
     hemi_http_reply_clear(&reply);
     return status;
 }
 
 static hemi_status put_keys(hemi_client *client, hemi_key_set *set, const char *path, hemi_error *err) {
-    hemi_http_request request = {.method = "PUT", .path = path, .body = set->bytes, .body_bytes = set->length,
+    hemi_http_request request = {.method = "PUT",
+                                 .path = path,
+                                 .body = set->bytes,
+                                 .body_bytes = set->length,
                                  .reply_bytes_max = HEMI_HTTP_ERROR_BODY_MAX};
     hemi_http_reply reply;
     HEMI_TRY(hemi_http_send(client->http, &request, &reply, err));
     hemi_status status = HEMI_OK;
-    if (reply.status >= 200 && reply.status <= 299) set->on_server = true;
-    else status = hemi_http_reply_fail(client->http, &request, &reply, err);
+    if (reply.status >= 200 && reply.status <= 299)
+        set->on_server = true;
+    else
+        status = hemi_http_reply_fail(client->http, &request, &reply, err);
     hemi_http_reply_clear(&reply);
     return status == HEMI_OK ? status : hemi_fail_in(err, status, "uploading the evaluation keys");
 }
 
-hemi_status hemi_client_ensure_keys(hemi_client *client, const hemi_params *params, bool again, const hemi_key_set **out,
-                                    size_t *uploaded, hemi_error *err) {
+hemi_status hemi_client_ensure_keys(hemi_client *client, const hemi_params *params, bool again,
+                                    const hemi_key_set **out, size_t *uploaded, hemi_error *err) {
     hemi_key_set *set = find_set(client, params);
     if (!set) return hemi_fail(err, HEMI_ERR_INTERNAL, "no keys for the parameter set %s", params->name);
     *out = set;

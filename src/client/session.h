@@ -10,9 +10,9 @@
 #include "linear/layout.h"
 
 #define HEMI_CLIENT_SETS_MAX    8
-#define HEMI_CLIENT_MODULES_MAX 64  /* descriptions kept per set: those that need an automorphism no other one does */
+#define HEMI_CLIENT_MODULES_MAX 64 /* descriptions kept per set: those that need an automorphism no other one does */
 #define HEMI_CLIENT_MODELS_MAX  256
-#define HEMI_CLIENT_FETCH_MAX   64  /* descriptions fetched for one model */
+#define HEMI_CLIENT_FETCH_MAX   64 /* descriptions fetched for one model */
 
 /* The keys of one parameter set. */
 typedef struct hemi_key_set {
@@ -41,15 +41,15 @@ struct hemi_client {
 /* All of these are called with the lock held. */
 
 /* Fetches client.json of a module (shape may be NULL). */
-HEMI_CHECK hemi_status hemi_client_describe(hemi_client *client, hemi_module **out, const char *model, const char *module,
-                                            const char *shape, hemi_error *err);
+HEMI_CHECK hemi_status hemi_client_describe(hemi_client *client, hemi_module **out, const char *model,
+                                            const char *module, const char *shape, hemi_error *err);
 /* Asks the server for the modules of a model, once, and gathers what their keys need. */
 HEMI_CHECK hemi_status hemi_client_gather(hemi_client *client, const char *model, hemi_error *err);
 /* Makes the keys of the module's set serve this module too. */
 HEMI_CHECK hemi_status hemi_client_add_module(hemi_client *client, const hemi_module *module, hemi_error *err);
 /* The keys of a set: makes them, and puts them on the server if they are not there. again: the server said that they are
  * gone. *uploaded grows by the bytes sent. */
-HEMI_CHECK hemi_status hemi_client_ensure_keys(hemi_client *client, const hemi_params *params, bool again, const hemi_key_set **out,
-                                               size_t *uploaded, hemi_error *err);
+HEMI_CHECK hemi_status hemi_client_ensure_keys(hemi_client *client, const hemi_params *params, bool again,
+                                               const hemi_key_set **out, size_t *uploaded, hemi_error *err);
 
 #endif

@@ -6,6 +6,7 @@
 import sys
 import time
 from pathlib import Path
+from statistics import median
 
 import torch
 from model import NAME, REMOTE, MLP, data
@@ -35,24 +36,28 @@ def main():
     hybrid.set_fhe_mode("remote")
 
     images = data()[2]
-    logits, keys, start = [], 0, None
+    logits, calls, start = [], [], None
     for i, image in enumerate(images):
+        before = time.perf_counter()
         logits.append(hybrid(image))
+        milliseconds = (time.perf_counter() - before) * 1000
+        last = {name: stats["last"] for name, stats in hybrid.stats().items()}
         if i == 0:  # the first call also uploads the keys: it is not in the times
-            keys = sum(s["evaluation_key_bytes"] for s in hybrid.stats().values())
-            first = hybrid.stats()
+            keys = sum(layer["evaluation_key_bytes"] for layer in last.values())
             start = time.perf_counter()
         else:
+            calls.append((milliseconds, last))
             progress(i + 1, len(images), start)
-    seconds = time.perf_counter() - start
-    last = hybrid.stats()
-    layers = {
-        name: {key: (last[name][key] - first[name][key]) / (len(images) - 1) for key in last[name] if key != "last"} for name in last
+    layers = {name: {key: median(last[name][key] for _, last in calls) for key in calls[0][1][name]} for name in REMOTE}
+    spent = lambda last, key: sum(layer[key] for layer in last.values())  # noqa: E731
+    image = {
+        "ms_per_image": median(ms for ms, _ in calls),
+        "client_ms": median(ms - spent(last, "network_ms") - spent(last, "server_ms") for ms, last in calls),
+        "network_ms": median(spent(last, "network_ms") for _, last in calls),
+        "server_ms": median(spent(last, "server_ms") for _, last in calls),
+        "evaluation_key_bytes": keys,
     }
-    torch.save(
-        {"logits": torch.stack(logits), "layers": layers, "key_bytes": keys, "ms_per_image": seconds * 1000 / (len(images) - 1)},
-        folder / "results.pth",
-    )
+    torch.save({"logits": torch.stack(logits), "layers": layers, "image": image}, folder / "results.pth")
 
 
 if __name__ == "__main__":

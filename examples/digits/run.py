@@ -31,9 +31,8 @@ def run(folder):
 def figures(reference, results):
     labels = data()[3]
     layers = results["layers"].values()
-    total = lambda *keys: sum(layer[key] for layer in layers for key in keys)  # noqa: E731
+    total = lambda key: sum(layer[key] for layer in layers)  # noqa: E731
     accuracy = lambda logits: (logits.argmax(1) == labels).double().mean().item()  # noqa: E731
-    network, server = total("network_ms"), total("server_ms")
     return {
         "images": len(labels),
         "accuracy_float": accuracy(reference["float"]),
@@ -41,14 +40,10 @@ def figures(reference, results):
         "accuracy_remote": accuracy(results["logits"]),
         "logit_error_max": (results["logits"] - reference["float"]).abs().max().item(),
         "logit_max": reference["float"].abs().max().item(),
-        "calls_per_image": len(layers),
+        "calls_per_image": len(results["layers"]),
         "upload_bytes_per_image": round(total("upload_bytes")),
         "download_bytes_per_image": round(total("download_bytes")),
-        "evaluation_key_bytes": results["key_bytes"],
-        "ms_per_image": results["ms_per_image"],
-        "client_ms": results["ms_per_image"] - network - server,
-        "network_ms": network,
-        "server_ms": server,
+        **results["image"],
         "security_bits": reference["security_bits"],
     }
 
@@ -67,7 +62,7 @@ def print_table(f, layers):
         f"  {'image (3 calls)':<16}{f['upload_bytes_per_image']:10d}  {f['download_bytes_per_image']:10d}  {f['client_ms']:10.3f}"
         f"  {f['network_ms']:10.3f}  {f['server_ms']:10.3f}   in all {f['ms_per_image']:.2f} ms"
     )
-    print("  (client: encryption and decryption; in the last line everything else in the client's process too)")
+    print("  (medians; client: encryption and decryption, in the last line everything else in the client's process too)")
     print(f"  evaluation keys, sent once: {f['evaluation_key_bytes']} bytes; security: {f['security_bits']:.0f} bits\n")
 
 

@@ -137,6 +137,23 @@ static void test_shared_keys_are_found(void **state) {
     hemi_keys_free(keys);
 }
 
+static void test_a_new_secret_key_is_noticed(void **state) {
+    (void)state;
+    hemi_keys *keys = NULL;
+    hemi_client *client = NULL;
+    hemi_call_stats stats = {0};
+    ASSERT_OK(hemi_keys_new(&keys, NULL, ERR));
+    ASSERT_OK(hemi_client_new(&client, url, keys, NULL, ERR));
+    hemi_remote *remote = open_module(client, "wide");
+    call_and_check(remote, wide, 1, &stats);
+    ASSERT_OK(hemi_keys_generate(keys, client->set[0].params, true, ERR));
+    call_and_check(remote, wide, 1, &stats);
+    assert_true(stats.evaluation_key_bytes > 0);
+    hemi_remote_free(remote);
+    hemi_client_free(client);
+    hemi_keys_free(keys);
+}
+
 static void test_evicted_keys_are_put_back(void **state) {
     (void)state;
     hemi_client *client = connect_to(url);
@@ -349,6 +366,7 @@ int main(void) {
         cmocka_unit_test(test_rows_beyond_one_request),
         cmocka_unit_test(test_keys_go_up_once),
         cmocka_unit_test(test_shared_keys_are_found),
+        cmocka_unit_test(test_a_new_secret_key_is_noticed),
         cmocka_unit_test(test_evicted_keys_are_put_back),
         cmocka_unit_test(test_description_from_a_file),
         cmocka_unit_test(test_a_changed_module_is_a_conflict),

@@ -38,6 +38,7 @@ struct hemi_keys {
     char *folder; /* NULL: in memory only */
     set sets[SETS_MAX];
     size_t count;
+    uint64_t generation;
     bias *biases;
 };
 
@@ -174,10 +175,18 @@ hemi_status hemi_keys_generate(hemi_keys *keys, const hemi_params *params, bool 
             forget_biases(keys);
             hemi_secret_key_free(s->key);
             s->key = fresh.key;
+            keys->generation++;
         }
     }
     pthread_mutex_unlock(&keys->lock);
     return status;
+}
+
+uint64_t hemi_keys_generation(hemi_keys *keys) {
+    pthread_mutex_lock(&keys->lock);
+    const uint64_t generation = keys->generation;
+    pthread_mutex_unlock(&keys->lock);
+    return generation;
 }
 
 /* The bytes of entry t, made when first asked for. */

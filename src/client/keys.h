@@ -8,6 +8,9 @@
 /* The secret key of a set, made or read if need be; owned by keys, which must outlive its use. */
 HEMI_CHECK hemi_status hemi_keys_secret(hemi_keys *keys, const hemi_params *params, const hemi_secret_key **out, hemi_error *err);
 
+/* Grows whenever hemi_keys_generate replaces a key: evaluation keys made before are of no use then. */
+uint64_t hemi_keys_generation(hemi_keys *keys);
+
 /* Replies to zero rows (a module's bias as the server adds it), remembered by module id. get: false if there is none;
  * b0 has `outputs` numbers. */
 bool hemi_keys_bias_get(hemi_keys *keys, const uint8_t id[HEMI_MODULE_ID_BYTES], double *b0, size_t outputs);

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "client/keys.h"
 #include "model/module.h"
 #include "random/sample.h"
 
@@ -257,6 +258,13 @@ hemi_status hemi_client_ensure_keys(hemi_client *client, const hemi_params *para
     hemi_key_set *set = find_set(client, params);
     if (!set) return hemi_fail(err, HEMI_ERR_INTERNAL, "no keys for the parameter set %s", params->name);
     *out = set;
+    const uint64_t generation = hemi_keys_generation(client->keys);
+    if (set->generation != generation) { /* the application made a new secret key */
+        hemi_free(set->bytes);
+        set->bytes = NULL;
+        set->generation = generation;
+        set->on_server = false;
+    }
     if (again) set->on_server = false;
     if (set->on_server) return HEMI_OK;
     HEMI_TRY(make_keys(client, set, err));

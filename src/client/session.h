@@ -24,6 +24,7 @@ typedef struct hemi_key_set {
     uint8_t *bytes; /* NULL until made, and again when another automorphism is needed */
     size_t length;
     char id[65];    /* BLAKE2b-256 in hexadecimal */
+    uint64_t generation; /* of the secret keys that bytes were made from */
     bool on_server; /* seen there, or put there, by this client */
 } hemi_key_set;
 

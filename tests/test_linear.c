@@ -53,7 +53,7 @@ static void every_shape_and_layout_of_tiny_rings(void **state) {
     (void)state;
     test_rng rng = test_rng_new();
     size_t layouts = 0, two_groups = 0;
-    for (uint32_t log2_n = 2; log2_n <= 4; log2_n++) {
+    for (uint32_t log2_n = 3; log2_n <= 4; log2_n++) {
         ring_keys r;
         ring_open(&r, log2_n);
         const uint32_t n = 1u << log2_n;
@@ -440,6 +440,11 @@ static void maps_that_cannot_be(void **state) {
     ASSERT_OK(hemi_linear_layout_init(&l, &b.own, 2, 2, 0, ERR)); /* q of 50 bits: more than the dot product takes */
     assert_status(hemi_linear_new(&linear, b.ctx, &l, w, NULL, 1, NULL, ERR), HEMI_ERR_PARAMS);
     hemi_linear_free(NULL);
+    party c = {.own = test_params(2, TEST_Q, TEST_P)}; /* shorter than a vector of the dot product */
+    party_open(&c, NULL, test_table());
+    ASSERT_OK(hemi_linear_layout_init(&l, &c.own, 2, 2, 0, ERR));
+    assert_status(hemi_linear_new(&linear, c.ctx, &l, w, NULL, 1, NULL, ERR), HEMI_ERR_PARAMS);
+    party_close(&c);
     party_close(&a);
     party_close(&b);
 }
@@ -453,7 +458,7 @@ static void tables_agree(void **state) {
     static const struct {
         uint32_t log2_n;
         shape shape;
-    } cases[] = {{2, {3, 4, 0}},    {3, {5, 7, 0}},      {4, {16, 16, 16}},      {5, {20, 27, 0}},
+    } cases[] = {{3, {8, 8, 8}},    {3, {5, 7, 0}},      {4, {16, 16, 16}},      {5, {20, 27, 0}},
                  {7, {100, 77, 0}}, {9, {10, 10, 0}},    {9, {200, 384, 0}},     {11, {768, 768, 0}},
                  {12, {10, 10, 0}}, {12, {384, 400, 0}}, {12, {768, 768, 2048}}, {13, {300, 1000, 0}}};
     test_rng rng = test_rng_new();

@@ -95,7 +95,7 @@ static hemi_status make_monomials(hemi_linear *linear, hemi_error *err) {
 hemi_status hemi_linear_new(hemi_linear **out, const hemi_context *ctx, const hemi_linear_layout *layout, const int16_t *w,
                             const double *bias, uint64_t delta, hemi_team *team, hemi_error *err) {
     *out = NULL;
-    if (ctx->params != layout->params || ctx->q->m.bits > HEMI_DOT_MODULUS_BITS_MAX)
+    if (ctx->params != layout->params || ctx->q->m.bits > HEMI_DOT_MODULUS_BITS_MAX || layout->n % 8 != 0) /* ring/kernels.h, dot2 */
         return hemi_fail(err, HEMI_ERR_PARAMS, "set %s does not serve matrix products of this layout", ctx->params->name);
     hemi_linear *linear = hemi_alloc(1, sizeof *linear);
     const uint32_t products = hemi_linear_products(layout), n = layout->n;

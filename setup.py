@@ -20,4 +20,8 @@ class BuildLibrariesFirst(build_ext):
         super().run()
 
 
-setup(cffi_modules=["python/build_core.py:ffi"], cmdclass={"build_ext": BuildLibrariesFirst})
+setup(
+    cffi_modules=["python/build_core.py:ffi"],
+    cmdclass={"build_ext": BuildLibrariesFirst},
+    options={"bdist_wheel": {"py_limited_api": "cp39"}},  # the extension is abi3: one wheel for all later versions
+)

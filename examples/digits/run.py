@@ -44,6 +44,7 @@ def figures(reference, results):
         "upload_bytes_per_image": round(total("upload_bytes")),
         "download_bytes_per_image": round(total("download_bytes")),
         **results["image"],
+        "per_call": {name: {key: round(value, 3) for key, value in layer.items()} for name, layer in results["layers"].items()},
         "security_bits": reference["security_bits"],
     }
 

@@ -20,6 +20,7 @@ from hemi_fhe import (
     HemiStateError,
     errors,
 )
+from hemi_fhe.deployment import fhe_client_server
 from hemi_fhe.deployment import FHEModelClient, FHEModelDev, FHEModelServer
 from hemi_fhe.torch.compile import compile_torch_model
 from hemi_fhe.torch.hybrid_model import HybridFHEModel, HybridFHEModelServer
@@ -207,6 +208,17 @@ def test_server_from_threads(module_folder, small):
     for t in threads:
         t.join()
     assert not wrong
+
+
+def test_caches_are_bounded(pair, module_folder):
+    client, server = pair
+    for _ in range(20):
+        client.generate_private_and_evaluation_keys(force=True)
+        server.run(client.quantize_encrypt_serialize(numpy.ones(10)), client.get_serialized_evaluation_keys())
+    assert len(server._keys) == fhe_client_server.KEYS_HELD < 20
+    for _ in range(fhe_client_server.PENDING_HELD + 5):
+        client.quantize_encrypt_serialize(numpy.ones(10))
+    assert len(client._pending) == fhe_client_server.PENDING_HELD
 
 
 def test_dev(model, tmp_path):

@@ -1,7 +1,9 @@
 """End to end: a client, and hemi-server as another process, over HTTP."""
 
+import contextlib
 import json
 import os
+import socket
 import statistics
 import threading
 import time
@@ -27,13 +29,6 @@ from hemi_fhe.deployment import HTTPServer
 from hemi_fhe.torch.hybrid_model import HybridFHEMode, HybridFHEModel, RemoteModule
 
 
-def metric(url, name):
-    """The sum of a counter of the server's."""
-    with urllib.request.urlopen(url + "/metrics") as reply:
-        lines = [line for line in reply.read().decode().splitlines() if line.startswith(name)]
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
-
-
 def posts(url):
     """How many encrypted inputs the server has answered."""
     with urllib.request.urlopen(url + "/metrics") as reply:
@@ -46,11 +41,12 @@ def client(small, server):
     return small.client(server.url)
 
 
-def test_the_page(small, server):
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])
+def test_the_page(small, server, host):
     """The page's own lines, the 1-D input of its last one included."""
     model = FCSmall().eval()
     model.load_state_dict(torch.load(small.folder / "model.pth", weights_only=True), strict=False)
-    hybrid_model = HybridFHEModel(model, "seq.0", server_remote_address=server.url, model_name="model", verbose=False)
+    hybrid_model = HybridFHEModel(model, "seq.0", server_remote_address=f"http://{host}:{server.port}", model_name="model", verbose=False)
     hybrid_model.init_client(path_to_clients=small.folder / "clients")
     for module in hybrid_model.remote_modules.values():
         module.fhe_local_mode = HybridFHEMode.REMOTE
@@ -124,6 +120,27 @@ def test_remote_without_a_server(model):
         with pytest.raises(HemiStateError) as raised:
             attempt()
         assert "server_remote_address" in str(raised.value) and "init_client" in str(raised.value)
+
+
+def test_owner_becomes_client(tmp_path):
+    """The older page goes on with the very model that was saved and cleared."""
+    d = Deployment(tmp_path)
+    with serving.hemi_server(d.models, "--quiet") as s:
+        hybrid = HybridFHEModel(d.cleared.model, "seq.0", server_remote_address=s.url)
+        assert not any(isinstance(m, RemoteModule) for m in hybrid.model.seq[0].children())
+        hybrid.init_client()
+        x = torch.randn(4, 10)
+        close(hybrid(x), d.float(x).detach())
+
+
+def test_owner_compares_before_it_clears(tmp_path, model):
+    """An object that has compiled keeps its weights when it becomes a client too."""
+    hybrid = HybridFHEModel(model, "seq.0", server_remote_address="http://127.0.0.1:9")
+    hybrid.compile_model(torch.randn(50, 10))
+    with pytest.raises(HemiConnectionError):
+        hybrid.init_client(timeout=1, connect_timeout=1)
+    x = torch.randn(3, 10)
+    close(hybrid(x, fhe="execute"), hybrid(x, fhe="torch").detach())
 
 
 def test_default_names(model):
@@ -293,6 +310,74 @@ def test_wrong_bodies_leave_the_server_up(client, server, small):
         assert set(json.load(raised.value)["error"]) >= {"code", "message"}
     x = torch.randn(1, 10)
     close(client(x), small.float(x).detach())
+
+
+class Proxy:
+    """Passes bytes on between a client and the server, and keeps them."""
+
+    def __init__(self, port):
+        self.target, self.connections, self.up, self.down = port, 0, b"", b""
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = "http://127.0.0.1:%d" % self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                near, _ = self.listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            far = socket.create_connection(("127.0.0.1", self.target))
+            for a, b, name in ((near, far, "up"), (far, near, "down")):
+                threading.Thread(target=self._pass, args=(a, b, name), daemon=True).start()
+
+    def _pass(self, a, b, name):
+        try:
+            while data := a.recv(1 << 16):
+                setattr(self, name, getattr(self, name) + data)
+                b.sendall(data)
+        except OSError:
+            pass
+        for s in (a, b):
+            with contextlib.suppress(OSError):
+                s.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.listener.close()
+
+
+def test_what_travels(small, server):
+    """One connection for all calls; no input, output or private weight in the clear; nothing twice."""
+    with Proxy(server.port) as proxy:
+        hybrid = small.client(proxy.url)
+        hybrid(torch.ones(10))
+        proxy.connections, sent = 0, set()
+        x = torch.randn(10)
+        for _ in range(10):
+            proxy.up = b""
+            y = hybrid.model.seq[0](x)
+            sent.add(proxy.up[-500:])
+        assert proxy.connections == 0 and len(sent) == 10
+        proxy.up = proxy.up + b""
+        y = hybrid.model.seq[0](x)
+        for secret in (x, y, small.float.seq[0].weight.detach(), small.float.seq[0].bias.detach()):
+            data = secret.numpy().tobytes()
+            for i in range(0, len(data) - 8, 4):
+                assert data[i : i + 8] not in proxy.up + proxy.down
+
+
+def test_time_out(small):
+    """A server that takes the request and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hybrid = small.client("http://127.0.0.1:%d" % silent.getsockname()[1], init=False)
+        start = time.perf_counter()
+        with pytest.raises(HemiConnectionError):
+            hybrid.init_client(timeout=0.5, connect_timeout=0.5)
+        assert time.perf_counter() - start < 10
 
 
 # ---- threads, forks, speed

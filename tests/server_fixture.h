@@ -19,7 +19,7 @@
 #include "server/http.h"
 #include "wire/wire.h"
 
-#define REPLY_HEAD_MAX 4096
+#define REPLY_HEAD_MAX   4096
 #define REPLY_TIMEOUT_MS 20000
 
 typedef struct reply {
@@ -34,7 +34,8 @@ typedef struct reply {
 TEST_UNUSED static int dial(uint16_t port) {
     const int fd = socket(AF_INET, SOCK_STREAM, 0), on = 1;
     const struct timeval wait = {.tv_sec = REPLY_TIMEOUT_MS / 1000};
-    const struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    const struct sockaddr_in to = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     assert_true(fd >= 0);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
@@ -99,7 +100,8 @@ TEST_UNUSED static void reply_clear(reply *r) {
 }
 
 /* Sends a request with a body (none: NULL) and further header lines ("A: b\r\n") and reads the reply. */
-TEST_UNUSED static reply ask_on(int fd, const char *method, const char *path, const char *lines, const void *body, size_t bytes) {
+TEST_UNUSED static reply ask_on(int fd, const char *method, const char *path, const char *lines, const void *body,
+                                size_t bytes) {
     char head[32768], length[64] = "";
     if (body) snprintf(length, sizeof length, "Content-Length: %zu\r\n", bytes);
     snprintf(head, sizeof head, "%s %s HTTP/1.1\r\nHost: test\r\n%s%s\r\n", method, path, length, lines ? lines : "");
@@ -108,7 +110,8 @@ TEST_UNUSED static reply ask_on(int fd, const char *method, const char *path, co
     return receive(fd, strcmp(method, "HEAD") == 0);
 }
 
-TEST_UNUSED static reply ask(uint16_t port, const char *method, const char *path, const char *lines, const void *body, size_t bytes) {
+TEST_UNUSED static reply ask(uint16_t port, const char *method, const char *path, const char *lines, const void *body,
+                             size_t bytes) {
     const int fd = dial(port);
     const reply r = ask_on(fd, method, path, lines, body, bytes);
     close(fd);
@@ -117,12 +120,15 @@ TEST_UNUSED static reply ask(uint16_t port, const char *method, const char *path
 
 /* The request is answered with this HTTP status and, unless NULL, this error code. */
 TEST_UNUSED static void expect_reply(reply r, int status, const char *code) {
-    if (r.status != status) fail_msg("status %d, expected %d: %.300s %.300s", r.status, status, r.head, r.body ? (const char *)r.body : "");
+    if (r.status != status)
+        fail_msg("status %d, expected %d: %.300s %.300s", r.status, status, r.head, r.body ? (const char *)r.body : "");
     if (code) {
         json_t *root = json_loadb((const char *)r.body, r.bytes, 0, NULL), *error = json_object_get(root, "error");
-        const char *found = json_string_value(json_object_get(error, "code")), *message = json_string_value(json_object_get(error, "message"));
+        const char *found = json_string_value(json_object_get(error, "code")),
+                   *message = json_string_value(json_object_get(error, "message"));
         assert_string_equal(header_of(&r, "Content-Type"), "application/json");
-        if (!found || strcmp(found, code) != 0) fail_msg("code %s, expected %s: %s", found ? found : "none", code, (const char *)r.body);
+        if (!found || strcmp(found, code) != 0)
+            fail_msg("code %s, expected %s: %s", found ? found : "none", code, (const char *)r.body);
         assert_true(message && strlen(message) > 10);
         json_decref(root);
     }
@@ -190,7 +196,9 @@ TEST_UNUSED static int site_close(void **state) {
 }
 
 /* Is it still there, and well? */
-TEST_UNUSED static void expect_alive(void) { expect_reply(ask(world.port, "GET", "/v2/health/ready", NULL, NULL, 0), 200, NULL); }
+TEST_UNUSED static void expect_alive(void) {
+    expect_reply(ask(world.port, "GET", "/v2/health/ready", NULL, NULL, 0), 200, NULL);
+}
 
 /* ---- a client: keys for modules, and requests */
 

@@ -29,15 +29,20 @@ static void test_models(void **state) {
     json_decref(root);
 }
 
-static json_int_t number(const json_t *entry, const char *name) { return json_integer_value(json_object_get(entry, name)); }
-static const char *text(const json_t *entry, const char *name) { return json_string_value(json_object_get(entry, name)); }
+static json_int_t number(const json_t *entry, const char *name) {
+    return json_integer_value(json_object_get(entry, name));
+}
+static const char *text(const json_t *entry, const char *name) {
+    return json_string_value(json_object_get(entry, name));
+}
 
 static void test_model(void **state) {
     (void)state;
     static const char *const order[] = {"seq.0", "seq.2", "seq.2", "wide"};
     json_t *root = get_json("/v2/models/demo"), *modules = json_object_get(root, "modules");
     assert_int_equal(json_array_size(modules), TEST_COUNT(order));
-    for (size_t i = 0; i < TEST_COUNT(order); i++) assert_string_equal(text(json_array_get(modules, i), "name"), order[i]);
+    for (size_t i = 0; i < TEST_COUNT(order); i++)
+        assert_string_equal(text(json_array_get(modules, i), "name"), order[i]);
     const json_t *two = json_array_get(modules, 1), *wide = json_array_get(modules, 3);
     assert_string_equal(text(two, "shape"), "po_1_10_pc");
     assert_int_equal(json_array_size(json_object_get(two, "shapes")), 2);
@@ -79,25 +84,35 @@ static void test_client_files(void **state) {
     expect_client_file("/v2/models/demo/modules/seq%2E0/client", world.small);
     expect_client_file("/v2/models/demo/modules/seq.0/client?shape=po_1_10_pc", world.small);
     expect_client_file("/v2/models/demo/modules/wide/client", world.wide);
-    expect_reply(ask(world.port, "GET", "/v2/models/demo/modules/seq.2/client", NULL, NULL, 0), 400, "HEMI_ERR_ARGUMENT");
-    expect_reply(ask(world.port, "GET", "/v2/models/demo/modules/seq.2/client?shape=po_1_20_pc", NULL, NULL, 0), 200, NULL);
+    expect_reply(ask(world.port, "GET", "/v2/models/demo/modules/seq.2/client", NULL, NULL, 0), 400,
+                 "HEMI_ERR_ARGUMENT");
+    expect_reply(ask(world.port, "GET", "/v2/models/demo/modules/seq.2/client?shape=po_1_20_pc", NULL, NULL, 0), 200,
+                 NULL);
     reply r = ask(world.port, "GET", "/v2/models/demo/modules/seq_2/client?shape=po_1_30_pc", NULL, NULL, 0);
     assert_non_null(strstr((const char *)r.body, "po_1_10_pc, po_1_20_pc"));
     expect_reply(r, 404, "HEMI_ERR_NOT_FOUND");
-    expect_reply(ask(world.port, "GET", "/v2/models/demo/modules/seq.1/client", NULL, NULL, 0), 404, "HEMI_ERR_NOT_FOUND");
-    expect_reply(ask(world.port, "GET", "/v2/models/none/modules/seq.0/client", NULL, NULL, 0), 404, "HEMI_ERR_NOT_FOUND");
+    expect_reply(ask(world.port, "GET", "/v2/models/demo/modules/seq.1/client", NULL, NULL, 0), 404,
+                 "HEMI_ERR_NOT_FOUND");
+    expect_reply(ask(world.port, "GET", "/v2/models/none/modules/seq.0/client", NULL, NULL, 0), 404,
+                 "HEMI_ERR_NOT_FOUND");
 }
 
 static void test_metrics(void **state) {
     (void)state;
-    static const char *const lines[] = {"# TYPE hemi_requests_total counter", "hemi_requests_total{route=\"/v2/models\",status=\"200\"} ",
-                                        "hemi_compute_seconds_bucket{le=\"+Inf\"} ", "hemi_keys 0", "hemi_queue_length 0", "hemi_workers 2",
-                                        "hemi_module_rows_total{model=\"demo\",module=\"seq.0\",shape=\"po_1_10_pc\",inputs=\"10\"} 0"};
+    static const char *const lines[] = {
+        "# TYPE hemi_requests_total counter",
+        "hemi_requests_total{route=\"/v2/models\",status=\"200\"} ",
+        "hemi_compute_seconds_bucket{le=\"+Inf\"} ",
+        "hemi_keys 0",
+        "hemi_queue_length 0",
+        "hemi_workers 2",
+        "hemi_module_rows_total{model=\"demo\",module=\"seq.0\",shape=\"po_1_10_pc\",inputs=\"10\"} 0"};
     expect_reply(ask(world.port, "GET", "/v2/models", NULL, NULL, 0), 200, NULL);
     reply r = ask(world.port, "GET", "/metrics", NULL, NULL, 0);
     assert_int_equal(strncmp(header_of(&r, "Content-Type"), "text/plain; version=0.0.4", 25), 0);
     for (size_t i = 0; i < TEST_COUNT(lines); i++)
-        if (!strstr((const char *)r.body, lines[i])) fail_msg("the metrics lack '%s':\n%s", lines[i], (const char *)r.body);
+        if (!strstr((const char *)r.body, lines[i]))
+            fail_msg("the metrics lack '%s':\n%s", lines[i], (const char *)r.body);
     expect_reply(r, 200, NULL);
 }
 
@@ -105,9 +120,22 @@ static void test_metrics(void **state) {
 
 static void test_unknown(void **state) {
     (void)state;
-    static const char *const paths[] = {"/", "/v2", "/v2/", "/v2/models/", "/v2/models/none", "/v2/models/demo/", "/v2/models/demo/modules", "/v2/models/..",
-                                        "/v2/models/%2e%2e/modules/seq.0/client", "/v2/models/demo%2Fmodules/seq.0", "/v2/health/live/", "/V2/models",
-                                        "/v2/models/demo/modules/../client", "/v2/models/de%20mo", "//v2/models", "/v2/models/demo/modules/%2Fetc%2Fpasswd/client"};
+    static const char *const paths[] = {"/",
+                                        "/v2",
+                                        "/v2/",
+                                        "/v2/models/",
+                                        "/v2/models/none",
+                                        "/v2/models/demo/",
+                                        "/v2/models/demo/modules",
+                                        "/v2/models/..",
+                                        "/v2/models/%2e%2e/modules/seq.0/client",
+                                        "/v2/models/demo%2Fmodules/seq.0",
+                                        "/v2/health/live/",
+                                        "/V2/models",
+                                        "/v2/models/demo/modules/../client",
+                                        "/v2/models/de%20mo",
+                                        "//v2/models",
+                                        "/v2/models/demo/modules/%2Fetc%2Fpasswd/client"};
     for (size_t i = 0; i < TEST_COUNT(paths); i++) {
         reply r = ask(world.port, "GET", paths[i], NULL, NULL, 0);
         if (r.status != 404) fail_msg("GET %s: %d", paths[i], r.status);
@@ -119,10 +147,12 @@ static void test_unknown(void **state) {
 
 static void test_methods(void **state) {
     (void)state;
-    static const struct { const char *method, *path, *allow; } wrong[] = {
-        {"POST", "/v2/models", "GET, HEAD"},         {"DELETE", "/metrics", "GET, HEAD"},       {"GET", "/v2/models/demo/infer", "POST"},
-        {"PUT", "/v2/models/demo/infer", "POST"},    {"GET", "/v2/models/demo/prepare", "POST"}, {"PATCH", "/v2/models", "GET, HEAD"},
-        {"OPTIONS", "/v2/models/demo", "GET, HEAD"}, {"TRACE", "/v2/health/live", "GET, HEAD"}};
+    static const struct {
+        const char *method, *path, *allow;
+    } wrong[] = {{"POST", "/v2/models", "GET, HEAD"},         {"DELETE", "/metrics", "GET, HEAD"},
+                 {"GET", "/v2/models/demo/infer", "POST"},    {"PUT", "/v2/models/demo/infer", "POST"},
+                 {"GET", "/v2/models/demo/prepare", "POST"},  {"PATCH", "/v2/models", "GET, HEAD"},
+                 {"OPTIONS", "/v2/models/demo", "GET, HEAD"}, {"TRACE", "/v2/health/live", "GET, HEAD"}};
     char path[96] = "/v2/keys/", digits[65];
     for (size_t i = 0; i < TEST_COUNT(wrong); i++) {
         const reply r = ask(world.port, wrong[i].method, wrong[i].path, NULL, NULL, 0);
@@ -150,7 +180,8 @@ static void test_lengths(void **state) {
     const char *infer = "/v2/models/demo/infer", *key = "Hemi-Key: 00\r\n";
     expect_reply(ask(world.port, "POST", infer, key, NULL, 0), 411, "HEMI_ERR_ARGUMENT");
     expect_reply(ask(world.port, "POST", infer, "Transfer-Encoding: chunked\r\n", NULL, 0), 411, "HEMI_ERR_ARGUMENT");
-    expect_reply(ask(world.port, "POST", infer, "Content-Length: 5\r\nContent-Length: 6\r\n", NULL, 0), 400, "HEMI_ERR_ARGUMENT");
+    expect_reply(ask(world.port, "POST", infer, "Content-Length: 5\r\nContent-Length: 6\r\n", NULL, 0), 400,
+                 "HEMI_ERR_ARGUMENT");
     expect_reply(ask(world.port, "GET", "/v2/models", NULL, "hello", 5), 400, "HEMI_ERR_ARGUMENT");
     /* refused before a byte of the body was sent */
     snprintf(too_long, sizeof too_long, "Content-Length: %zu\r\n", s->registry->model[0].request_bytes_max + 1);
@@ -161,14 +192,16 @@ static void test_lengths(void **state) {
     memset(path + 9, 'a', 64);
     snprintf(too_long, sizeof too_long, "Content-Length: %zu\r\n", s->registry->key_bytes_max + 1);
     expect_reply(ask(world.port, "PUT", path, too_long, NULL, 0), 413, "HEMI_ERR_TOO_LARGE");
-    expect_reply(ask(world.port, "PUT", path, "Content-Length: 999999999999999999\r\n", NULL, 0), 413, "HEMI_ERR_TOO_LARGE");
+    expect_reply(ask(world.port, "PUT", path, "Content-Length: 999999999999999999\r\n", NULL, 0), 413,
+                 "HEMI_ERR_TOO_LARGE");
     expect_alive();
 }
 
 static void test_expect_is_answered_early(void **state) {
     (void)state;
-    expect_reply(ask(world.port, "POST", "/v2/models/none/infer", "Content-Length: 1000\r\nExpect: 100-continue\r\n", NULL, 0), 404,
-                 "HEMI_ERR_NOT_FOUND");
+    expect_reply(
+        ask(world.port, "POST", "/v2/models/none/infer", "Content-Length: 1000\r\nExpect: 100-continue\r\n", NULL, 0),
+        404, "HEMI_ERR_NOT_FOUND");
 }
 
 static void test_long_urls_and_headers(void **state) {
@@ -195,10 +228,16 @@ static void test_long_urls_and_headers(void **state) {
 /* Not HTTP at all, or nearly. */
 static void test_nonsense(void **state) {
     (void)state;
-    static const char *const texts[] = {"\r\n\r\n\r\n", "hello\r\n\r\n", "GET\r\n\r\n", "GET /v2/models HTTP/9.9\r\n\r\n", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-                                        "GET /v2/models HTTP/1.1\r\nno colon\r\n\r\n", "POST /v2/models/demo/infer HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-                                        "POST /v2/models/demo/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999999\r\n\r\n",
-                                        "PUT /v2/keys/ HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nab"};
+    static const char *const texts[] = {
+        "\r\n\r\n\r\n",
+        "hello\r\n\r\n",
+        "GET\r\n\r\n",
+        "GET /v2/models HTTP/9.9\r\n\r\n",
+        "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        "GET /v2/models HTTP/1.1\r\nno colon\r\n\r\n",
+        "POST /v2/models/demo/infer HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        "POST /v2/models/demo/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999999\r\n\r\n",
+        "PUT /v2/keys/ HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nab"};
     for (size_t i = 0; i < TEST_COUNT(texts); i++) {
         const int fd = dial(world.port);
         send_text(fd, texts[i]);
@@ -257,15 +296,20 @@ static double trickle(const char *start, const char *more, int every_ms, double 
 
 static void test_slow_clients_are_cut(void **state) {
     (void)state;
-    const hemi_http_options quick = {.header_timeout_ms = 300, .idle_timeout_ms = 500, .body_grace_ms = 400, .body_rate_min = 1000};
+    const hemi_http_options quick = {
+        .header_timeout_ms = 300, .idle_timeout_ms = 500, .body_grace_ms = 400, .body_rate_min = 1000};
     const hemi_service *s;
     site_stop();
     site_start(&quick);
     s = hemi_http_server_service(world.server);
-    const struct { const char *start; double least, most; hemi_cut why; } cases[] = {
-        {"GET /v2/mod", 250, 3000, HEMI_CUT_HEADERS},                                                         /* request line */
-        {"GET /v2/models HTTP/1.1\r\nHost: x\r\nX: ", 250, 3000, HEMI_CUT_HEADERS},                           /* header fields */
-        {"", 250, 3000, HEMI_CUT_HEADERS},                                                                    /* nothing */
+    const struct {
+        const char *start;
+        double least, most;
+        hemi_cut why;
+    } cases[] = {
+        {"GET /v2/mod", 250, 3000, HEMI_CUT_HEADERS},                               /* request line */
+        {"GET /v2/models HTTP/1.1\r\nHost: x\r\nX: ", 250, 3000, HEMI_CUT_HEADERS}, /* header fields */
+        {"", 250, 3000, HEMI_CUT_HEADERS},                                          /* nothing */
         {"POST /v2/models/demo/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 700\r\n\r\n", 350, 4000, HEMI_CUT_BODY}};
     for (size_t i = 0; i < TEST_COUNT(cases); i++) {
         const unsigned long long before = atomic_load(&s->metrics.cut[cases[i].why]);
@@ -349,8 +393,10 @@ static void test_folders(void **state) {
     snprintf(path, sizeof path, "%s/demo", world.folder);
     hemi_http_server *server = NULL;
     ASSERT_OK(hemi_http_server_start(&server, &o, ERR));
-    expect_reply(ask(hemi_http_server_port(server), "GET", "/v2/models/demo/modules/wide/client", NULL, NULL, 0), 200, NULL);
-    expect_reply(ask(hemi_http_server_port(server), "GET", "/v2/models/other", NULL, NULL, 0), 404, "HEMI_ERR_NOT_FOUND");
+    expect_reply(ask(hemi_http_server_port(server), "GET", "/v2/models/demo/modules/wide/client", NULL, NULL, 0), 200,
+                 NULL);
+    expect_reply(ask(hemi_http_server_port(server), "GET", "/v2/models/other", NULL, NULL, 0), 404,
+                 "HEMI_ERR_NOT_FOUND");
     hemi_http_server_stop(server);
     test_folder_remove(empty);
 }
@@ -396,12 +442,24 @@ static void test_restart_on_the_same_port(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_health), cmocka_unit_test(test_models), cmocka_unit_test(test_model), cmocka_unit_test(test_client_files),
-        cmocka_unit_test(test_metrics), cmocka_unit_test(test_unknown), cmocka_unit_test(test_methods),
-        cmocka_unit_test(test_prepare_comes_later), cmocka_unit_test(test_lengths), cmocka_unit_test(test_expect_is_answered_early),
-        cmocka_unit_test(test_long_urls_and_headers), cmocka_unit_test(test_nonsense), cmocka_unit_test(test_keep_alive),
-        cmocka_unit_test(test_slow_clients_are_cut), cmocka_unit_test(test_connections_are_limited), cmocka_unit_test(test_port_in_use),
-        cmocka_unit_test(test_folders), cmocka_unit_test(test_broken_modules), cmocka_unit_test(test_restart_on_the_same_port)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_health),
+                                       cmocka_unit_test(test_models),
+                                       cmocka_unit_test(test_model),
+                                       cmocka_unit_test(test_client_files),
+                                       cmocka_unit_test(test_metrics),
+                                       cmocka_unit_test(test_unknown),
+                                       cmocka_unit_test(test_methods),
+                                       cmocka_unit_test(test_prepare_comes_later),
+                                       cmocka_unit_test(test_lengths),
+                                       cmocka_unit_test(test_expect_is_answered_early),
+                                       cmocka_unit_test(test_long_urls_and_headers),
+                                       cmocka_unit_test(test_nonsense),
+                                       cmocka_unit_test(test_keep_alive),
+                                       cmocka_unit_test(test_slow_clients_are_cut),
+                                       cmocka_unit_test(test_connections_are_limited),
+                                       cmocka_unit_test(test_port_in_use),
+                                       cmocka_unit_test(test_folders),
+                                       cmocka_unit_test(test_broken_modules),
+                                       cmocka_unit_test(test_restart_on_the_same_port)};
     return cmocka_run_group_tests_name("server", tests, site_open, site_close) != 0;
 }

@@ -13,7 +13,9 @@ static int open_all(void **state) {
     return 0;
 }
 
-static void put_keys(const party *p) { expect_reply(ask(world.port, "PUT", p->path, NULL, p->bytes, p->length), 201, NULL); }
+static void put_keys(const party *p) {
+    expect_reply(ask(world.port, "PUT", p->path, NULL, p->bytes, p->length), 201, NULL);
+}
 static int head_status(const party *p) {
     reply r = ask(world.port, "HEAD", p->path, NULL, NULL, 0);
     const int status = r.status;
@@ -37,12 +39,17 @@ static void test_call(void **state) {
     put_keys(&p);
     expect_product(&p, &small, world.small, infer(&p, "demo", small.request, small.bytes));
     expect_product(&p, &wide, world.wide, infer(&p, "demo", wide.request, wide.bytes));
-    expect_reply(infer(&p, "other", small.request, small.bytes), 409, "HEMI_ERR_CONFLICT"); /* a module of another model */
+    expect_reply(infer(&p, "other", small.request, small.bytes), 409,
+                 "HEMI_ERR_CONFLICT"); /* a module of another model */
     expect_reply(infer(&p, "none", small.request, small.bytes), 404, "HEMI_ERR_NOT_FOUND");
-    expect_reply(ask(world.port, "POST", "/v2/models/demo/infer", NULL, small.request, small.bytes), 400, "HEMI_ERR_ARGUMENT");
-    expect_reply(ask(world.port, "POST", "/v2/models/demo/infer", "Hemi-Key: zz\r\n", small.request, small.bytes), 400, "HEMI_ERR_ARGUMENT");
-    reply r = ask(world.port, "GET", "/metrics", NULL, NULL, 0); /* the small one's first call carries a row of zeros too */
-    assert_non_null(strstr((const char *)r.body, "{model=\"demo\",module=\"wide\",shape=\"po_1_300_pc\",inputs=\"300\"} 3"));
+    expect_reply(ask(world.port, "POST", "/v2/models/demo/infer", NULL, small.request, small.bytes), 400,
+                 "HEMI_ERR_ARGUMENT");
+    expect_reply(ask(world.port, "POST", "/v2/models/demo/infer", "Hemi-Key: zz\r\n", small.request, small.bytes), 400,
+                 "HEMI_ERR_ARGUMENT");
+    reply r =
+        ask(world.port, "GET", "/metrics", NULL, NULL, 0); /* the small one's first call carries a row of zeros too */
+    assert_non_null(
+        strstr((const char *)r.body, "{model=\"demo\",module=\"wide\",shape=\"po_1_300_pc\",inputs=\"300\"} 3"));
     assert_non_null(strstr((const char *)r.body, "hemi_compute_seconds_count 2"));
     expect_reply(r, 200, NULL);
     call_free(&small);
@@ -94,7 +101,8 @@ static void test_put_head_delete(void **state) {
     }
     put_keys(&p);
     expect_reply(ask(world.port, "DELETE", p.path, NULL, NULL, 0), 204, NULL);
-    static const char *const bad[] = {"/v2/keys/abc", "/v2/keys/", "/v2/keys/..", "/v2/keys/0123456789ABCDEF0123456789ABCDEF0123456789ABCDEF0123456789ABCDEF"};
+    static const char *const bad[] = {"/v2/keys/abc", "/v2/keys/", "/v2/keys/..",
+                                      "/v2/keys/0123456789ABCDEF0123456789ABCDEF0123456789ABCDEF0123456789ABCDEF"};
     for (size_t i = 0; i < TEST_COUNT(bad); i++) {
         reply r = ask(world.port, "PUT", bad[i], NULL, p.bytes, p.length);
         if (r.status != 400 && r.status != 404) fail_msg("PUT %s: %d", bad[i], r.status);
@@ -133,8 +141,11 @@ static void test_hostile_keys(void **state) {
     }
     p.length = length;
     /* fields of the header: magic, version, kind, set, flags, entries */
-    static const struct { size_t at; const char *code; } fields[] = {
-        {0, "HEMI_ERR_FORMAT"}, {4, "HEMI_ERR_VERSION"}, {6, "HEMI_ERR_FORMAT"}, {8, NULL}, {12, "HEMI_ERR_FORMAT"}, {16, "HEMI_ERR_FORMAT"}, {20, "HEMI_ERR_FORMAT"}, {24, "HEMI_ERR_FORMAT"}};
+    static const struct {
+        size_t at;
+        const char *code;
+    } fields[] = {{0, "HEMI_ERR_FORMAT"},  {4, "HEMI_ERR_VERSION"}, {6, "HEMI_ERR_FORMAT"},  {8, NULL},
+                  {12, "HEMI_ERR_FORMAT"}, {16, "HEMI_ERR_FORMAT"}, {20, "HEMI_ERR_FORMAT"}, {24, "HEMI_ERR_FORMAT"}};
     for (size_t i = 0; i < TEST_COUNT(fields); i++)
         for (int bit = 0; bit < 8; bit++) {
             p.bytes[fields[i].at] ^= (uint8_t)(1 << bit);
@@ -175,9 +186,9 @@ static void test_upload_in_pieces(void **state) {
     assert_int_equal(strtoull(header_of(&r, "Hemi-Received"), NULL, 10), third);
     expect_reply(r, 202, NULL);
     assert_int_equal(received(&p), third);
-    expect_reply(put_part(&p, third + 1, 2 * third, n), 409, "HEMI_ERR_STATE");      /* a gap */
-    expect_reply(put_part(&p, third - 1, 2 * third, n), 409, "HEMI_ERR_STATE");      /* an overlap */
-    expect_reply(put_part(&p, third, 2 * third - 1, n + 1), 409, "HEMI_ERR_STATE");  /* another total */
+    expect_reply(put_part(&p, third + 1, 2 * third, n), 409, "HEMI_ERR_STATE");     /* a gap */
+    expect_reply(put_part(&p, third - 1, 2 * third, n), 409, "HEMI_ERR_STATE");     /* an overlap */
+    expect_reply(put_part(&p, third, 2 * third - 1, n + 1), 409, "HEMI_ERR_STATE"); /* another total */
     assert_int_equal(received(&p), third);
     expect_reply(put_part(&p, third, 2 * third - 1, n), 202, NULL);
     expect_reply(put_part(&p, 2 * third, n - 1, n), 201, NULL);
@@ -201,8 +212,19 @@ static void test_bad_ranges(void **state) {
     (void)state;
     party p;
     party_open(&p, both, 1);
-    static const char *const ranges[] = {"bytes 0-9", "bytes 0-9/*", "bytes */10", "bytes 9-0/10", "bytes 0-10/10", "bytes 0-8/10", "bytes 1-11/12",
-                                         "bytes -1-9/10", "bytes  0-9/10", "items 0-9/10", "bytes 0-9/99999999999999999999", "bytes 0x0-9/10", ""};
+    static const char *const ranges[] = {"bytes 0-9",
+                                         "bytes 0-9/*",
+                                         "bytes */10",
+                                         "bytes 9-0/10",
+                                         "bytes 0-10/10",
+                                         "bytes 0-8/10",
+                                         "bytes 1-11/12",
+                                         "bytes -1-9/10",
+                                         "bytes  0-9/10",
+                                         "items 0-9/10",
+                                         "bytes 0-9/99999999999999999999",
+                                         "bytes 0x0-9/10",
+                                         ""};
     for (size_t i = 0; i < TEST_COUNT(ranges); i++) {
         char line[128];
         snprintf(line, sizeof line, "Content-Range: %s\r\n", ranges[i]);
@@ -257,10 +279,12 @@ static void test_hostile_requests(void **state) {
         }
     memcpy(bytes, c.request, c.bytes);
     static const size_t lengths[] = {0, 1, 4, 15, 16, 39, 40, 55, 56, 88, 1000};
-    for (size_t i = 0; i < TEST_COUNT(lengths); i++) expect_reply(ask_on(fd, "POST", path, p.header, bytes, lengths[i]), 400, "HEMI_ERR_FORMAT");
+    for (size_t i = 0; i < TEST_COUNT(lengths); i++)
+        expect_reply(ask_on(fd, "POST", path, p.header, bytes, lengths[i]), 400, "HEMI_ERR_FORMAT");
     expect_reply(ask_on(fd, "POST", path, p.header, bytes, c.bytes - 1), 400, "HEMI_ERR_FORMAT");
     expect_reply(ask_on(fd, "POST", path, p.header, bytes, c.bytes + 1), 400, "HEMI_ERR_FORMAT");
-    expect_reply(ask_on(fd, "POST", path, p.header, p.bytes, 2000), 400, "HEMI_ERR_FORMAT"); /* keys where a request is expected */
+    expect_reply(ask_on(fd, "POST", path, p.header, p.bytes, 2000), 400,
+                 "HEMI_ERR_FORMAT"); /* keys where a request is expected */
     /* bits flipped in the ciphertext make no error: it is another one */
     bytes[c.bytes - 1] ^= 0x10;
     expect_reply(ask_on(fd, "POST", path, p.header, bytes, c.bytes), 200, NULL);
@@ -312,7 +336,8 @@ static void *run_client(void *context) {
     const hemi_module *module = c->salt % 2 ? world.wide : world.small;
     hemi_module_get_info(module, &info);
     snprintf(url, sizeof url, "http://127.0.0.1:%u", world.port);
-    float *x = calloc(info.inputs, sizeof *x), *y = calloc(info.outputs, sizeof *y), *expected = calloc(info.outputs, sizeof *expected);
+    float *x = calloc(info.inputs, sizeof *x), *y = calloc(info.outputs, sizeof *y),
+          *expected = calloc(info.outputs, sizeof *expected);
     for (size_t i = 0; i < info.inputs; i++) x[i] = fixture_number(i + c->salt);
     hemi_status status = hemi_module_run_clear(module, x, 1, expected, false, &err);
     if (status == HEMI_OK) status = hemi_client_new(&http, url, NULL, NULL, &err);
@@ -390,7 +415,8 @@ static void test_busy(void **state) {
     put_keys(&p);
     call c = call_new(&p, world.wide, 64);
     char head[256];
-    snprintf(head, sizeof head, "POST /v2/models/demo/infer HTTP/1.1\r\nHost: x\r\n%sContent-Length: %zu\r\n\r\n", p.header, c.bytes);
+    snprintf(head, sizeof head, "POST /v2/models/demo/infer HTTP/1.1\r\nHost: x\r\n%sContent-Length: %zu\r\n\r\n",
+             p.header, c.bytes);
     for (size_t i = 0; i < TEST_COUNT(fd); i++) {
         fd[i] = dial(world.port);
         assert_true(send_text(fd[i], head) && send_bytes(fd[i], c.request, c.bytes));
@@ -432,7 +458,8 @@ static void test_stop_finishes_what_is_under_way(void **state) {
     put_keys(&p);
     call c = call_new(&p, world.wide, 200);
     char head[256];
-    snprintf(head, sizeof head, "POST /v2/models/demo/infer HTTP/1.1\r\nHost: x\r\n%sContent-Length: %zu\r\n\r\n", p.header, c.bytes);
+    snprintf(head, sizeof head, "POST /v2/models/demo/infer HTTP/1.1\r\nHost: x\r\n%sContent-Length: %zu\r\n\r\n",
+             p.header, c.bytes);
     for (size_t i = 0; i < TEST_COUNT(fd); i++) {
         fd[i] = dial(world.port);
         assert_true(send_text(fd[i], head) && send_bytes(fd[i], c.request, c.bytes));
@@ -458,7 +485,9 @@ static void test_clients_that_leave(void **state) {
     put_keys(&p);
     call c = call_new(&p, world.wide, 8);
     char head[256];
-    const int length = snprintf(head, sizeof head, "POST /v2/models/demo/infer HTTP/1.1\r\nHost: x\r\n%sContent-Length: %zu\r\n\r\n", p.header, c.bytes);
+    const int length =
+        snprintf(head, sizeof head, "POST /v2/models/demo/infer HTTP/1.1\r\nHost: x\r\n%sContent-Length: %zu\r\n\r\n",
+                 p.header, c.bytes);
     test_rng rng = test_rng_new();
     for (size_t i = 0; i < test_repeat(100); i++) {
         const int fd = dial(world.port);
@@ -502,7 +531,8 @@ static void test_store(void **state) {
     const hemi_server_keys *used = hemi_key_store_acquire(store, id[0]); /* 1 is now the least recently used */
     assert_non_null(used);
     ASSERT_OK(hemi_key_store_put(store, keys[2], &created, ERR));
-    assert_true(hemi_key_store_has(store, id[0]) && !hemi_key_store_has(store, id[1]) && hemi_key_store_has(store, id[2]));
+    assert_true(hemi_key_store_has(store, id[0]) && !hemi_key_store_has(store, id[1]) &&
+                hemi_key_store_has(store, id[2]));
     assert_true(hemi_key_store_remove(store, id[0]) && !hemi_key_store_remove(store, id[0]));
     assert_memory_equal(hemi_server_keys_id(used), id[0], sizeof id[0]); /* still there for its user */
     ASSERT_OK(hemi_server_keys_new(&keys[0], p[0].bytes, p[0].length, ERR));
@@ -552,12 +582,22 @@ static void test_uploads_store(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_call), cmocka_unit_test(test_keys_that_do_not_fit), cmocka_unit_test(test_calls_on_one_connection),
-        cmocka_unit_test(test_put_head_delete), cmocka_unit_test(test_hostile_keys), cmocka_unit_test(test_upload_in_pieces),
-        cmocka_unit_test(test_bad_ranges), cmocka_unit_test(test_interrupted_upload), cmocka_unit_test(test_hostile_requests),
-        cmocka_unit_test(test_too_many_rows), cmocka_unit_test(test_concurrent_clients), cmocka_unit_test(test_keys_make_room),
-        cmocka_unit_test(test_busy), cmocka_unit_test(test_stop_finishes_what_is_under_way), cmocka_unit_test(test_clients_that_leave),
-        cmocka_unit_test(test_store), cmocka_unit_test(test_uploads_store)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_call),
+                                       cmocka_unit_test(test_keys_that_do_not_fit),
+                                       cmocka_unit_test(test_calls_on_one_connection),
+                                       cmocka_unit_test(test_put_head_delete),
+                                       cmocka_unit_test(test_hostile_keys),
+                                       cmocka_unit_test(test_upload_in_pieces),
+                                       cmocka_unit_test(test_bad_ranges),
+                                       cmocka_unit_test(test_interrupted_upload),
+                                       cmocka_unit_test(test_hostile_requests),
+                                       cmocka_unit_test(test_too_many_rows),
+                                       cmocka_unit_test(test_concurrent_clients),
+                                       cmocka_unit_test(test_keys_make_room),
+                                       cmocka_unit_test(test_busy),
+                                       cmocka_unit_test(test_stop_finishes_what_is_under_way),
+                                       cmocka_unit_test(test_clients_that_leave),
+                                       cmocka_unit_test(test_store),
+                                       cmocka_unit_test(test_uploads_store)};
     return cmocka_run_group_tests_name("server keys", tests, open_all, site_close) != 0;
 }

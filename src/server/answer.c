@@ -12,7 +12,8 @@ void hemi_answer_release(hemi_answer *answer) {
     answer->release = NULL;
 }
 
-void hemi_answer_bytes(hemi_exchange *x, unsigned http, const char *type, void *body, size_t bytes, void (*release)(void *)) {
+void hemi_answer_bytes(hemi_exchange *x, unsigned http, const char *type, void *body, size_t bytes,
+                       void (*release)(void *)) {
     if (x->answer.status) {
         if (release && body) release(body);
         return;
@@ -33,11 +34,14 @@ void hemi_answer_error(hemi_exchange *x, unsigned http, hemi_status status, cons
     vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
     json_t *root = json_pack("{s:{s:s, s:s}}", "error", "code", hemi_status_name(status), "message", message);
-    if (!root) root = json_pack("{s:{s:s, s:s}}", "error", "code", hemi_status_name(status), "message", hemi_status_text(status));
+    if (!root)
+        root =
+            json_pack("{s:{s:s, s:s}}", "error", "code", hemi_status_name(status), "message", hemi_status_text(status));
     char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);
     if (http == 0) http = (unsigned)hemi_status_http(status);
-    if (x->answer.status == 0 && http == MHD_HTTP_SERVICE_UNAVAILABLE) hemi_answer_header(x, "Retry-After", "%u", HEMI_SERVER_RETRY_AFTER_S);
+    if (x->answer.status == 0 && http == MHD_HTTP_SERVICE_UNAVAILABLE)
+        hemi_answer_header(x, "Retry-After", "%u", HEMI_SERVER_RETRY_AFTER_S);
     hemi_answer_bytes(x, http, "application/json", text, text ? strlen(text) : 0, free);
 }
 
@@ -57,8 +61,9 @@ static struct MHD_Response *make_response(hemi_answer *answer) {
         return MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
     }
     struct MHD_Response *response =
-        answer->release ? MHD_create_response_from_buffer_with_free_callback(answer->bytes, answer->body, answer->release)
-                        : MHD_create_response_from_buffer(answer->bytes, answer->body, MHD_RESPMEM_PERSISTENT);
+        answer->release
+            ? MHD_create_response_from_buffer_with_free_callback(answer->bytes, answer->body, answer->release)
+            : MHD_create_response_from_buffer(answer->bytes, answer->body, MHD_RESPMEM_PERSISTENT);
     if (!response) hemi_answer_release(answer);
     answer->body = NULL; /* the response's now */
     answer->release = NULL;
@@ -70,7 +75,8 @@ enum MHD_Result hemi_answer_send(hemi_exchange *x) {
     struct MHD_Response *response = make_response(answer);
     if (!response) return MHD_NO;
     if (answer->type) MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, answer->type);
-    for (size_t i = 0; i < answer->headers; i++) MHD_add_response_header(response, answer->header[i].name, answer->header[i].value);
+    for (size_t i = 0; i < answer->headers; i++)
+        MHD_add_response_header(response, answer->header[i].name, answer->header[i].value);
     if (answer->close) MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
     hemi_peer_enter_reply(x->service->peers, x->peer, answer->bytes);
     x->stage = HEMI_STAGE_ANSWERED;

@@ -8,7 +8,8 @@
 
 #include "base/cpu.h"
 
-hemi_exchange *hemi_exchange_new(hemi_service *service, struct MHD_Connection *connection, hemi_peer *peer, const char *uri) {
+hemi_exchange *hemi_exchange_new(hemi_service *service, struct MHD_Connection *connection, hemi_peer *peer,
+                                 const char *uri) {
     hemi_exchange *x = calloc(1, sizeof *x);
     if (!x) return NULL;
     x->service = service;
@@ -58,7 +59,8 @@ static void find_length(hemi_exchange *x) {
     int lengths = 0;
     if (hemi_exchange_header(x, MHD_HTTP_HEADER_TRANSFER_ENCODING)) {
         x->answer.close = true;
-        hemi_answer_error(x, MHD_HTTP_LENGTH_REQUIRED, HEMI_ERR_ARGUMENT, "bodies are taken with Content-Length only, not in chunks");
+        hemi_answer_error(x, MHD_HTTP_LENGTH_REQUIRED, HEMI_ERR_ARGUMENT,
+                          "bodies are taken with Content-Length only, not in chunks");
         return;
     }
     MHD_get_connection_values(x->connection, MHD_HEADER_KIND, count_lengths, &lengths);
@@ -81,17 +83,19 @@ static void check_length(hemi_exchange *x) {
 
 /* What every request must keep to, whatever its route. */
 static void check_limits(hemi_exchange *x) {
-    const union MHD_ConnectionInfo *size = MHD_get_connection_info(x->connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    const union MHD_ConnectionInfo *size =
+        MHD_get_connection_info(x->connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
     if (atomic_load(&x->service->stopping) && x->route.id != HEMI_ROUTE_LIVE && x->route.id != HEMI_ROUTE_READY) {
         x->answer.close = true;
         hemi_answer_error(x, 0, HEMI_ERR_BUSY, "the server is stopping");
     } else if (x->uri_bytes > HEMI_SERVER_URL_BYTES_MAX) {
         x->answer.close = true;
-        hemi_answer_error(x, MHD_HTTP_URI_TOO_LONG, HEMI_ERR_TOO_LARGE, "the URL is longer than %u bytes", HEMI_SERVER_URL_BYTES_MAX);
+        hemi_answer_error(x, MHD_HTTP_URI_TOO_LONG, HEMI_ERR_TOO_LARGE, "the URL is longer than %u bytes",
+                          HEMI_SERVER_URL_BYTES_MAX);
     } else if (size && size->header_size > HEMI_SERVER_HEADER_BYTES_MAX) {
         x->answer.close = true;
-        hemi_answer_error(x, MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE, HEMI_ERR_TOO_LARGE, "the header fields have more than %u bytes",
-                          HEMI_SERVER_HEADER_BYTES_MAX);
+        hemi_answer_error(x, MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE, HEMI_ERR_TOO_LARGE,
+                          "the header fields have more than %u bytes", HEMI_SERVER_HEADER_BYTES_MAX);
     } else if (!x->clean_uri) {
         x->answer.close = true;
         hemi_answer_error(x, 0, HEMI_ERR_ARGUMENT, "the URL holds characters that have no place there");
@@ -102,7 +106,8 @@ static void check_route(hemi_exchange *x) {
     char allowed[64];
     const unsigned methods = hemi_route_methods(x->route.id);
     if (x->route.id == HEMI_ROUTE_UNKNOWN) {
-        hemi_answer_error(x, 0, HEMI_ERR_NOT_FOUND, "there is nothing at this URL; GET /v2/models lists what is served");
+        hemi_answer_error(x, 0, HEMI_ERR_NOT_FOUND,
+                          "there is nothing at this URL; GET /v2/models lists what is served");
     } else if (!(methods & x->method)) {
         hemi_methods_text(allowed, methods);
         hemi_answer_header(x, MHD_HTTP_HEADER_ALLOW, "%s", allowed);
@@ -121,11 +126,15 @@ static void check_model(hemi_exchange *x) {
     case HEMI_ROUTE_PREPARE:
         x->model = hemi_registry_model(registry, x->route.argument[0]);
         if (!x->model)
-            hemi_answer_error(x, 0, HEMI_ERR_NOT_FOUND, "there is no model %s here; GET /v2/models lists those that are", x->route.argument[0]);
+            hemi_answer_error(x, 0, HEMI_ERR_NOT_FOUND,
+                              "there is no model %s here; GET /v2/models lists those that are", x->route.argument[0]);
         most = x->model ? x->model->request_bytes_max : registry->request_bytes_max;
         break;
-    case HEMI_ROUTE_KEY: most = registry->key_bytes_max; break;
-    default: return;
+    case HEMI_ROUTE_KEY:
+        most = registry->key_bytes_max;
+        break;
+    default:
+        return;
     }
     if (x->body_bytes <= most) return;
     x->answer.close = true;
@@ -140,17 +149,24 @@ void hemi_exchange_begin(hemi_exchange *x, const char *path, const char *method)
     hemi_peer_enter_body(x->service->peers, x->peer);
     for (size_t i = 0; i < sizeof check / sizeof *check && x->answer.status == 0; i++) check[i](x);
     if (x->answer.status == 0) switch (x->route.id) {
-        case HEMI_ROUTE_INFER: hemi_infer_begin(x); break;
-        case HEMI_ROUTE_KEY: hemi_key_begin(x); break;
-        case HEMI_ROUTE_PREPARE:
-            hemi_answer_error(x, MHD_HTTP_NOT_IMPLEMENTED, HEMI_ERR_UNSUPPORTED, "this version does not prepare coming calls; call infer directly");
+        case HEMI_ROUTE_INFER:
+            hemi_infer_begin(x);
             break;
-        default: break;
+        case HEMI_ROUTE_KEY:
+            hemi_key_begin(x);
+            break;
+        case HEMI_ROUTE_PREPARE:
+            hemi_answer_error(x, MHD_HTTP_NOT_IMPLEMENTED, HEMI_ERR_UNSUPPORTED,
+                              "this version does not prepare coming calls; call infer directly");
+            break;
+        default:
+            break;
         }
     /* Refused: a small body is read and dropped, so that the connection lives on; for a large one, or one that the client
      * holds back until it is told to go on, the answer comes now. */
     if (x->answer.status && x->body_bytes > 0)
-        x->answer.close |= x->body_bytes > HEMI_SERVER_DRAIN_BYTES_MAX || hemi_exchange_header(x, MHD_HTTP_HEADER_EXPECT) != NULL;
+        x->answer.close |=
+            x->body_bytes > HEMI_SERVER_DRAIN_BYTES_MAX || hemi_exchange_header(x, MHD_HTTP_HEADER_EXPECT) != NULL;
 }
 
 /* ---- the body */
@@ -183,14 +199,26 @@ void hemi_exchange_receive(hemi_exchange *x, const void *data, size_t bytes) {
 bool hemi_exchange_complete(hemi_exchange *x) {
     if (x->answer.status == 0) switch (x->route.id) {
         case HEMI_ROUTE_LIVE:
-        case HEMI_ROUTE_READY: hemi_view_health(x); break;
-        case HEMI_ROUTE_METRICS: hemi_view_metrics(x); break;
+        case HEMI_ROUTE_READY:
+            hemi_view_health(x);
+            break;
+        case HEMI_ROUTE_METRICS:
+            hemi_view_metrics(x);
+            break;
         case HEMI_ROUTE_MODELS:
-        case HEMI_ROUTE_MODEL: hemi_view_models(x); break;
-        case HEMI_ROUTE_CLIENT: hemi_view_client(x); break;
-        case HEMI_ROUTE_KEY: return hemi_key_complete(x);
-        case HEMI_ROUTE_INFER: return false;
-        default: hemi_answer_error(x, 0, HEMI_ERR_INTERNAL, "this route has no answer"); break;
+        case HEMI_ROUTE_MODEL:
+            hemi_view_models(x);
+            break;
+        case HEMI_ROUTE_CLIENT:
+            hemi_view_client(x);
+            break;
+        case HEMI_ROUTE_KEY:
+            return hemi_key_complete(x);
+        case HEMI_ROUTE_INFER:
+            return false;
+        default:
+            hemi_answer_error(x, 0, HEMI_ERR_INTERNAL, "this route has no answer");
+            break;
         }
     return true;
 }
@@ -198,8 +226,10 @@ bool hemi_exchange_complete(hemi_exchange *x) {
 void hemi_exchange_work(hemi_exchange *x) {
     if (hemi_peer_is_gone(x->peer)) /* while it waited: nobody reads the answer */
         hemi_answer_error(x, 0, HEMI_ERR_NETWORK, "the client closed the connection before its turn came");
-    else if (x->route.id == HEMI_ROUTE_INFER) hemi_infer_work(x);
-    else hemi_key_work(x);
+    else if (x->route.id == HEMI_ROUTE_INFER)
+        hemi_infer_work(x);
+    else
+        hemi_key_work(x);
     free(x->body);
     x->body = NULL;
 }
@@ -215,11 +245,12 @@ static void write_line(const hemi_exchange *x, unsigned status) {
     gmtime_r(&now.tv_sec, &utc);
     strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S", &utc);
     if (x->has_key) hemi_hex_text(key, x->key, 4);
-    const int n = snprintf(line, sizeof line,
-                           "time=%s.%03ldZ method=%s route=%s model=%s status=%u ms=%.3f compute_ms=%.3f rows=%zu in=%zu out=%zu key=%s\n", when,
-                           now.tv_nsec / 1000000, hemi_method_name(x->method), hemi_route_pattern(x->route.id),
-                           x->model ? x->model->name : "-", status, hemi_now_ms() - x->started_ms, x->compute_ms, x->rows, x->received,
-                           x->answer.bytes, key);
+    const int n = snprintf(
+        line, sizeof line,
+        "time=%s.%03ldZ method=%s route=%s model=%s status=%u ms=%.3f compute_ms=%.3f rows=%zu in=%zu out=%zu key=%s\n",
+        when, now.tv_nsec / 1000000, hemi_method_name(x->method), hemi_route_pattern(x->route.id),
+        x->model ? x->model->name : "-", status, hemi_now_ms() - x->started_ms, x->compute_ms, x->rows, x->received,
+        x->answer.bytes, key);
     if (n > 0 && write(STDERR_FILENO, line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1) < 0) return;
 }
 
@@ -229,7 +260,7 @@ void hemi_exchange_end(hemi_exchange *x, bool completed) {
     hemi_metrics_request(&s->metrics, x->route.id, status, x->received, completed ? x->answer.bytes : 0);
     if (!s->quiet) write_line(x, status);
     hemi_answer_release(&x->answer);
-    if (x->upload && x->upload->received > 0) { /* interrupted: it can go on */
+    if (x->upload && x->upload->received > 0 && x->upload->received < x->upload->total) { /* it can go on */
         hemi_uploads_keep(s->uploads, x->upload);
         x->upload = NULL;
     }

@@ -42,7 +42,7 @@ typedef enum hemi_stage {
 #define HEMI_ANSWER_HEADERS 4
 
 typedef struct hemi_answer {
-    unsigned status; /* HTTP; 0: none yet */
+    unsigned status;  /* HTTP; 0: none yet */
     const char *type; /* Content-Type; NULL without a body */
     void *body;
     size_t bytes;
@@ -73,9 +73,9 @@ typedef struct hemi_exchange {
 
     bool has_length;
     size_t body_bytes, received; /* Content-Length, and what came of it */
-    uint8_t *body;       /* of /infer */
-    hemi_upload *upload; /* of PUT /v2/keys: the body goes to its end */
-    size_t held_bytes;   /* what this exchange has of bodies_bytes */
+    uint8_t *body;               /* of /infer */
+    hemi_upload *upload;         /* of PUT /v2/keys: the body goes to its end */
+    size_t held_bytes;           /* what this exchange has of bodies_bytes */
 
     size_t rows;
     double compute_ms;
@@ -84,7 +84,8 @@ typedef struct hemi_exchange {
 } hemi_exchange;
 
 /* exchange.c: the course of a request. All on the thread of the connections, but for _work. */
-hemi_exchange *hemi_exchange_new(hemi_service *service, struct MHD_Connection *connection, hemi_peer *peer, const char *uri);
+hemi_exchange *hemi_exchange_new(hemi_service *service, struct MHD_Connection *connection, hemi_peer *peer,
+                                 const char *uri);
 /* The headers are there: finds the route, checks everything that can be checked now, makes room for the body. */
 void hemi_exchange_begin(hemi_exchange *x, const char *path, const char *method);
 void hemi_exchange_receive(hemi_exchange *x, const void *data, size_t bytes);
@@ -100,7 +101,8 @@ const char *hemi_exchange_header(const hemi_exchange *x, const char *name);
 const char *hemi_exchange_query(const hemi_exchange *x, const char *name);
 
 /* answer.c: what is answered. The first answer counts; a later one is dropped, with its body. */
-void hemi_answer_bytes(hemi_exchange *x, unsigned http, const char *type, void *body, size_t bytes, void (*release)(void *));
+void hemi_answer_bytes(hemi_exchange *x, unsigned http, const char *type, void *body, size_t bytes,
+                       void (*release)(void *));
 void hemi_answer_empty(hemi_exchange *x, unsigned http);
 /* {"error": {"code": ..., "message": ...}}; http 0: the status's own. */
 void hemi_answer_error(hemi_exchange *x, unsigned http, hemi_status status, const char *format, ...) HEMI_PRINTF(4, 5);

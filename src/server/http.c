@@ -30,7 +30,8 @@ struct hemi_http_server {
 
 /* ---- called by libmicrohttpd, all on its thread */
 
-static void on_connection(void *cls, struct MHD_Connection *connection, void **context, enum MHD_ConnectionNotificationCode what) {
+static void on_connection(void *cls, struct MHD_Connection *connection, void **context,
+                          enum MHD_ConnectionNotificationCode what) {
     hemi_service *s = cls;
     if (what == MHD_CONNECTION_NOTIFY_STARTED) {
         const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
@@ -62,8 +63,8 @@ static enum MHD_Result on_complete(hemi_exchange *x) {
     return MHD_YES;
 }
 
-static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, const char *path, const char *method, const char *version,
-                                  const char *data, size_t *bytes, void **context) {
+static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, const char *path, const char *method,
+                                  const char *version, const char *data, size_t *bytes, void **context) {
     hemi_exchange *x = *context;
     (void)cls;
     (void)connection;
@@ -79,8 +80,10 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
         hemi_exchange_receive(x, data, *bytes);
         *bytes = 0;
         return MHD_YES;
-    case HEMI_STAGE_WORKING: return hemi_answer_send(x);
-    default: return MHD_NO;
+    case HEMI_STAGE_WORKING:
+        return hemi_answer_send(x);
+    default:
+        return MHD_NO;
     }
 }
 
@@ -139,8 +142,10 @@ static hemi_status start_service(hemi_http_server *server, const hemi_http_optio
     s->peers = hemi_peers_new(&clock, &s->metrics);
     s->jobs = hemi_jobs_new(s->workers, o->max_queue ? o->max_queue : HEMI_SERVER_QUEUE_MAX, run_job);
     if (!s->keys || !s->uploads || !s->peers || !s->jobs)
-        return hemi_fail(err, HEMI_ERR_MEMORY, "cannot start %d worker threads: too little memory, or too many threads", s->workers);
-    if (pthread_create(&server->sweeper, NULL, sweep, server) != 0) return hemi_fail(err, HEMI_ERR_MEMORY, "cannot start a thread");
+        return hemi_fail(err, HEMI_ERR_MEMORY, "cannot start %d worker threads: too little memory, or too many threads",
+                         s->workers);
+    if (pthread_create(&server->sweeper, NULL, sweep, server) != 0)
+        return hemi_fail(err, HEMI_ERR_MEMORY, "cannot start a thread");
     server->sweeping = true;
     return HEMI_OK;
 }
@@ -149,6 +154,7 @@ static hemi_status start_daemon(hemi_http_server *server, const hemi_http_option
     hemi_service *s = &server->service;
     /* Its own time-out is for what the sweep does not see, so it is the longest. */
     const unsigned timeout_s = either(o->idle_timeout_ms, HEMI_SERVER_IDLE_TIMEOUT_MS) / 1000 + 60;
+    /* clang-format off */
     server->daemon = MHD_start_daemon(
         MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, server->port, NULL, NULL, on_request, s,
         MHD_OPTION_LISTEN_SOCKET, (MHD_socket)server->socket,
@@ -162,8 +168,11 @@ static hemi_status start_daemon(hemi_http_server *server, const hemi_http_option
         MHD_OPTION_CONNECTION_TIMEOUT, timeout_s,
         MHD_OPTION_STRICT_FOR_CLIENT, 1,
         MHD_OPTION_END);
+    /* clang-format on */
     if (!server->daemon)
-        return hemi_fail(err, HEMI_ERR_NETWORK, "libmicrohttpd does not start: is the limit of open files (ulimit -n) below the number of connections?");
+        return hemi_fail(
+            err, HEMI_ERR_NETWORK,
+            "libmicrohttpd does not start: is the limit of open files (ulimit -n) below the number of connections?");
     return HEMI_OK;
 }
 
@@ -191,7 +200,8 @@ hemi_status hemi_http_server_start(hemi_http_server **out, const hemi_http_optio
     *out = NULL;
     if (!o || !o->folder) return hemi_fail(err, HEMI_ERR_ARGUMENT, "no folder to serve was given");
     if (o->threads < 0 || o->max_request_rows > HEMI_REQUEST_ROWS_MAX)
-        return hemi_fail(err, HEMI_ERR_ARGUMENT, "threads must not be negative, and max_request_rows at most %d", HEMI_REQUEST_ROWS_MAX);
+        return hemi_fail(err, HEMI_ERR_ARGUMENT, "threads must not be negative, and max_request_rows at most %d",
+                         HEMI_REQUEST_ROWS_MAX);
     if (sodium_init() < 0) return hemi_fail(err, HEMI_ERR_INTERNAL, "libsodium does not start");
     hemi_http_server *server = hemi_alloc(1, sizeof *server);
     if (!server) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory");
@@ -199,10 +209,11 @@ hemi_status hemi_http_server_start(hemi_http_server **out, const hemi_http_optio
     server->port = o->port;
     init_wake(server);
     /* The port first: if it is taken, one learns so at once, and not after the loading. Connections are accepted when all is ready. */
-    hemi_status status = hemi_bind(&server->socket, o->address ? o->address : "127.0.0.1", &server->port, server->url, sizeof server->url, err);
+    hemi_status status = hemi_bind(&server->socket, o->address ? o->address : "127.0.0.1", &server->port, server->url,
+                                   sizeof server->url, err);
     if (status == HEMI_OK)
-        status = hemi_registry_open(&server->service.registry, o->folder, o->max_request_rows ? o->max_request_rows : HEMI_SERVER_ROWS_MAX, 0,
-                                    o->quiet, err);
+        status = hemi_registry_open(&server->service.registry, o->folder,
+                                    o->max_request_rows ? o->max_request_rows : HEMI_SERVER_ROWS_MAX, 0, o->quiet, err);
     if (status == HEMI_OK) status = hemi_listen(server->socket, server->port, err);
     if (status == HEMI_OK) status = start_threads(server, o, err);
     if (status != HEMI_OK) {
@@ -225,7 +236,8 @@ static void drain(hemi_http_server *server) {
     const struct timespec pause = {.tv_nsec = 2000000};
     atomic_store(&server->service.stopping, true);
     (void)MHD_quiesce_daemon(server->daemon);
-    while (atomic_load(&server->service.exchanges) > 0 && hemi_now_ms() - start < HEMI_SERVER_DRAIN_MS) nanosleep(&pause, NULL);
+    while (atomic_load(&server->service.exchanges) > 0 && hemi_now_ms() - start < HEMI_SERVER_DRAIN_MS)
+        nanosleep(&pause, NULL);
 }
 
 void hemi_http_server_stop(hemi_http_server *server) {

@@ -10,7 +10,8 @@ void hemi_infer_begin(hemi_exchange *x) {
     const char *key = hemi_exchange_header(x, "Hemi-Key");
     x->has_key = key && hemi_hex_parse(x->key, sizeof x->key, key);
     if (!x->has_key) {
-        hemi_answer_error(x, 0, HEMI_ERR_ARGUMENT, "the header Hemi-Key must hold the BLAKE2b-256 hash of evaluation keys that were put at "
+        hemi_answer_error(x, 0, HEMI_ERR_ARGUMENT,
+                          "the header Hemi-Key must hold the BLAKE2b-256 hash of evaluation keys that were put at "
                           "/v2/keys/{hash}: 64 hexadecimal digits in lower case");
         return;
     }
@@ -19,17 +20,21 @@ void hemi_infer_begin(hemi_exchange *x) {
 }
 
 /* The modules that the request names, and how many rows. */
-static bool find_shapes(hemi_exchange *x, const hemi_request *r, hemi_served_shape *shape[HEMI_REQUEST_MODULES_MAX], size_t *products) {
+static bool find_shapes(hemi_exchange *x, const hemi_request *r, hemi_served_shape *shape[HEMI_REQUEST_MODULES_MAX],
+                        size_t *products) {
     *products = 0;
     if (r->rows > x->service->max_rows) {
-        hemi_answer_error(x, 0, HEMI_ERR_TOO_LARGE, "%u rows in one request: this server takes %zu", r->rows, x->service->max_rows);
+        hemi_answer_error(x, 0, HEMI_ERR_TOO_LARGE, "%u rows in one request: this server takes %zu", r->rows,
+                          x->service->max_rows);
         return false;
     }
     for (size_t i = 0; i < r->modules; i++) {
         shape[i] = hemi_served_model_shape(x->model, r->module_id[i]);
         if (!shape[i]) {
-            hemi_answer_error(x, 0, HEMI_ERR_CONFLICT, "the model %s has no module with this id: it was compiled anew since the client "
-                              "fetched its description; fetch it again", x->model->name);
+            hemi_answer_error(x, 0, HEMI_ERR_CONFLICT,
+                              "the model %s has no module with this id: it was compiled anew since the client "
+                              "fetched its description; fetch it again",
+                              x->model->name);
             return false;
         }
         *products += (size_t)r->rows * shape[i]->info.products;
@@ -50,7 +55,8 @@ static void evaluate(hemi_exchange *x, const hemi_server_keys *keys, int threads
     uint8_t *reply = NULL;
     size_t bytes = 0;
     const double start = hemi_now_ms();
-    const hemi_status status = hemi_evaluate(x->model->evaluator, x->model->evaluators, keys, x->body, x->received, threads, &reply, &bytes, &err);
+    const hemi_status status = hemi_evaluate(x->model->evaluator, x->model->evaluators, keys, x->body, x->received,
+                                             threads, &reply, &bytes, &err);
     x->compute_ms = hemi_now_ms() - start;
     if (status != HEMI_OK) {
         hemi_answer_error(x, 0, status, "%s", err.message);
@@ -82,7 +88,8 @@ void hemi_infer_work(hemi_exchange *x) {
     if (!find_shapes(x, &r, shape, &products)) return;
     const hemi_server_keys *keys = hemi_key_store_acquire(s->keys, x->key);
     if (!keys) {
-        hemi_answer_error(x, 0, HEMI_ERR_KEY, "this server does not have these evaluation keys (any more): put them at /v2/keys/{hash} and "
+        hemi_answer_error(x, 0, HEMI_ERR_KEY,
+                          "this server does not have these evaluation keys (any more): put them at /v2/keys/{hash} and "
                           "send the same request again");
         return;
     }

@@ -7,7 +7,7 @@ struct hemi_jobs {
     pthread_mutex_t lock;
     pthread_cond_t more;
     hemi_job_fn run;
-    void **queue; /* a ring of queue_max places */
+    void **queue;                             /* a ring of queue_max places */
     size_t queue_max, first, count, reserved; /* reserved: taken, not yet filled */
     size_t busy;
     bool quit;
@@ -44,7 +44,8 @@ hemi_jobs *hemi_jobs_new(int threads, size_t queue_max, hemi_job_fn run) {
     jobs->queue = calloc(queue_max, sizeof *jobs->queue);
     jobs->thread = calloc((size_t)threads, sizeof *jobs->thread);
     if (jobs->queue && jobs->thread)
-        while (jobs->threads < threads && pthread_create(&jobs->thread[jobs->threads], NULL, worker, jobs) == 0) jobs->threads++;
+        while (jobs->threads < threads && pthread_create(&jobs->thread[jobs->threads], NULL, worker, jobs) == 0)
+            jobs->threads++;
     if (jobs->threads == threads) return jobs;
     hemi_jobs_free(jobs);
     return NULL;
@@ -81,8 +82,10 @@ void hemi_jobs_push(hemi_jobs *jobs, void *job) {
     pthread_mutex_lock(&jobs->lock);
     jobs->reserved--;
     jobs->queue[(jobs->first + jobs->count++) % jobs->queue_max] = job;
-    if (jobs->quit) pthread_cond_broadcast(&jobs->more);
-    else pthread_cond_signal(&jobs->more);
+    if (jobs->quit)
+        pthread_cond_broadcast(&jobs->more);
+    else
+        pthread_cond_signal(&jobs->more);
     pthread_mutex_unlock(&jobs->lock);
 }
 

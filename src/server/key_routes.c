@@ -12,7 +12,8 @@
 
 static void refuse_range(hemi_exchange *x, size_t received) {
     hemi_answer_header(x, "Hemi-Received", "%zu", received);
-    hemi_answer_error(x, 0, HEMI_ERR_STATE, "%zu bytes of these keys are here: go on there, or begin again at 0", received);
+    hemi_answer_error(x, 0, HEMI_ERR_STATE, "%zu bytes of these keys are here: go on there, or begin again at 0",
+                      received);
 }
 
 /* Finds or makes the upload that this body belongs to. */
@@ -25,11 +26,13 @@ static void begin_put(hemi_exchange *x) {
         return;
     }
     if (range && (!hemi_content_range_parse(&first, &last, &total, range) || last - first != x->body_bytes - 1)) {
-        hemi_answer_error(x, 0, HEMI_ERR_ARGUMENT, "Content-Range must be 'bytes a-b/total' with b - a + 1 = Content-Length");
+        hemi_answer_error(x, 0, HEMI_ERR_ARGUMENT,
+                          "Content-Range must be 'bytes a-b/total' with b - a + 1 = Content-Length");
         return;
     }
     if (total > s->registry->key_bytes_max) {
-        hemi_answer_error(x, 0, HEMI_ERR_TOO_LARGE, "evaluation keys for this server have at most %zu bytes", s->registry->key_bytes_max);
+        hemi_answer_error(x, 0, HEMI_ERR_TOO_LARGE, "evaluation keys for this server have at most %zu bytes",
+                          s->registry->key_bytes_max);
         return;
     }
     if (first > 0) {
@@ -49,9 +52,12 @@ void hemi_key_begin(hemi_exchange *x) {
     hemi_service *s = x->service;
     x->has_key = hemi_hex_parse(x->key, sizeof x->key, x->route.argument[0]);
     if (!x->has_key)
-        hemi_answer_error(x, 0, HEMI_ERR_ARGUMENT, "a key is named by the BLAKE2b-256 hash of its bytes: 64 hexadecimal digits in lower case");
-    else if (x->method == HEMI_METHOD_PUT && hemi_key_store_has(s->keys, x->key)) hemi_answer_empty(x, MHD_HTTP_OK); /* the body is not needed */
-    else if (x->method == HEMI_METHOD_PUT) begin_put(x);
+        hemi_answer_error(x, 0, HEMI_ERR_ARGUMENT,
+                          "a key is named by the BLAKE2b-256 hash of its bytes: 64 hexadecimal digits in lower case");
+    else if (x->method == HEMI_METHOD_PUT && hemi_key_store_has(s->keys, x->key))
+        hemi_answer_empty(x, MHD_HTTP_OK); /* the body is not needed */
+    else if (x->method == HEMI_METHOD_PUT)
+        begin_put(x);
 }
 
 static void head(hemi_exchange *x) {
@@ -60,7 +66,8 @@ static void head(hemi_exchange *x) {
         hemi_answer_empty(x, MHD_HTTP_OK);
         return;
     }
-    if (hemi_uploads_peek(x->service->uploads, x->key, &received, &total)) hemi_answer_header(x, "Hemi-Received", "%zu", received);
+    if (hemi_uploads_peek(x->service->uploads, x->key, &received, &total))
+        hemi_answer_header(x, "Hemi-Received", "%zu", received);
     hemi_answer_error(x, 0, HEMI_ERR_KEY, "these evaluation keys are not here");
 }
 
@@ -92,7 +99,8 @@ static void check_and_put(hemi_exchange *x, const hemi_upload *upload) {
     bool created = false;
     (void)crypto_generichash(hash, sizeof hash, upload->bytes, upload->total, NULL, 0);
     if (memcmp(hash, x->key, sizeof hash) != 0) {
-        hemi_answer_error(x, 0, HEMI_ERR_FORMAT, "the BLAKE2b-256 hash of these %zu bytes is not the one in the path: the upload was damaged",
+        hemi_answer_error(x, 0, HEMI_ERR_FORMAT,
+                          "the BLAKE2b-256 hash of these %zu bytes is not the one in the path: the upload was damaged",
                           upload->total);
         return;
     }
@@ -100,11 +108,14 @@ static void check_and_put(hemi_exchange *x, const hemi_upload *upload) {
     size_t entries;
     hemi_status status = hemi_keys_check(upload->bytes, upload->total, &params, &entries, &err);
     if (status == HEMI_OK && !hemi_registry_has_params(s->registry, params))
-        status = hemi_fail(&err, HEMI_ERR_PARAMS, "the keys are of set %s, which no module of this server uses", params->name);
+        status = hemi_fail(&err, HEMI_ERR_PARAMS, "the keys are of set %s, which no module of this server uses",
+                           params->name);
     if (status == HEMI_OK) status = hemi_server_keys_new(&keys, upload->bytes, upload->total, &err);
     if (status == HEMI_OK) status = hemi_key_store_put(s->keys, keys, &created, &err);
-    if (status != HEMI_OK) hemi_answer_error(x, 0, status, "%s", err.message);
-    else hemi_answer_empty(x, created ? MHD_HTTP_CREATED : MHD_HTTP_OK);
+    if (status != HEMI_OK)
+        hemi_answer_error(x, 0, status, "%s", err.message);
+    else
+        hemi_answer_empty(x, created ? MHD_HTTP_CREATED : MHD_HTTP_OK);
 }
 
 void hemi_key_work(hemi_exchange *x) {

@@ -32,7 +32,9 @@ hemi_key_store *hemi_key_store_new(size_t bytes_max) {
     return store;
 }
 
-static entry **bucket_of(hemi_key_store *store, const uint8_t *id) { return &store->bucket[(id[0] | id[1] << 8) % BUCKETS]; }
+static entry **bucket_of(hemi_key_store *store, const uint8_t *id) {
+    return &store->bucket[(id[0] | id[1] << 8) % BUCKETS];
+}
 
 static entry *find(hemi_key_store *store, const uint8_t *id) {
     entry *e = *bucket_of(store, id);
@@ -107,8 +109,10 @@ hemi_status hemi_key_store_put(hemi_key_store *store, hemi_server_keys *keys, bo
     if (!e) {
         hemi_server_keys_free(keys);
         if (bytes <= store->bytes_max) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for evaluation keys");
-        return hemi_fail(err, HEMI_ERR_TOO_LARGE, "these evaluation keys take %zu bytes of memory; this server keeps %zu for the "
-                         "keys of all clients (its operator can raise --max-keys-bytes)", bytes, store->bytes_max);
+        return hemi_fail(err, HEMI_ERR_TOO_LARGE,
+                         "these evaluation keys take %zu bytes of memory; this server keeps %zu for the "
+                         "keys of all clients (its operator can raise --max-keys-bytes)",
+                         bytes, store->bytes_max);
     }
     e->keys = keys;
     e->bytes = bytes;

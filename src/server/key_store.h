@@ -18,7 +18,8 @@ void hemi_key_store_free(hemi_key_store *store);
 
 /* Takes over `keys` in every case. *created: false when these keys were there already. ERR_TOO_LARGE when they alone are
  * more than the store may hold; ERR_MEMORY. */
-HEMI_CHECK hemi_status hemi_key_store_put(hemi_key_store *store, hemi_server_keys *keys, bool *created, hemi_error *err);
+HEMI_CHECK hemi_status hemi_key_store_put(hemi_key_store *store, hemi_server_keys *keys, bool *created,
+                                          hemi_error *err);
 /* NULL if there are none under this id. Given back with hemi_key_store_release; they outlive deletion and eviction until then. */
 const hemi_server_keys *hemi_key_store_acquire(hemi_key_store *store, const uint8_t id[HEMI_KEY_ID_BYTES]);
 void hemi_key_store_release(hemi_key_store *store, const hemi_server_keys *keys);

@@ -5,42 +5,45 @@
 #include <stddef.h>
 
 /* What one request may hold */
-#define HEMI_SERVER_URL_BYTES_MAX    1024u                  /* path and query, as sent */
-#define HEMI_SERVER_HEADER_BYTES_MAX 16384u                 /* request line and header fields */
-#define HEMI_SERVER_NAME_BYTES_MAX   128u                   /* of a model, a module, a shape */
-#define HEMI_SERVER_ROWS_MAX         4096u                  /* (option) rows in one request */
-#define HEMI_SERVER_DRAIN_BYTES_MAX  ((size_t)1 << 20)      /* a refused body up to this size is read, so that the connection lives on */
+#define HEMI_SERVER_URL_BYTES_MAX    1024u  /* path and query, as sent */
+#define HEMI_SERVER_HEADER_BYTES_MAX 16384u /* request line and header fields */
+#define HEMI_SERVER_NAME_BYTES_MAX   128u   /* of a model, a module, a shape */
+#define HEMI_SERVER_ROWS_MAX         4096u  /* (option) rows in one request */
+/* A refused body up to this size is read, so that the connection lives on. */
+#define HEMI_SERVER_DRAIN_BYTES_MAX ((size_t)1 << 20)
 
 /* Connections */
 #define HEMI_SERVER_PORT                        8000u
-#define HEMI_SERVER_CONNECTIONS_MAX             1000u       /* (option) */
-#define HEMI_SERVER_CONNECTIONS_PER_ADDRESS_MAX 256u        /* (option) */
+#define HEMI_SERVER_CONNECTIONS_MAX             1000u /* (option) */
+#define HEMI_SERVER_CONNECTIONS_PER_ADDRESS_MAX 256u  /* (option) */
 #define HEMI_SERVER_LISTEN_BACKLOG              511u
 #define HEMI_SERVER_CONNECTION_MEMORY           ((size_t)64 << 10) /* headers and the pieces of a body */
 #define HEMI_SERVER_CONNECTION_INCREMENT        ((size_t)16 << 10)
 
 /* Time */
-#define HEMI_SERVER_HEADER_TIMEOUT_MS 10000u                /* (option) from the connection, or the request line, to the last header field */
-#define HEMI_SERVER_IDLE_TIMEOUT_MS   120000u               /* (option) between two requests of a connection; bytes do not prolong it */
-#define HEMI_SERVER_BODY_RATE_MIN     4096u                 /* (option) bytes per second, of bodies in both directions */
-#define HEMI_SERVER_BODY_GRACE_MS     5000u                 /* (option) before the rate counts */
-#define HEMI_SERVER_GONE_MS           200u                  /* a request that takes longer to arrive: is its client still there? */
-#define HEMI_SERVER_SWEEP_MS          250u                  /* how often the clocks above are looked at */
-#define HEMI_SERVER_DRAIN_MS          30000u                /* requests under way have this long when the server stops */
+/* (option) From the connection, or the request line, to the last header field. */
+#define HEMI_SERVER_HEADER_TIMEOUT_MS 10000u
+/* (option) Between two requests of a connection; bytes do not prolong it. */
+#define HEMI_SERVER_IDLE_TIMEOUT_MS 120000u
+#define HEMI_SERVER_BODY_RATE_MIN   4096u  /* (option) bytes per second, of bodies in both directions */
+#define HEMI_SERVER_BODY_GRACE_MS   5000u  /* (option) before the rate counts */
+#define HEMI_SERVER_GONE_MS         200u   /* a request that takes longer to arrive: is its client still there? */
+#define HEMI_SERVER_SWEEP_MS        250u   /* how often the clocks above are looked at */
+#define HEMI_SERVER_DRAIN_MS        30000u /* requests under way have this long when the server stops */
 
 /* Work */
-#define HEMI_SERVER_QUEUE_MAX         256u                  /* (option) requests that wait for a worker */
+#define HEMI_SERVER_QUEUE_MAX         256u /* (option) requests that wait for a worker */
 #define HEMI_SERVER_RETRY_AFTER_S     1u
-#define HEMI_SERVER_PARALLEL_PRODUCTS 128u                  /* a request with as many products is computed by all idle workers */
-#define HEMI_SERVER_BODIES_BYTES_MAX  ((size_t)1 << 30)     /* bodies in memory, requests and replies of all connections */
+#define HEMI_SERVER_PARALLEL_PRODUCTS 1024u /* a request with as many products is computed by all idle workers */
+#define HEMI_SERVER_BODIES_BYTES_MAX  ((size_t)1 << 30) /* bodies in memory, requests and replies of all connections */
 
 /* Keys */
-#define HEMI_SERVER_KEYS_BYTES_MAX    ((size_t)1 << 30)     /* (option) expanded keys; the least recently used make room */
-#define HEMI_SERVER_UPLOADS_BYTES_MAX ((size_t)64 << 20)    /* interrupted uploads; the oldest make room */
+#define HEMI_SERVER_KEYS_BYTES_MAX    ((size_t)1 << 30)  /* (option) expanded keys; the least recently used make room */
+#define HEMI_SERVER_UPLOADS_BYTES_MAX ((size_t)64 << 20) /* interrupted uploads; the oldest make room */
 #define HEMI_SERVER_UPLOADS_MAX       256u
 #define HEMI_SERVER_UPLOAD_EXPIRY_MS  600000u
 
 /* Files */
-#define HEMI_SERVER_FOLDERS_MAX       4096u                 /* names looked at in one folder */
+#define HEMI_SERVER_FOLDERS_MAX 4096u /* names looked at in one folder */
 
 #endif

@@ -15,15 +15,20 @@
 static hemi_status bind_fail(hemi_error *err, int reason, const char *address, uint16_t port) {
     switch (reason) {
     case EADDRINUSE:
-        return hemi_fail(err, HEMI_ERR_NETWORK, "port %u of %s is in use: is a server running there already? Stop it, or choose another port "
-                         "(--port %u; --port 0 takes any that is free)", port, address, port < 65535 ? port + 1u : 8001u);
+        return hemi_fail(err, HEMI_ERR_NETWORK,
+                         "port %u of %s is in use: is a server running there already? Stop it, or choose another port "
+                         "(--port %u; --port 0 takes any that is free)",
+                         port, address, port < 65535 ? port + 1u : 8001u);
     case EACCES:
-        return hemi_fail(err, HEMI_ERR_NETWORK, "port %u may not be used by this user: choose one above 1023, such as --port %u", port,
+        return hemi_fail(err, HEMI_ERR_NETWORK,
+                         "port %u may not be used by this user: choose one above 1023, such as --port %u", port,
                          HEMI_SERVER_PORT);
     case EADDRNOTAVAIL:
-        return hemi_fail(err, HEMI_ERR_NETWORK, "%s is not an address of this machine: 127.0.0.1 serves this machine only, 0.0.0.0 all networks",
-                         address);
-    default: return hemi_fail(err, HEMI_ERR_NETWORK, "cannot listen on %s port %u: %s", address, port, strerror(reason));
+        return hemi_fail(
+            err, HEMI_ERR_NETWORK,
+            "%s is not an address of this machine: 127.0.0.1 serves this machine only, 0.0.0.0 all networks", address);
+    default:
+        return hemi_fail(err, HEMI_ERR_NETWORK, "cannot listen on %s port %u: %s", address, port, strerror(reason));
     }
 }
 
@@ -51,13 +56,15 @@ static uint16_t port_of(int s) {
 }
 
 hemi_status hemi_bind(int *out, const char *address, uint16_t *port, char *url, size_t url_bytes, hemi_error *err) {
-    const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    const struct addrinfo hints = {
+        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
     struct addrinfo *list = NULL;
     char service[8];
     snprintf(service, sizeof service, "%u", *port);
     const int failed = getaddrinfo(address, service, &hints, &list);
     if (failed)
-        return hemi_fail(err, HEMI_ERR_NETWORK, "'%s' is not an address to listen on (%s): give 127.0.0.1, 0.0.0.0 or a name of this machine",
+        return hemi_fail(err, HEMI_ERR_NETWORK,
+                         "'%s' is not an address to listen on (%s): give 127.0.0.1, 0.0.0.0 or a name of this machine",
                          address, gai_strerror(failed));
     int reason = EADDRNOTAVAIL;
     for (const struct addrinfo *a = list; a && reason != 0; a = a->ai_next) reason = try_bind(out, a);

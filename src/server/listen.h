@@ -9,7 +9,8 @@
 
 /* Takes an address and port; *port becomes the one in use (port 0: the system chooses). url: where it can be reached. The
  * errors say what to do. */
-HEMI_CHECK hemi_status hemi_bind(int *socket, const char *address, uint16_t *port, char *url, size_t url_bytes, hemi_error *err);
+HEMI_CHECK hemi_status hemi_bind(int *socket, const char *address, uint16_t *port, char *url, size_t url_bytes,
+                                 hemi_error *err);
 /* From now on connections are accepted. */
 HEMI_CHECK hemi_status hemi_listen(int socket, uint16_t port, hemi_error *err);
 

@@ -14,7 +14,7 @@
 #include "server/http.h"
 #include "wire/wire.h"
 
-#define EXIT_USAGE 64
+#define EXIT_USAGE  64
 #define FILES_SPARE 64 /* open files besides connections */
 
 typedef struct arguments {
@@ -25,18 +25,21 @@ typedef struct arguments {
 static const char help[] =
     "usage: hemi-server FOLDER [options]        (also: hemi serve FOLDER [options])\n"
     "\n"
-    "Serves compiled modules over HTTP. Clients send encrypted inputs and get encrypted outputs; this program never sees\n"
+    "Serves compiled modules over HTTP. Clients send encrypted inputs and get encrypted outputs; this program never "
+    "sees\n"
     "a secret key, an input or an output. It runs until it gets SIGINT (Ctrl-C) or SIGTERM, then answers the requests\n"
     "under way and ends.\n"
     "\n"
-    "  FOLDER                    the compiled models: FOLDER/<model>/<module>/<po_..._pc>/server.zip; a folder that is\n"
+    "  FOLDER                    the compiled models: FOLDER/<model>/<module>/<po_..._pc>/server.zip; a folder that "
+    "is\n"
     "                            itself a model (<module>/<po_..._pc>/server.zip) is served under its own name\n"
     "\n"
     "options:\n"
     "  -p, --port N              port to listen on (default 8000; 0: any free one)\n"
     "      --host ADDRESS        address to listen on (default 127.0.0.1: this machine only; 0.0.0.0: all networks)\n"
     "      --threads N           requests computed at once (default: all processors)\n"
-    "      --max-keys-bytes N    memory for clients' evaluation keys, with K, M or G (default 1G); the least recently used\n"
+    "      --max-keys-bytes N    memory for clients' evaluation keys, with K, M or G (default 1G); the least recently "
+    "used\n"
     "                            make room, and their clients upload them again by themselves\n"
     "      --max-rows N          rows in one request (default 4096)\n"
     "      --max-queue N         requests that may wait; further ones are told to come back (default 256)\n"
@@ -52,13 +55,27 @@ static const char help[] =
     "  hemi-server models --port 8000\n"
     "  curl http://127.0.0.1:8000/v2/models\n"
     "\n"
-    "Health: /v2/health/ready. Figures: /metrics. There is no TLS and no authentication yet: beyond this machine, put a\n"
+    "Health: /v2/health/ready. Figures: /metrics. There is no TLS and no authentication yet: beyond this machine, put "
+    "a\n"
     "reverse proxy in front (docs/operations.md).\n"
     "exit status: 0, 64 for a mistake on the command line, else the error's number (include/hemi/status.h)\n";
 
 /* ---- the command line */
 
-enum { KEYS_BYTES = 256, ROWS, THREADS, QUEUE, CONNECTIONS, PER_ADDRESS, HEADER_TIMEOUT, IDLE_TIMEOUT, HOST, JSON, HELP, VERSION };
+enum {
+    KEYS_BYTES = 256,
+    ROWS,
+    THREADS,
+    QUEUE,
+    CONNECTIONS,
+    PER_ADDRESS,
+    HEADER_TIMEOUT,
+    IDLE_TIMEOUT,
+    HOST,
+    JSON,
+    HELP,
+    VERSION
+};
 
 static const struct option longs[] = {{"port", required_argument, NULL, 'p'},
                                       {"host", required_argument, NULL, HOST},
@@ -84,8 +101,8 @@ static int usage_error(const char *format, const char *text) {
 }
 
 /* A whole number from min to max, where `units` with K, M or G behind it. */
-static bool parse_number(unsigned long long *out, const char *name, const char *text, unsigned long long min, unsigned long long max,
-                         bool units) {
+static bool parse_number(unsigned long long *out, const char *name, const char *text, unsigned long long min,
+                         unsigned long long max, bool units) {
     char *end;
     errno = 0;
     unsigned long long v = strtoull(text, &end, 10);
@@ -113,19 +130,34 @@ static bool take_option(arguments *a, int option, const char *name, const char *
     hemi_http_options *o = &a->options;
     const unsigned long long most_ms = 86400;
     switch (option) {
-    case HOST: o->address = value; return true;
-    case 'q': return o->quiet = true;
-    case JSON: return a->json = true;
-    case 'p': return parse_number(&v, name, value, 0, 65535, false) && (o->port = (uint16_t)v, true);
-    case THREADS: return parse_number(&v, name, value, 1, 1024, false) && (o->threads = (int)v, true);
-    case KEYS_BYTES: return parse_number(&v, name, value, 1, SIZE_MAX / 2, true) && (o->max_keys_bytes = (size_t)v, true);
-    case ROWS: return parse_number(&v, name, value, 1, HEMI_REQUEST_ROWS_MAX, false) && (o->max_request_rows = (size_t)v, true);
-    case QUEUE: return parse_number(&v, name, value, 1, 1000000, false) && (o->max_queue = (unsigned)v, true);
-    case CONNECTIONS: return parse_number(&v, name, value, 1, 1000000, false) && (o->max_connections = (unsigned)v, true);
-    case PER_ADDRESS: return parse_number(&v, name, value, 1, 1000000, false) && (o->max_connections_per_address = (unsigned)v, true);
-    case HEADER_TIMEOUT: return parse_number(&v, name, value, 1, most_ms, false) && (o->header_timeout_ms = (unsigned)v * 1000, true);
-    case IDLE_TIMEOUT: return parse_number(&v, name, value, 1, most_ms, false) && (o->idle_timeout_ms = (unsigned)v * 1000, true);
-    default: return false;
+    case HOST:
+        o->address = value;
+        return true;
+    case 'q':
+        return o->quiet = true;
+    case JSON:
+        return a->json = true;
+    case 'p':
+        return parse_number(&v, name, value, 0, 65535, false) && (o->port = (uint16_t)v, true);
+    case THREADS:
+        return parse_number(&v, name, value, 1, 1024, false) && (o->threads = (int)v, true);
+    case KEYS_BYTES:
+        return parse_number(&v, name, value, 1, SIZE_MAX / 2, true) && (o->max_keys_bytes = (size_t)v, true);
+    case ROWS:
+        return parse_number(&v, name, value, 1, HEMI_REQUEST_ROWS_MAX, false) &&
+               (o->max_request_rows = (size_t)v, true);
+    case QUEUE:
+        return parse_number(&v, name, value, 1, 1000000, false) && (o->max_queue = (unsigned)v, true);
+    case CONNECTIONS:
+        return parse_number(&v, name, value, 1, 1000000, false) && (o->max_connections = (unsigned)v, true);
+    case PER_ADDRESS:
+        return parse_number(&v, name, value, 1, 1000000, false) && (o->max_connections_per_address = (unsigned)v, true);
+    case HEADER_TIMEOUT:
+        return parse_number(&v, name, value, 1, most_ms, false) && (o->header_timeout_ms = (unsigned)v * 1000, true);
+    case IDLE_TIMEOUT:
+        return parse_number(&v, name, value, 1, most_ms, false) && (o->idle_timeout_ms = (unsigned)v * 1000, true);
+    default:
+        return false;
     }
 }
 
@@ -181,17 +213,17 @@ static void announce(const arguments *a, const hemi_http_server *server) {
     const char *url = hemi_http_server_url(server);
     if (a->json) {
         json_t *models = json_loads(s->registry->json, 0, NULL);
-        json_t *root = json_pack("{s:i, s:s, s:s, s:O?}", "port", hemi_http_server_port(server), "url", url, "version", HEMI_VERSION, "models",
-                                 json_object_get(models, "models"));
+        json_t *root = json_pack("{s:i, s:s, s:s, s:O?}", "port", hemi_http_server_port(server), "url", url, "version",
+                                 HEMI_VERSION, "models", json_object_get(models, "models"));
         if (root && json_dumpf(root, stdout, JSON_COMPACT) == 0) putchar('\n');
         json_decref(root);
         json_decref(models);
         fflush(stdout);
     }
     if (!a->options.quiet)
-        fprintf(stderr, "hemi-server: ready on %s: %zu model%s, %zu compiled module%s, %d worker%s; Ctrl-C stops it\n", url, s->registry->models,
-                s->registry->models == 1 ? "" : "s", s->registry->modules, s->registry->modules == 1 ? "" : "s", s->workers,
-                s->workers == 1 ? "" : "s");
+        fprintf(stderr, "hemi-server: ready on %s: %zu model%s, %zu compiled module%s, %d worker%s; Ctrl-C stops it\n",
+                url, s->registry->models, s->registry->models == 1 ? "" : "s", s->registry->modules,
+                s->registry->modules == 1 ? "" : "s", s->workers, s->workers == 1 ? "" : "s");
 }
 
 int main(int argc, char **argv) {
@@ -204,7 +236,8 @@ int main(int argc, char **argv) {
     if (parsed >= 0) return parsed;
     allow_connections(&a.options);
     signal(SIGPIPE, SIG_IGN);
-    const hemi_status status = hemi_http_server_start(&server, &a.options, &err); /* until then Ctrl-C ends the program at once */
+    const hemi_status status =
+        hemi_http_server_start(&server, &a.options, &err); /* until then Ctrl-C ends the program at once */
     if (status != HEMI_OK) return fail(&a, status, &err);
     sigemptyset(&stop);
     sigaddset(&stop, SIGINT);
@@ -212,7 +245,9 @@ int main(int argc, char **argv) {
     pthread_sigmask(SIG_BLOCK, &stop, NULL);
     announce(&a, server);
     sigwait(&stop, &caught);
-    if (!a.options.quiet) fprintf(stderr, "hemi-server: stopping (%s); once more ends it at once\n", caught == SIGINT ? "SIGINT" : "SIGTERM");
+    if (!a.options.quiet)
+        fprintf(stderr, "hemi-server: stopping (%s); once more ends it at once\n",
+                caught == SIGINT ? "SIGINT" : "SIGTERM");
     pthread_sigmask(SIG_UNBLOCK, &stop, NULL);
     hemi_http_server_stop(server);
     return 0;

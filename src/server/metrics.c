@@ -10,8 +10,12 @@ static const unsigned statuses[HEMI_METRICS_STATUS_COUNT] = HEMI_METRICS_STATUSE
 static const double bounds[HEMI_METRICS_BOUND_COUNT] = HEMI_METRICS_BOUNDS;
 static const char *const cuts[HEMI_CUTS] = {"idle", "headers", "body", "reply", "gone"};
 
-static void add(atomic_ullong *counter, unsigned long long n) { atomic_fetch_add_explicit(counter, n, memory_order_relaxed); }
-static unsigned long long get(const atomic_ullong *counter) { return atomic_load_explicit(counter, memory_order_relaxed); }
+static void add(atomic_ullong *counter, unsigned long long n) {
+    atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+static unsigned long long get(const atomic_ullong *counter) {
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
 
 static size_t status_slot(unsigned status) {
     for (size_t i = 0; i < HEMI_METRICS_STATUS_COUNT; i++)
@@ -19,7 +23,8 @@ static size_t status_slot(unsigned status) {
     return 0;
 }
 
-void hemi_metrics_request(hemi_metrics *metrics, hemi_route_id route, unsigned status, size_t bytes_in, size_t bytes_out) {
+void hemi_metrics_request(hemi_metrics *metrics, hemi_route_id route, unsigned status, size_t bytes_in,
+                          size_t bytes_out) {
     add(&metrics->requests[route][status_slot(status)], 1);
     add(&metrics->bytes_in, bytes_in);
     add(&metrics->bytes_out, bytes_out);
@@ -42,18 +47,23 @@ static void one(FILE *f, const char *name, const char *type, const char *help, d
 }
 
 static void write_requests(FILE *f, const hemi_metrics *m) {
-    head(f, "hemi_requests_total", "counter", "Requests by route and HTTP status; status 0: the connection ended before the answer.");
+    head(f, "hemi_requests_total", "counter",
+         "Requests by route and HTTP status; status 0: the connection ended before the answer.");
     for (int r = 0; r < HEMI_ROUTES; r++)
         for (size_t s = 0; s < HEMI_METRICS_STATUS_COUNT; s++) {
             const unsigned long long n = get(&m->requests[r][s]);
             if (n > 0)
-                fprintf(f, "hemi_requests_total{route=\"%s\",status=\"%u\"} %llu\n", hemi_route_pattern((hemi_route_id)r), statuses[s], n);
+                fprintf(f, "hemi_requests_total{route=\"%s\",status=\"%u\"} %llu\n",
+                        hemi_route_pattern((hemi_route_id)r), statuses[s], n);
         }
     one(f, "hemi_request_body_bytes_total", "counter", "Bytes of request bodies received.", (double)get(&m->bytes_in));
     one(f, "hemi_reply_body_bytes_total", "counter", "Bytes of reply bodies.", (double)get(&m->bytes_out));
-    one(f, "hemi_requests_refused_busy_total", "counter", "Requests answered 503 because too many were waiting.", (double)get(&m->refused_busy));
-    head(f, "hemi_connections_cut_total", "counter", "Connections ended by the server: too slow in that phase, or gone in the middle of a request.");
-    for (int i = 0; i < HEMI_CUTS; i++) fprintf(f, "hemi_connections_cut_total{phase=\"%s\"} %llu\n", cuts[i], get(&m->cut[i]));
+    one(f, "hemi_requests_refused_busy_total", "counter", "Requests answered 503 because too many were waiting.",
+        (double)get(&m->refused_busy));
+    head(f, "hemi_connections_cut_total", "counter",
+         "Connections ended by the server: too slow in that phase, or gone in the middle of a request.");
+    for (int i = 0; i < HEMI_CUTS; i++)
+        fprintf(f, "hemi_connections_cut_total{phase=\"%s\"} %llu\n", cuts[i], get(&m->cut[i]));
 }
 
 static void write_compute(FILE *f, const hemi_metrics *m) {
@@ -65,7 +75,8 @@ static void write_compute(FILE *f, const hemi_metrics *m) {
     }
     sum += get(&m->compute[HEMI_METRICS_BOUND_COUNT]);
     fprintf(f, "hemi_compute_seconds_bucket{le=\"+Inf\"} %llu\n", sum);
-    fprintf(f, "hemi_compute_seconds_sum %.6f\nhemi_compute_seconds_count %llu\n", (double)get(&m->compute_us) * 1e-6, sum);
+    fprintf(f, "hemi_compute_seconds_sum %.6f\nhemi_compute_seconds_count %llu\n", (double)get(&m->compute_us) * 1e-6,
+            sum);
 }
 
 /* Per compiled module. Names are [A-Za-z0-9._-], so labels need no escaping. */
@@ -73,7 +84,8 @@ static void write_modules(FILE *f, const hemi_registry *registry) {
     const char *const titles[2] = {"hemi_module_requests_total", "hemi_module_rows_total"};
     head(f, titles[0], "counter", "Encrypted inputs computed on, by module.");
     for (int which = 0; which < 2; which++) {
-        if (which) head(f, titles[1], "counter", "Rows computed on, by module. A linear map is known after inputs + 1 rows.");
+        if (which)
+            head(f, titles[1], "counter", "Rows computed on, by module. A linear map is known after inputs + 1 rows.");
         for (size_t i = 0; i < registry->models; i++)
             for (size_t j = 0; j < registry->model[i].modules; j++)
                 for (size_t k = 0; k < registry->model[i].module[j].shapes; k++) {
@@ -90,7 +102,8 @@ static void write_gauges(FILE *f, const hemi_gauges *g) {
     one(f, "hemi_keys", "gauge", "Evaluation keys held.", (double)g->keys.keys);
     one(f, "hemi_keys_bytes", "gauge", "Memory of the evaluation keys held.", (double)g->keys.bytes);
     one(f, "hemi_keys_bytes_max", "gauge", "Memory that evaluation keys may take.", (double)g->keys_bytes_max);
-    one(f, "hemi_keys_evicted_total", "counter", "Evaluation keys that had to make room for others.", (double)g->keys.evicted);
+    one(f, "hemi_keys_evicted_total", "counter", "Evaluation keys that had to make room for others.",
+        (double)g->keys.evicted);
     one(f, "hemi_uploads", "gauge", "Key uploads that are not complete.", (double)g->uploads);
     one(f, "hemi_uploads_bytes", "gauge", "Memory reserved for them.", (double)g->uploads_bytes);
     one(f, "hemi_queue_length", "gauge", "Requests that wait for a worker.", (double)g->queue_length);
@@ -101,7 +114,8 @@ static void write_gauges(FILE *f, const hemi_gauges *g) {
     one(f, "hemi_uptime_seconds", "gauge", "Time since the server started.", g->uptime_s);
 }
 
-char *hemi_metrics_text(const hemi_metrics *metrics, const hemi_gauges *gauges, const hemi_registry *registry, size_t *length) {
+char *hemi_metrics_text(const hemi_metrics *metrics, const hemi_gauges *gauges, const hemi_registry *registry,
+                        size_t *length) {
     char *text = NULL;
     FILE *f = open_memstream(&text, length);
     if (!f) return NULL;

@@ -10,27 +10,36 @@
 #include "server/route.h"
 
 /* The HTTP statuses this server sends; 0: the connection ended before the answer. */
-#define HEMI_METRICS_STATUSES {0, 200, 201, 202, 204, 400, 404, 405, 409, 411, 413, 414, 422, 429, 431, 500, 501, 502, 503}
+#define HEMI_METRICS_STATUSES                                                                                          \
+    { 0, 200, 201, 202, 204, 400, 404, 405, 409, 411, 413, 414, 422, 429, 431, 500, 501, 502, 503 }
 #define HEMI_METRICS_STATUS_COUNT 19
 
 /* Upper bounds of the compute histogram, in seconds. */
-#define HEMI_METRICS_BOUNDS \
-    {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0}
+#define HEMI_METRICS_BOUNDS                                                                                            \
+    { 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0 }
 #define HEMI_METRICS_BOUND_COUNT 17
 
 /* Why the server ended a connection. */
-typedef enum hemi_cut { HEMI_CUT_IDLE, HEMI_CUT_HEADERS, HEMI_CUT_BODY, HEMI_CUT_REPLY, HEMI_CUT_GONE, HEMI_CUTS } hemi_cut;
+typedef enum hemi_cut {
+    HEMI_CUT_IDLE,
+    HEMI_CUT_HEADERS,
+    HEMI_CUT_BODY,
+    HEMI_CUT_REPLY,
+    HEMI_CUT_GONE,
+    HEMI_CUTS
+} hemi_cut;
 
 typedef struct hemi_metrics {
     atomic_ullong requests[HEMI_ROUTES][HEMI_METRICS_STATUS_COUNT];
     atomic_ullong bytes_in, bytes_out; /* bodies */
     atomic_ullong cut[HEMI_CUTS];
-    atomic_ullong refused_busy; /* queue full */
+    atomic_ullong refused_busy;                          /* queue full */
     atomic_ullong compute[HEMI_METRICS_BOUND_COUNT + 1]; /* not cumulative */
     atomic_ullong compute_us;
 } hemi_metrics;
 
-void hemi_metrics_request(hemi_metrics *metrics, hemi_route_id route, unsigned status, size_t bytes_in, size_t bytes_out);
+void hemi_metrics_request(hemi_metrics *metrics, hemi_route_id route, unsigned status, size_t bytes_in,
+                          size_t bytes_out);
 void hemi_metrics_compute(hemi_metrics *metrics, double ms);
 
 /* What is read off elsewhere at the moment of asking. */
@@ -43,6 +52,7 @@ typedef struct hemi_gauges {
 } hemi_gauges;
 
 /* NUL-terminated, freed with free(); NULL without memory. */
-char *hemi_metrics_text(const hemi_metrics *metrics, const hemi_gauges *gauges, const hemi_registry *registry, size_t *length);
+char *hemi_metrics_text(const hemi_metrics *metrics, const hemi_gauges *gauges, const hemi_registry *registry,
+                        size_t *length);
 
 #endif

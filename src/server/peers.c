@@ -102,13 +102,23 @@ bool hemi_peer_is_gone(const hemi_peer *peer) {
 
 /* Is it late, and in what? Or gone, unnoticed for a while? */
 static bool is_late(const hemi_peers_clock *clock, const hemi_peer *peer, double now, hemi_cut *why) {
-    const double age = now - peer->since_ms, moved = (double)peer->bytes / clock->rate * 1e3; /* ms that the bytes pay for */
+    const double age = now - peer->since_ms,
+                 moved = (double)peer->bytes / clock->rate * 1e3; /* ms that the bytes pay for */
     switch (peer->phase) {
-    case PHASE_IDLE: *why = HEMI_CUT_IDLE; return age > clock->idle_ms;
-    case PHASE_HEADERS: *why = HEMI_CUT_HEADERS; break;
-    case PHASE_BODY: *why = HEMI_CUT_BODY; break;
-    case PHASE_REPLY: *why = HEMI_CUT_REPLY; return age > clock->grace_ms + moved;
-    default: return false;
+    case PHASE_IDLE:
+        *why = HEMI_CUT_IDLE;
+        return age > clock->idle_ms;
+    case PHASE_HEADERS:
+        *why = HEMI_CUT_HEADERS;
+        break;
+    case PHASE_BODY:
+        *why = HEMI_CUT_BODY;
+        break;
+    case PHASE_REPLY:
+        *why = HEMI_CUT_REPLY;
+        return age > clock->grace_ms + moved;
+    default:
+        return false;
     }
     if (age > (peer->phase == PHASE_HEADERS ? clock->header_ms : clock->grace_ms + moved)) return true;
     *why = HEMI_CUT_GONE;

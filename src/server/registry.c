@@ -14,8 +14,10 @@
 #include "server/route.h"
 #include "wire/wire.h"
 
-#define SERVER_FILE  "server.zip"
-#define LAYOUT_ADVICE "expected FOLDER/<model>/<module>/<po_..._pc>/" SERVER_FILE ", as written by `hemi compile` and save_and_clear_private_info"
+#define SERVER_FILE "server.zip"
+#define LAYOUT_ADVICE                                                                                                  \
+    "expected FOLDER/<model>/<module>/<po_..._pc>/" SERVER_FILE                                                        \
+    ", as written by `hemi compile` and save_and_clear_private_info"
 
 /* ---- folders */
 
@@ -36,7 +38,9 @@ static int compare_names(const void *a, const void *b) { return strcmp(*(char *c
 static hemi_status list_folders(names *out, const char *folder, hemi_error *err) {
     *out = (names){0};
     DIR *dir = opendir(folder);
-    if (!dir) return hemi_fail(err, HEMI_ERR_NOT_FOUND, "cannot open the folder %s: is the path right, and may this user read it?", folder);
+    if (!dir)
+        return hemi_fail(err, HEMI_ERR_NOT_FOUND,
+                         "cannot open the folder %s: is the path right, and may this user read it?", folder);
     hemi_status status = HEMI_OK;
     for (struct dirent *entry; status == HEMI_OK && (entry = readdir(dir)) != NULL;) {
         if (entry->d_name[0] == '.') continue;
@@ -47,18 +51,23 @@ static hemi_status list_folders(names *out, const char *folder, hemi_error *err)
         }
         hemi_free(path);
         if (out->count == HEMI_SERVER_FOLDERS_MAX) {
-            status = hemi_fail(err, HEMI_ERR_TOO_LARGE, "%s has more than %u sub-folders", folder, HEMI_SERVER_FOLDERS_MAX);
+            status =
+                hemi_fail(err, HEMI_ERR_TOO_LARGE, "%s has more than %u sub-folders", folder, HEMI_SERVER_FOLDERS_MAX);
             break;
         }
         char **grown = realloc(out->name, (out->count + 1) * sizeof *grown);
         if (grown) out->name = grown;
         char *copy = grown && path ? hemi_strdup(entry->d_name) : NULL;
-        if (!copy) status = hemi_fail(err, HEMI_ERR_MEMORY, "no memory to read the folder %s", folder);
-        else out->name[out->count++] = copy;
+        if (!copy)
+            status = hemi_fail(err, HEMI_ERR_MEMORY, "no memory to read the folder %s", folder);
+        else
+            out->name[out->count++] = copy;
     }
     closedir(dir);
-    if (status != HEMI_OK) names_free(out);
-    else if (out->count > 1) qsort(out->name, out->count, sizeof *out->name, compare_names);
+    if (status != HEMI_OK)
+        names_free(out);
+    else if (out->count > 1)
+        qsort(out->name, out->count, sizeof *out->name, compare_names);
     return status;
 }
 
@@ -81,8 +90,10 @@ static size_t keep_shapes(names *subs, const char *folder) {
     size_t kept = 0;
     for (size_t i = 0; i < subs->count; i++) {
         char *name = subs->name[i];
-        if (is_shape_name(name) && has_server_file(folder, name)) subs->name[kept++] = name;
-        else hemi_free(name);
+        if (is_shape_name(name) && has_server_file(folder, name))
+            subs->name[kept++] = name;
+        else
+            hemi_free(name);
     }
     return subs->count = kept;
 }
@@ -102,8 +113,10 @@ static hemi_status list_modules(names *subs, const char *folder, hemi_error *err
     size_t kept = 0;
     for (size_t i = 0; i < subs->count; i++) {
         char *path = hemi_path_join(folder, subs->name[i]);
-        if (path && is_module_folder(path)) subs->name[kept++] = subs->name[i];
-        else hemi_free(subs->name[i]);
+        if (path && is_module_folder(path))
+            subs->name[kept++] = subs->name[i];
+        else
+            hemi_free(subs->name[i]);
         hemi_free(path);
     }
     subs->count = kept;
@@ -116,7 +129,8 @@ static hemi_status list_modules(names *subs, const char *folder, hemi_error *err
 static char *shape_name(const hemi_module_info *info) {
     char text[16 + 11 * HEMI_SHAPE_MAX];
     size_t n = (size_t)snprintf(text, sizeof text, "po");
-    for (size_t i = 0; i < info->shape_rank; i++) n += (size_t)snprintf(text + n, sizeof text - n, "_%u", info->shape[i]);
+    for (size_t i = 0; i < info->shape_rank; i++)
+        n += (size_t)snprintf(text + n, sizeof text - n, "_%u", info->shape[i]);
     snprintf(text + n, sizeof text - n, "_pc");
     return hemi_strdup(text);
 }
@@ -145,37 +159,39 @@ typedef struct opening {
 } opening;
 
 /* From an open module with weights; `expected` is the name of its folder, NULL where that says nothing. */
-static hemi_status shape_prepare(hemi_served_shape *shape, const hemi_module *module, const char *expected, const opening *o,
-                                 hemi_error *err) {
+static hemi_status shape_prepare(hemi_served_shape *shape, const hemi_module *module, const char *expected,
+                                 const opening *o, hemi_error *err) {
     const char *json = hemi_module_client_json(module);
-    HEMI_TRY(hemi_evaluator_new(&shape->evaluator, module, o->threads, err));
-    HEMI_TRY(hemi_module_from_client_json(&shape->module, json, strlen(json), err)); /* the weights can go */
+    HEMI_TRY(hemi_module_from_client_json(&shape->module, json, strlen(json), err)); /* without the weights */
     hemi_module_get_info(shape->module, &shape->info);
     shape->name = shape_name(&shape->info);
     if (!shape->name) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory");
     if (expected && strcmp(expected, shape->name) != 0)
-        return hemi_fail(err, HEMI_ERR_CONFLICT, "the module was compiled for the shape %s: its folder was renamed or its file "
-                         "copied from elsewhere; rename the folder or compile the module anew", shape->name);
+        return hemi_fail(err, HEMI_ERR_CONFLICT,
+                         "the module was compiled for the shape %s: its folder was renamed or its file "
+                         "copied from elsewhere; rename the folder or compile the module anew",
+                         shape->name);
     shape->automorphisms = hemi_linear_automorphisms(&shape->module->layout, shape->automorphism);
     shape->request_bytes_max = largest_request(&shape->info, o->max_rows);
-    return HEMI_OK;
+    return hemi_evaluator_new(&shape->evaluator, module, o->threads, err);
 }
 
-static hemi_status shape_open(hemi_served_shape *shape, const char *folder, const char *expected, const opening *o, hemi_error *err) {
+static hemi_status shape_open(hemi_served_shape *shape, const char *folder, const char *expected, const opening *o,
+                              hemi_error *err) {
     hemi_module *module = NULL;
     memset(shape, 0, sizeof *shape);
     const double start = hemi_now_ms();
-    hemi_status status = hemi_module_open(&module, folder, true, err);
-    if (status == HEMI_OK) status = shape_prepare(shape, module, expected, o, err);
+    HEMI_TRY(hemi_module_open(&module, folder, true, err)); /* names the file when it fails */
+    const hemi_status status = shape_prepare(shape, module, expected, o, err);
     hemi_module_free(module);
     if (status != HEMI_OK) {
         shape_free(shape);
         return hemi_fail_in(err, status, "%s/" SERVER_FILE, folder);
     }
     if (!o->quiet)
-        fprintf(stderr, "hemi-server: ready %s: %u x %u, %s, layout %u, %.1f MB, %.0f ms\n", folder, shape->info.outputs,
-                shape->info.inputs, shape->info.params->name, shape->info.layout, (double)hemi_evaluator_bytes(shape->evaluator) * 1e-6,
-                hemi_now_ms() - start);
+        fprintf(stderr, "hemi-server: ready %s: %u x %u, %s, layout %u, %.1f MB, %.0f ms\n", folder,
+                shape->info.outputs, shape->info.inputs, shape->info.params->name, shape->info.layout,
+                (double)hemi_evaluator_bytes(shape->evaluator) * 1e-6, hemi_now_ms() - start);
     return HEMI_OK;
 }
 
@@ -189,11 +205,14 @@ static void module_free(hemi_served_module *module) {
 
 static hemi_status check_name(const char *what, const char *folder, const char *name, hemi_error *err) {
     if (hemi_name_is_valid(name)) return HEMI_OK;
-    return hemi_fail(err, HEMI_ERR_ARGUMENT, "%s: the name of a %s has letters, digits, '.', '_' and '-', at most %u, and does not "
-                     "begin with '.'; rename the folder", folder, what, HEMI_SERVER_NAME_BYTES_MAX);
+    return hemi_fail(err, HEMI_ERR_ARGUMENT,
+                     "%s: the name of a %s has letters, digits, '.', '_' and '-', at most %u, and does not "
+                     "begin with '.'; rename the folder",
+                     folder, what, HEMI_SERVER_NAME_BYTES_MAX);
 }
 
-static hemi_status module_open(hemi_served_module *module, const char *folder, const char *name, const opening *o, hemi_error *err) {
+static hemi_status module_open(hemi_served_module *module, const char *folder, const char *name, const opening *o,
+                               hemi_error *err) {
     names subs;
     HEMI_TRY(check_name("module", folder, name, err));
     HEMI_TRY(list_folders(&subs, folder, err));
@@ -205,8 +224,10 @@ static hemi_status module_open(hemi_served_module *module, const char *folder, c
     if (!module->name || !module->shape) status = hemi_fail(err, HEMI_ERR_MEMORY, "no memory for %s", folder);
     for (size_t i = 0; status == HEMI_OK && i < count; i++) {
         char *path = direct ? hemi_strdup(folder) : hemi_path_join(folder, subs.name[i]);
-        if (!path) status = hemi_fail(err, HEMI_ERR_MEMORY, "no memory for %s", folder);
-        else status = shape_open(&module->shape[i], path, direct ? NULL : subs.name[i], o, err);
+        if (!path)
+            status = hemi_fail(err, HEMI_ERR_MEMORY, "no memory for %s", folder);
+        else
+            status = shape_open(&module->shape[i], path, direct ? NULL : subs.name[i], o, err);
         if (status == HEMI_OK) module->shapes++;
         hemi_free(path);
     }
@@ -229,22 +250,26 @@ static hemi_status model_gather(hemi_served_model *model, hemi_error *err) {
     for (size_t i = 0; i < model->modules; i++) count += model->module[i].shapes;
     model->evaluator = hemi_alloc(count, sizeof *model->evaluator);
     model->evaluated = hemi_alloc(count, sizeof *model->evaluated);
-    if (!model->evaluator || !model->evaluated) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for the model %s", model->name);
+    if (!model->evaluator || !model->evaluated)
+        return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for the model %s", model->name);
     for (size_t i = 0; i < model->modules; i++)
         for (size_t j = 0; j < model->module[i].shapes; j++) {
             hemi_served_shape *shape = &model->module[i].shape[j];
             if (hemi_served_model_shape(model, shape->info.id))
-                return hemi_fail(err, HEMI_ERR_CONFLICT, "model %s: the same compiled module is there twice, the second time as %s/%s; "
-                                 "remove one of the copies", model->name, model->module[i].name, shape->name);
+                return hemi_fail(err, HEMI_ERR_CONFLICT,
+                                 "model %s: the same compiled module is there twice, the second time as %s/%s; "
+                                 "remove one of the copies",
+                                 model->name, model->module[i].name, shape->name);
             model->evaluator[model->evaluators] = shape->evaluator;
             model->evaluated[model->evaluators++] = shape;
-            if (shape->request_bytes_max > model->request_bytes_max) model->request_bytes_max = shape->request_bytes_max;
+            if (shape->request_bytes_max > model->request_bytes_max)
+                model->request_bytes_max = shape->request_bytes_max;
         }
     return HEMI_OK;
 }
 
-static hemi_status model_open(hemi_served_model *model, const char *folder, const char *name, const names *modules, const opening *o,
-                              hemi_error *err) {
+static hemi_status model_open(hemi_served_model *model, const char *folder, const char *name, const names *modules,
+                              const opening *o, hemi_error *err) {
     HEMI_TRY(check_name("model", folder, name, err));
     model->name = hemi_strdup(name);
     model->module = hemi_alloc(modules->count, sizeof *model->module);
@@ -274,7 +299,8 @@ void hemi_registry_free(hemi_registry *registry) {
 static void set_limits(hemi_registry *registry) {
     for (size_t i = 0; i < registry->models; i++) {
         const hemi_served_model *model = &registry->model[i];
-        if (model->request_bytes_max > registry->request_bytes_max) registry->request_bytes_max = model->request_bytes_max;
+        if (model->request_bytes_max > registry->request_bytes_max)
+            registry->request_bytes_max = model->request_bytes_max;
         for (size_t j = 0; j < model->evaluators; j++) {
             const hemi_params *params = model->evaluated[j]->info.params;
             /* t = 1 + 2^j for j = 1 .. log2 N, and -1 */
@@ -286,7 +312,8 @@ static void set_limits(hemi_registry *registry) {
 }
 
 /* FOLDER is itself a model. */
-static hemi_status open_single(hemi_registry *registry, const char *folder, const names *modules, const opening *o, hemi_error *err) {
+static hemi_status open_single(hemi_registry *registry, const char *folder, const names *modules, const opening *o,
+                               hemi_error *err) {
     char *real = realpath(folder, NULL);
     const char *slash = real ? strrchr(real, '/') : NULL;
     registry->model = hemi_alloc(1, sizeof *registry->model);
@@ -301,7 +328,8 @@ static hemi_status open_single(hemi_registry *registry, const char *folder, cons
 }
 
 /* Every sub-folder with modules is a model. */
-static hemi_status open_models(hemi_registry *registry, const char *folder, const names *subs, const opening *o, hemi_error *err) {
+static hemi_status open_models(hemi_registry *registry, const char *folder, const names *subs, const opening *o,
+                               hemi_error *err) {
     registry->model = hemi_alloc(subs->count, sizeof *registry->model);
     if (!registry->model) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for the models of %s", folder);
     hemi_status status = HEMI_OK;
@@ -323,13 +351,16 @@ static hemi_status open_models(hemi_registry *registry, const char *folder, cons
 static hemi_status open_all(hemi_registry *registry, const char *folder, const opening *o, hemi_error *err) {
     names subs = {0}, modules = {0};
     if (!hemi_path_is_folder(folder))
-        return hemi_fail(err, HEMI_ERR_NOT_FOUND, "there is no folder %s: give the folder with the compiled models (" LAYOUT_ADVICE ")", folder);
+        return hemi_fail(err, HEMI_ERR_NOT_FOUND,
+                         "there is no folder %s: give the folder with the compiled models (" LAYOUT_ADVICE ")", folder);
     if (is_module_folder(folder))
-        return hemi_fail(err, HEMI_ERR_ARGUMENT, "%s is one module, not a model: give the folder above it (" LAYOUT_ADVICE ")", folder);
+        return hemi_fail(err, HEMI_ERR_ARGUMENT,
+                         "%s is one module, not a model: give the folder above it (" LAYOUT_ADVICE ")", folder);
     HEMI_TRY(list_folders(&subs, folder, err));
     hemi_status status = list_modules(&modules, folder, err);
     if (status == HEMI_OK)
-        status = modules.count > 0 ? open_single(registry, folder, &modules, o, err) : open_models(registry, folder, &subs, o, err);
+        status = modules.count > 0 ? open_single(registry, folder, &modules, o, err)
+                                   : open_models(registry, folder, &subs, o, err);
     names_free(&modules);
     names_free(&subs);
     if (status == HEMI_OK && registry->models == 0)
@@ -337,7 +368,8 @@ static hemi_status open_all(hemi_registry *registry, const char *folder, const o
     return status;
 }
 
-hemi_status hemi_registry_open(hemi_registry **out, const char *folder, size_t max_rows, int threads, bool quiet, hemi_error *err) {
+hemi_status hemi_registry_open(hemi_registry **out, const char *folder, size_t max_rows, int threads, bool quiet,
+                               hemi_error *err) {
     *out = NULL;
     hemi_registry *registry = hemi_alloc(1, sizeof *registry);
     if (!registry) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory");

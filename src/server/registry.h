@@ -28,7 +28,7 @@ typedef struct hemi_served_shape {
 } hemi_served_shape;
 
 typedef struct hemi_served_module {
-    char *name; /* as its folder: "seq.0" */
+    char *name;               /* as its folder: "seq.0" */
     hemi_served_shape *shape; /* in the order of their names */
     size_t shapes;
 } hemi_served_module;
@@ -49,13 +49,13 @@ typedef struct hemi_registry {
     size_t models, modules;   /* modules: compiled modules of all models */
     size_t key_bytes_max;     /* the largest evaluation keys any served parameter set can have */
     size_t request_bytes_max;
-    char *json;               /* the answer to GET /v2/models */
+    char *json; /* the answer to GET /v2/models */
 } hemi_registry;
 
 /* Reads and prepares everything below folder; threads as for hemi_evaluator_new; progress lines on stderr unless quiet.
  * ERR_NOT_FOUND when there is nothing to serve; otherwise the error of the file that is at fault, which it names. */
-HEMI_CHECK hemi_status hemi_registry_open(hemi_registry **out, const char *folder, size_t max_rows, int threads, bool quiet,
-                                          hemi_error *err);
+HEMI_CHECK hemi_status hemi_registry_open(hemi_registry **out, const char *folder, size_t max_rows, int threads,
+                                          bool quiet, hemi_error *err);
 void hemi_registry_free(hemi_registry *registry);
 
 const hemi_served_model *hemi_registry_model(const hemi_registry *registry, const char *name);

@@ -11,13 +11,15 @@ static json_t *describe_shape(const hemi_served_module *module, const hemi_serve
     char id[2 * HEMI_MODULE_ID_BYTES + 1];
     hemi_hex_text(id, info->id, HEMI_MODULE_ID_BYTES);
     json_t *automorphisms = json_array(), *shapes = json_array();
-    for (size_t i = 0; i < shape->automorphisms; i++) json_array_append_new(automorphisms, json_integer(shape->automorphism[i]));
+    for (size_t i = 0; i < shape->automorphisms; i++)
+        json_array_append_new(automorphisms, json_integer(shape->automorphism[i]));
     for (size_t i = 0; i < module->shapes; i++) json_array_append_new(shapes, json_string(module->shape[i].name));
-    return json_pack("{s:s, s:s, s:o, s:s, s:s, s:s, s:I, s:I, s:I, s:o, s:I, s:I, s:I}", "name", module->name, "shape", shape->name,
-                     "shapes", shapes, "module_id", id, "operation", info->operation, "set", info->params->name, "inputs",
-                     (json_int_t)info->inputs, "outputs", (json_int_t)info->outputs, "layout", (json_int_t)info->layout,
-                     "automorphisms", automorphisms, "evaluation_key_bytes", (json_int_t)info->evaluation_key_bytes, "upload_bytes",
-                     (json_int_t)info->upload_bytes, "download_bytes", (json_int_t)info->download_bytes);
+    return json_pack("{s:s, s:s, s:o, s:s, s:s, s:s, s:I, s:I, s:I, s:o, s:I, s:I, s:I}", "name", module->name, "shape",
+                     shape->name, "shapes", shapes, "module_id", id, "operation", info->operation, "set",
+                     info->params->name, "inputs", (json_int_t)info->inputs, "outputs", (json_int_t)info->outputs,
+                     "layout", (json_int_t)info->layout, "automorphisms", automorphisms, "evaluation_key_bytes",
+                     (json_int_t)info->evaluation_key_bytes, "upload_bytes", (json_int_t)info->upload_bytes,
+                     "download_bytes", (json_int_t)info->download_bytes);
 }
 
 static json_t *describe_model(const hemi_served_model *model) {
@@ -28,7 +30,8 @@ static json_t *describe_model(const hemi_served_model *model) {
                 json_decref(modules);
                 return NULL;
             }
-    return json_pack("{s:s, s:I, s:o}", "name", model->name, "request_bytes_max", (json_int_t)model->request_bytes_max, "modules", modules);
+    return json_pack("{s:s, s:I, s:o}", "name", model->name, "request_bytes_max", (json_int_t)model->request_bytes_max,
+                     "modules", modules);
 }
 
 static json_t *describe_all(const hemi_registry *registry) {

@@ -24,7 +24,8 @@ static const struct {
 #define METHODS (sizeof methods / sizeof *methods)
 
 static bool is_name_character(char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+           c == '-';
 }
 
 bool hemi_name_is_valid(const char *name) {
@@ -136,6 +137,7 @@ bool hemi_content_range_parse(uint64_t *first, uint64_t *last, uint64_t *total, 
     const char *a = text + 6, *dash = strchr(a, '-');
     const char *slash = dash ? strchr(dash, '/') : NULL;
     if (!slash) return false;
-    return hemi_decimal_parse(first, a, (size_t)(dash - a)) && hemi_decimal_parse(last, dash + 1, (size_t)(slash - dash - 1)) &&
+    return hemi_decimal_parse(first, a, (size_t)(dash - a)) &&
+           hemi_decimal_parse(last, dash + 1, (size_t)(slash - dash - 1)) &&
            hemi_decimal_parse(total, slash + 1, strlen(slash + 1)) && *first <= *last && *last < *total;
 }

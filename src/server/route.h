@@ -18,23 +18,23 @@ typedef enum hemi_method {
 } hemi_method;
 
 /* X(id, pattern, methods). {name} stands for one path segment. */
-#define HEMI_ROUTE_LIST(X)                                                                              \
-    X(LIVE, "/v2/health/live", HEMI_METHOD_GET | HEMI_METHOD_HEAD)                                      \
-    X(READY, "/v2/health/ready", HEMI_METHOD_GET | HEMI_METHOD_HEAD)                                    \
-    X(METRICS, "/metrics", HEMI_METHOD_GET | HEMI_METHOD_HEAD)                                          \
-    X(MODELS, "/v2/models", HEMI_METHOD_GET | HEMI_METHOD_HEAD)                                         \
-    X(MODEL, "/v2/models/{model}", HEMI_METHOD_GET | HEMI_METHOD_HEAD)                                  \
-    X(CLIENT, "/v2/models/{model}/modules/{module}/client", HEMI_METHOD_GET | HEMI_METHOD_HEAD)         \
-    X(KEY, "/v2/keys/{hash}", HEMI_METHOD_PUT | HEMI_METHOD_HEAD | HEMI_METHOD_DELETE)                  \
-    X(INFER, "/v2/models/{model}/infer", HEMI_METHOD_POST)                                              \
-    X(PREPARE, "/v2/models/{model}/prepare", HEMI_METHOD_POST)                                          \
+#define HEMI_ROUTE_LIST(X)                                                                                             \
+    X(LIVE, "/v2/health/live", HEMI_METHOD_GET | HEMI_METHOD_HEAD)                                                     \
+    X(READY, "/v2/health/ready", HEMI_METHOD_GET | HEMI_METHOD_HEAD)                                                   \
+    X(METRICS, "/metrics", HEMI_METHOD_GET | HEMI_METHOD_HEAD)                                                         \
+    X(MODELS, "/v2/models", HEMI_METHOD_GET | HEMI_METHOD_HEAD)                                                        \
+    X(MODEL, "/v2/models/{model}", HEMI_METHOD_GET | HEMI_METHOD_HEAD)                                                 \
+    X(CLIENT, "/v2/models/{model}/modules/{module}/client", HEMI_METHOD_GET | HEMI_METHOD_HEAD)                        \
+    X(KEY, "/v2/keys/{hash}", HEMI_METHOD_PUT | HEMI_METHOD_HEAD | HEMI_METHOD_DELETE)                                 \
+    X(INFER, "/v2/models/{model}/infer", HEMI_METHOD_POST)                                                             \
+    X(PREPARE, "/v2/models/{model}/prepare", HEMI_METHOD_POST)                                                         \
     X(UNKNOWN, "unknown", 0)
 
 typedef enum hemi_route_id {
 #define HEMI_ROUTE_ENUM(id, pattern, methods) HEMI_ROUTE_##id,
     HEMI_ROUTE_LIST(HEMI_ROUTE_ENUM)
 #undef HEMI_ROUTE_ENUM
-    HEMI_ROUTES
+        HEMI_ROUTES
 } hemi_route_id;
 
 #define HEMI_ROUTE_ARGUMENTS 2

@@ -91,7 +91,8 @@ void hemi_uploads_keep(hemi_uploads *uploads, hemi_upload *upload) {
         return;
     }
     hemi_upload_free(detach(uploads, there));
-    while (uploads->count > 0 && (uploads->count >= uploads->count_max || uploads->bytes > uploads->bytes_max - upload->total))
+    while (uploads->count > 0 &&
+           (uploads->count >= uploads->count_max || uploads->bytes > uploads->bytes_max - upload->total))
         drop_oldest(uploads);
     upload->kept_ms = hemi_now_ms();
     upload->next = uploads->first;
@@ -116,8 +117,10 @@ void hemi_uploads_expire(hemi_uploads *uploads) {
     const double now = hemi_now_ms();
     pthread_mutex_lock(&uploads->lock);
     for (hemi_upload **at = &uploads->first; *at;)
-        if (now - (*at)->kept_ms > uploads->expiry_ms) hemi_upload_free(detach(uploads, at));
-        else at = &(*at)->next;
+        if (now - (*at)->kept_ms > uploads->expiry_ms)
+            hemi_upload_free(detach(uploads, at));
+        else
+            at = &(*at)->next;
     pthread_mutex_unlock(&uploads->lock);
 }
 

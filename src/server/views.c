@@ -14,9 +14,12 @@ static void answer_text(hemi_exchange *x, const char *type, const char *text) {
 }
 
 void hemi_view_health(hemi_exchange *x) {
-    if (x->route.id == HEMI_ROUTE_LIVE) answer_text(x, JSON_TYPE, "{\"live\":true}");
-    else if (atomic_load(&x->service->stopping)) hemi_answer_error(x, 0, HEMI_ERR_BUSY, "the server is stopping");
-    else answer_text(x, JSON_TYPE, "{\"ready\":true}"); /* connections are only accepted when all modules are ready */
+    if (x->route.id == HEMI_ROUTE_LIVE)
+        answer_text(x, JSON_TYPE, "{\"live\":true}");
+    else if (atomic_load(&x->service->stopping))
+        hemi_answer_error(x, 0, HEMI_ERR_BUSY, "the server is stopping");
+    else
+        answer_text(x, JSON_TYPE, "{\"ready\":true}"); /* connections are only accepted when all modules are ready */
 }
 
 void hemi_view_metrics(hemi_exchange *x) {
@@ -32,11 +35,15 @@ void hemi_view_metrics(hemi_exchange *x) {
     size_t length = 0;
     hemi_uploads_figures(s->uploads, &g.uploads, &g.uploads_bytes);
     char *text = hemi_metrics_text(&s->metrics, &g, s->registry, &length);
-    if (!text) hemi_answer_error(x, 0, HEMI_ERR_MEMORY, "no memory for the metrics");
-    else hemi_answer_bytes(x, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8", text, length, free);
+    if (!text)
+        hemi_answer_error(x, 0, HEMI_ERR_MEMORY, "no memory for the metrics");
+    else
+        hemi_answer_bytes(x, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8", text, length, free);
 }
 
-void hemi_view_models(hemi_exchange *x) { answer_text(x, JSON_TYPE, x->model ? x->model->json : x->service->registry->json); }
+void hemi_view_models(hemi_exchange *x) {
+    answer_text(x, JSON_TYPE, x->model ? x->model->json : x->service->registry->json);
+}
 
 /* "po_1_10_pc, po_1_20_pc" */
 static void list_shapes(char *text, size_t size, const hemi_served_module *module) {
@@ -51,13 +58,16 @@ void hemi_view_client(hemi_exchange *x) {
     const char *wanted = hemi_exchange_query(x, "shape");
     char shapes[256];
     if (!module) {
-        hemi_answer_error(x, 0, HEMI_ERR_NOT_FOUND, "the model %s has no module %s, or several that are written so with '_' for '.'; "
-                          "GET /v2/models/%s lists them", x->model->name, x->route.argument[1], x->model->name);
+        hemi_answer_error(x, 0, HEMI_ERR_NOT_FOUND,
+                          "the model %s has no module %s, or several that are written so with '_' for '.'; "
+                          "GET /v2/models/%s lists them",
+                          x->model->name, x->route.argument[1], x->model->name);
         return;
     }
     list_shapes(shapes, sizeof shapes, module);
     if (!wanted && module->shapes > 1) {
-        hemi_answer_error(x, 0, HEMI_ERR_ARGUMENT, "the module %s was compiled for %zu shapes; add ?shape= with one of: %s", module->name,
+        hemi_answer_error(x, 0, HEMI_ERR_ARGUMENT,
+                          "the module %s was compiled for %zu shapes; add ?shape= with one of: %s", module->name,
                           module->shapes, shapes);
         return;
     }
@@ -66,5 +76,6 @@ void hemi_view_client(hemi_exchange *x) {
             answer_text(x, JSON_TYPE, hemi_module_client_json(module->shape[i].module));
             return;
         }
-    hemi_answer_error(x, 0, HEMI_ERR_NOT_FOUND, "the module %s was not compiled for this shape; there is: %s", module->name, shapes);
+    hemi_answer_error(x, 0, HEMI_ERR_NOT_FOUND, "the module %s was not compiled for this shape; there is: %s",
+                      module->name, shapes);
 }

@@ -1,0 +1,231 @@
+/* Holds the server to docs/openapi.yaml: the same routes and methods as its own table; every operation is called, well and
+ * badly, and answers with statuses that the file lists for it. Each status it lists, but those named below, was seen. */
+#include "server_fixture.h"
+
+#define OPERATIONS_MAX 32
+#define STATUSES_MAX   12
+
+typedef struct operation {
+    char path[96], method[8];
+    int status[STATUSES_MAX];
+    bool seen[STATUSES_MAX];
+    size_t statuses;
+} operation;
+
+static operation operations[OPERATIONS_MAX];
+static size_t count;
+static party owner;
+
+/* ---- the file, by its indentation */
+
+static void read_line(const char *line, char path[96], bool *in_responses) {
+    static const char *const methods[] = {"get", "put", "post", "delete", "head", "patch"};
+    const size_t indent = strspn(line, " ");
+    const char *text = line + indent;
+    if (indent == 2 && text[0] == '/') {
+        snprintf(path, 96, "%.*s", (int)strcspn(text, ":"), text);
+    } else if (indent == 4 && path[0]) {
+        for (size_t i = 0; i < TEST_COUNT(methods); i++)
+            if (strncmp(text, methods[i], strlen(methods[i])) == 0 && text[strlen(methods[i])] == ':') {
+                assert_true(count < OPERATIONS_MAX);
+                operation *o = &operations[count++];
+                snprintf(o->path, sizeof o->path, "%s", path);
+                for (size_t j = 0; methods[i][j]; j++) o->method[j] = (char)(methods[i][j] - 'a' + 'A');
+            }
+    } else if (indent == 6 && path[0]) {
+        *in_responses = strncmp(text, "responses:", 10) == 0;
+    } else if (indent == 8 && text[0] == '"' && *in_responses) {
+        operation *o = &operations[count - 1];
+        assert_true(o->statuses < STATUSES_MAX);
+        o->status[o->statuses++] = atoi(text + 1);
+    }
+}
+
+static void read_file(void) {
+    char line[1024], path[96] = "";
+    bool in_paths = false, in_responses = false;
+    FILE *f = fopen("docs/openapi.yaml", "r");
+    if (!f) fail_msg("docs/openapi.yaml is not there: tests run from the root of the project");
+    while (fgets(line, sizeof line, f)) {
+        if (line[0] != ' ' && line[0] != '#') in_paths = strncmp(line, "paths:", 6) == 0;
+        if (in_paths) read_line(line, path, &in_responses);
+    }
+    fclose(f);
+}
+
+static operation *find(const char *path, const char *method) {
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(operations[i].path, path) == 0 && strcmp(operations[i].method, method) == 0) return &operations[i];
+    return NULL;
+}
+
+static int open_all(void **state) {
+    site_open(state);
+    const hemi_module *modules[] = {world.small, world.wide};
+    party_open(&owner, modules, 2);
+    read_file();
+    return 0;
+}
+
+static int close_all(void **state) {
+    party_close(&owner);
+    return site_close(state);
+}
+
+/* ---- the routes are the same */
+
+static void test_same_routes(void **state) {
+    (void)state;
+    assert_true(count >= HEMI_ROUTE_UNKNOWN);
+    for (int r = 0; r < HEMI_ROUTE_UNKNOWN; r++)
+        for (unsigned bit = HEMI_METHOD_GET; bit <= HEMI_METHOD_DELETE; bit <<= 1) {
+            const char *pattern = hemi_route_pattern((hemi_route_id)r), *method = hemi_method_name((hemi_method)bit);
+            const unsigned methods = hemi_route_methods((hemi_route_id)r);
+            const bool implied = bit == HEMI_METHOD_HEAD && (methods & HEMI_METHOD_GET); /* every GET answers HEAD */
+            if (implied) continue;
+            const bool served = (methods & bit) != 0, described = find(pattern, method) != NULL;
+            if (served != described)
+                fail_msg("%s %s is %s", method, pattern,
+                         served ? "served but not in the file" : "in the file but not served");
+        }
+    for (size_t i = 0; i < count; i++) {
+        int r = 0;
+        while (r < HEMI_ROUTE_UNKNOWN && strcmp(hemi_route_pattern((hemi_route_id)r), operations[i].path) != 0) r++;
+        if (r == HEMI_ROUTE_UNKNOWN) fail_msg("%s is in the file but not served", operations[i].path);
+    }
+}
+
+/* ---- every operation answers as described */
+
+/* A path from a pattern: {model} and so on replaced. */
+static void fill(char path[256], const char *pattern, const char *model, const char *module, const char *hash) {
+    path[0] = 0;
+    for (const char *p = pattern; *p; p++) {
+        const size_t n = strlen(path);
+        const char *value = strncmp(p, "{model}", 7) == 0    ? model
+                            : strncmp(p, "{module}", 8) == 0 ? module
+                            : strncmp(p, "{hash}", 6) == 0   ? hash
+                                                             : NULL;
+        if (value) p = strchr(p, '}');
+        if (value)
+            snprintf(path + n, 256 - n, "%s", value);
+        else
+            snprintf(path + n, 256 - n, "%c", *p);
+    }
+}
+
+/* Calls an operation; what it answers must be among its statuses. */
+static int check(const char *pattern, const char *method, const char *model, const char *module, const char *hash,
+                 const char *lines, const void *body, size_t bytes) {
+    char path[256];
+    operation *o = find(pattern, method);
+    if (!o) fail_msg("%s %s is not in the file", method, pattern);
+    fill(path, pattern, model, module, hash);
+    reply r = ask(world.port, method, path, lines, body, bytes);
+    size_t i = 0;
+    while (i < o->statuses && o->status[i] != r.status) i++;
+    if (i == o->statuses)
+        fail_msg("%s %s answers %d, which the file does not list: %s", method, path, r.status,
+                 r.body ? (const char *)r.body : "");
+    o->seen[i] = true;
+    const int status = r.status;
+    if (status >= 400 && strcmp(method, "HEAD") != 0) {
+        char code[32];
+        json_t *root = json_loadb((const char *)r.body, r.bytes, 0, NULL);
+        const char *name = json_string_value(json_object_get(json_object_get(root, "error"), "code"));
+        snprintf(code, sizeof code, "%s", name ? name : "");
+        json_decref(root);
+        if (strncmp(code, "HEMI_ERR_", 9) != 0) fail_msg("%s %s: %d without a code", method, path, status);
+    }
+    reply_clear(&r);
+    return status;
+}
+
+static void test_views(void **state) {
+    (void)state;
+    const char *client = "/v2/models/{model}/modules/{module}/client";
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(operations[i].method, "GET") != 0) continue;
+        assert_int_equal(check(operations[i].path, "GET", "demo", "seq.0", NULL, NULL, NULL, 0), 200);
+        if (strstr(operations[i].path, "{model}"))
+            assert_int_equal(check(operations[i].path, "GET", "none", "seq.0", NULL, NULL, NULL, 0), 404);
+    }
+    assert_int_equal(check(client, "GET", "demo", "none", NULL, NULL, NULL, 0), 404);
+    assert_int_equal(check(client, "GET", "demo", "seq.2", NULL, NULL, NULL, 0), 400);
+}
+
+static void test_key_routes(void **state) {
+    (void)state;
+    const char *keys = "/v2/keys/{hash}", *id = owner.id;
+    char range[96];
+    const size_t n = owner.length;
+    assert_int_equal(check(keys, "HEAD", NULL, NULL, id, NULL, NULL, 0), 404);
+    assert_int_equal(check(keys, "HEAD", NULL, NULL, "xyz", NULL, NULL, 0), 400);
+    assert_int_equal(check(keys, "PUT", NULL, NULL, "xyz", NULL, owner.bytes, n), 400);
+    assert_int_equal(check(keys, "PUT", NULL, NULL, id, NULL, owner.bytes, n - 1), 400);
+    assert_int_equal(check(keys, "PUT", NULL, NULL, id, NULL, NULL, 0), 411);
+    assert_int_equal(check(keys, "PUT", NULL, NULL, id, "Content-Length: 99999999999\r\n", NULL, 0), 413);
+    snprintf(range, sizeof range, "Content-Range: bytes 1000-%zu/%zu\r\n", n - 1, n);
+    assert_int_equal(check(keys, "PUT", NULL, NULL, id, range, owner.bytes + 1000, n - 1000), 409);
+    snprintf(range, sizeof range, "Content-Range: bytes 0-999/%zu\r\n", n);
+    assert_int_equal(check(keys, "PUT", NULL, NULL, id, range, owner.bytes, 1000), 202);
+    assert_int_equal(check(keys, "PUT", NULL, NULL, id, NULL, owner.bytes, n), 201);
+    assert_int_equal(check(keys, "PUT", NULL, NULL, id, NULL, owner.bytes, n), 200);
+    assert_int_equal(check(keys, "HEAD", NULL, NULL, id, NULL, NULL, 0), 200);
+    assert_int_equal(check(keys, "DELETE", NULL, NULL, id, NULL, NULL, 0), 204);
+    assert_int_equal(check(keys, "DELETE", NULL, NULL, "xyz", NULL, NULL, 0), 400);
+}
+
+static void test_infer_and_prepare(void **state) {
+    (void)state;
+    const char *infer = "/v2/models/{model}/infer", *prepare = "/v2/models/{model}/prepare", *line = owner.header;
+    call c = call_new(&owner, world.small, 1);
+    assert_int_equal(check(infer, "POST", "demo", NULL, NULL, line, c.request, c.bytes), 404);
+    assert_int_equal(check("/v2/keys/{hash}", "PUT", NULL, NULL, owner.id, NULL, owner.bytes, owner.length), 201);
+    assert_int_equal(check(infer, "POST", "demo", NULL, NULL, line, c.request, c.bytes), 200);
+    assert_int_equal(check(infer, "POST", "demo", NULL, NULL, NULL, c.request, c.bytes), 400);
+    assert_int_equal(check(infer, "POST", "demo", NULL, NULL, line, c.request, c.bytes - 1), 400);
+    assert_int_equal(check(infer, "POST", "other", NULL, NULL, line, c.request, c.bytes), 409);
+    assert_int_equal(check(infer, "POST", "none", NULL, NULL, line, c.request, c.bytes), 404);
+    assert_int_equal(check(infer, "POST", "demo", NULL, NULL, line, NULL, 0), 411);
+    assert_int_equal(check(infer, "POST", "demo", NULL, NULL, "Content-Length: 99999999999\r\n", NULL, 0), 413);
+    assert_int_equal(check(prepare, "POST", "demo", NULL, NULL, NULL, "x", 1), 501);
+    assert_int_equal(check(prepare, "POST", "none", NULL, NULL, NULL, "x", 1), 404);
+    assert_int_equal(check(prepare, "POST", "demo", NULL, NULL, NULL, NULL, 0), 411);
+    call_free(&c);
+}
+
+/* 503 is seen in test_server_keys (a full queue); everything else was seen above. */
+static void test_nothing_is_only_on_paper(void **state) {
+    (void)state;
+    for (size_t i = 0; i < count; i++)
+        for (size_t j = 0; j < operations[i].statuses; j++)
+            if (!operations[i].seen[j] && operations[i].status[j] != 503)
+                fail_msg("%s %s never answered %d", operations[i].method, operations[i].path, operations[i].status[j]);
+}
+
+/* Methods that the file does not have are refused with the list of those it has. */
+static void test_other_methods(void **state) {
+    (void)state;
+    static const char *const all[] = {"GET", "PUT", "POST", "DELETE", "PATCH", "OPTIONS"};
+    char path[256];
+    for (size_t i = 0; i < count; i++)
+        for (size_t j = 0; j < TEST_COUNT(all); j++) {
+            if (find(operations[i].path, all[j])) continue;
+            fill(path, operations[i].path, "demo", "seq.0", owner.id);
+            reply r = ask(world.port, all[j], path, NULL, NULL, 0);
+            if (r.status != 405 || !strstr(header_of(&r, "Allow"), operations[i].method))
+                fail_msg("%s %s: %d, Allow: %s", all[j], path, r.status, header_of(&r, "Allow"));
+            reply_clear(&r);
+        }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_same_routes),
+                                       cmocka_unit_test(test_views),
+                                       cmocka_unit_test(test_key_routes),
+                                       cmocka_unit_test(test_infer_and_prepare),
+                                       cmocka_unit_test(test_nothing_is_only_on_paper),
+                                       cmocka_unit_test(test_other_methods)};
+    return cmocka_run_group_tests_name("openapi", tests, open_all, close_all) != 0;
+}

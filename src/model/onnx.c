@@ -118,7 +118,9 @@ static hemi_status define_input(hemi_onnx_graph *g, hemi_error *err) {
         value.rank = shape->n_dim;
         int64_t total = 1;
         for (size_t i = 0; i < value.rank; i++) {
-            const int64_t dim = shape->dim[i]->dim_value; /* 0 where it is a name */
+            const Hemi__Onnx__TensorShapeProto__Dimension *d = shape->dim[i];
+            const bool numbered = d->value_case == HEMI__ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
+            const int64_t dim = numbered ? d->dim_value : 0; /* 0 where it is a name */
             if (dim < 0 || dim > HEMI_ONNX_NUMBERS_MAX / total)
                 return hemi_fail(err, HEMI_ERR_FORMAT, "the graph's input has a dimension of %lld", (long long)dim);
             value.dims[i] = dim > 0 ? dim : -1;

@@ -345,7 +345,8 @@ static void test_connections_are_limited(void **state) {
     }
     assert_int_equal(served, 3);
     for (size_t i = 0; i < TEST_COUNT(fd); i++) close(fd[i]);
-    usleep(50000);
+    const hemi_service *s = hemi_http_server_service(world.server);
+    for (int i = 0; i < 500 && hemi_peers_count(s->peers) > 0; i++) usleep(10000);
     expect_alive();
     site_stop();
     site_start(NULL);

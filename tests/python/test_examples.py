@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -29,3 +31,30 @@ def test_digits():
     assert figures["accuracy_float"] > 0.95 and figures["accuracy_remote"] >= figures["accuracy_float"] - 0.01
     assert figures["logit_error_max"] < 0.05 * figures["logit_max"]
     assert figures["images"] == 360 and figures["evaluation_key_bytes"] < 800000
+
+
+LEFT_ALONE = """
+import sys, os, signal
+sys.path[:0] = [{examples!r}]
+import serving
+if {stop!r} == "TERM":
+    serving.stop_cleanly_on_sigterm()
+with serving.hemi_server({models!r}, "--quiet") as server:
+    print(server.process.pid, flush=True)
+    os.kill(os.getpid(), getattr(signal, "SIG" + {stop!r}))
+    signal.pause()
+"""
+
+
+@pytest.mark.parametrize("stop", ["TERM", "KILL", "INT"])
+def test_nothing_is_left_running(small, stop):
+    """The server of an example ends with the example, however that ends."""
+    code = LEFT_ALONE.format(examples=str(ROOT / "examples"), models=str(small.models), stop=stop)
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, universal_newlines=True)
+    assert done.returncode != 0
+    pid = int(done.stdout.split()[0])
+    for _ in range(100):
+        if not (Path("/proc") / str(pid)).exists() or "hemi-server" not in (Path("/proc") / str(pid) / "cmdline").read_text():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"process {pid} is still there")

@@ -394,13 +394,17 @@ def test_threads(client, small):
         except BaseException as error:
             errors.append(error)
 
+    client(torch.zeros(1, 10))
+    keys = client.stats()["seq.0"]["evaluation_key_bytes"]
     threads = [threading.Thread(target=call, args=(i,)) for i in range(8)]
     for t in threads:
         t.start()
     for t in threads:
         t.join()
     assert not errors
-    assert client.stats()["seq.0"]["calls"] == 120
+    total = client.stats()["seq.0"]
+    assert total["calls"] == 121
+    assert total["evaluation_key_bytes"] == keys > 0  # further connections do not send them again
 
 
 def test_other_threads_run_during_a_call(tmp_path):

@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 export BUILD=${BUILD:-build} PYTHON=${PYTHON:-/usr/bin/python3} LC_ALL=C.UTF-8
 BUILD_SANITIZE=$BUILD-asan
 JOBS=${TEST_JOBS:-$(nproc)}
-LIMIT=${TEST_LIMIT:-600} # seconds for one program; ten times that when long
+LIMIT=${TEST_LIMIT:-400} # seconds for one program; ten times that when long
 [ -z "${HEMI_TEST_LONG:-}" ] || LIMIT=$((10 * LIMIT))
 LOGS=$BUILD/test-logs
 unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES # a make of ours is a make of its own
@@ -55,7 +55,8 @@ run_one() { # run_one KIND LOG COMMAND...
         elif [ "$planned" = 0 ]; then failed=1; echo "run.sh: no test ran" >>"$log"; fi
     fi
     awk -v p="$passed" -v f="$failed" -v s="$skipped" -v a="$start" -v b="$EPOCHREALTIME" \
-        'BEGIN { printf "%d %d %d %.1f\n", p, f, s, b - a }' >"$log.count"
+        'BEGIN { printf "%d %d %d %.1f\n", p, f, s, b - a }' >"$log.count.new"
+    mv "$log.count.new" "$log.count"
 }
 if [ "${1:-}" = --one ]; then
     shift
@@ -80,8 +81,8 @@ show() { # show LABEL LOG: the row, and what went wrong
     echo "----"
 }
 
-run_jobs() { # run_jobs PARALLEL: runs and shows what was added, in order
-    local parallel=$1 job label kind command running=0 i=0 logs=()
+run_jobs() { # run_jobs PARALLEL: runs what was added; shows the rows in order, as soon as they are known
+    local parallel=$1 job label kind command running=0 i=0 shown=0 logs=()
     for job in "${jobs[@]}"; do
         IFS=$'\t' read -r label kind command <<<"$job"
         logs[i]="$LOGS/${label//[^A-Za-z0-9._-]/_}.log"
@@ -90,13 +91,17 @@ run_jobs() { # run_jobs PARALLEL: runs and shows what was added, in order
         # shellcheck disable=SC2086
         env $command_env "$0" --one "$kind" "${logs[i]}" $command &
         running=$((running + 1)) i=$((i + 1))
+        while [ $shown -lt $i ] && [ -e "${logs[shown]}.count" ]; do
+            show "${jobs[shown]%%$'\t'*}" "${logs[shown]}"
+            shown=$((shown + 1))
+        done
+    done
+    while [ $shown -lt $i ]; do
+        if [ ! -e "${logs[shown]}.count" ] && [ -n "$(jobs -pr)" ]; then wait -n; continue; fi
+        show "${jobs[shown]%%$'\t'*}" "${logs[shown]}" # without a count: it failed
+        shown=$((shown + 1))
     done
     wait
-    i=0
-    for job in "${jobs[@]}"; do
-        show "${job%%$'\t'*}" "${logs[i]}"
-        i=$((i + 1))
-    done
     jobs=()
 }
 

@@ -61,6 +61,10 @@ HEMI_INLINE vi finished(const sums *s, const finish *f) {
     return canonical(y, &f->c);
 }
 
+/* Calls follow each other through the right factors, so what is AHEAD bytes further on is wanted soon: as far as two calls
+ * on the blocks of linear/product.c. Measured at 4096 x 4096, where they come from memory: 16.5 ms without, 13.9 with. */
+#define AHEAD 12288
+
 /* One strip of `groups` groups of 8 places, all terms. `w` is at the strip's bytes of the first term; `end` is the end of
  * the whole array: a group is read with the 16 bytes that follow it, unless they are beyond that. */
 HEMI_INLINE void strip(uint64_t *r0, uint64_t *r1, const uint64_t *x0, const uint64_t *x1, size_t stride, const uint8_t *w,
@@ -72,6 +76,7 @@ HEMI_INLINE void strip(uint64_t *r0, uint64_t *r1, const uint64_t *x0, const uin
 #pragma GCC unroll 4
         for (unsigned g = 0; g < groups; g++) {
             const uint8_t *at = w + GROUP_BYTES * g;
+            _mm_prefetch((const char *)((uintptr_t)at + AHEAD), _MM_HINT_T0);
             const vi v = unpack(last && g == groups - 1 && k == count - 1 ? _mm512_maskz_loadu_epi8(PACK_MASK, at) : load(at));
             const vi a = load(x0 + GROUP * g), b = load(x1 + GROUP * g);
             s0[g].low = lo(s0[g].low, a, v);
@@ -93,6 +98,8 @@ void hemi_avx512_dot2(uint64_t *r0, uint64_t *r1, const uint64_t *x0, const uint
     size_t i = 0;
     for (; i + 4 * GROUP <= len; i += 4 * GROUP)
         strip(r0 + i, r1 + i, x0 + i, x1 + i, stride, w + 6 * i, 6 * len, count, 4, i + 4 * GROUP == len, &f);
+    for (; i + 2 * GROUP <= len; i += 2 * GROUP)
+        strip(r0 + i, r1 + i, x0 + i, x1 + i, stride, w + 6 * i, 6 * len, count, 2, i + 2 * GROUP == len, &f);
     for (; i + GROUP <= len; i += GROUP)
         strip(r0 + i, r1 + i, x0 + i, x1 + i, stride, w + 6 * i, 6 * len, count, 1, i + GROUP == len, &f);
 }

@@ -20,7 +20,6 @@ hemi_status hemi_context_new(hemi_context **out, const hemi_params *params, cons
     hemi_status s = hemi_ring_new(&ctx->ring, params->log2_n, primes, params->special ? 2 : 1, kernels, err);
     if (s == HEMI_OK) {
         ctx->n = ctx->ring->n; /* the degree has been checked */
-        ctx->n = ctx->ring->n; /* only now: the ring has checked the degree */
         ctx->k = ctx->ring->k;
         ctx->q = &ctx->ring->limb[0];
         if (params->special) {

@@ -111,7 +111,13 @@ static hemi_status try_bits(const compilation *c, int bits, int16_t *weights, he
     const size_t step = weights != NULL ? 1 : (c->map.outputs + CHOICE_ROWS - 1) / CHOICE_ROWS;
     *scale = hemi_weight_scale(&c->map, &c->range, bits);
     hemi_weight_quantise(sums, weights, &c->map, *scale, *scale * c->input_scale, input_max, c->moment, step);
-    return hemi_plan_make(plan, &c->module->layout, sums->norm2, sums->bound, c->options->b_bits, err);
+    const hemi_status status =
+        hemi_plan_make(plan, &c->module->layout, sums->norm2, sums->bound, c->options->b_bits, err);
+    if (status == HEMI_ERR_UNSUPPORTED && sums->bias > sums->bound / 2)
+        return hemi_fail(
+            err, status,
+            "the bias is out of proportion to the weights and inputs: leave it out and add it on the client");
+    return status;
 }
 
 /* The width with the least error of a result: that of the rounded weights on the calibration data, and the noise. */

@@ -26,7 +26,7 @@ static unsigned choose_b_bits(const hemi_linear_layout *l, double norm2, double 
     static const unsigned choices[] = {24, 28, 32, 40};
     const unsigned all = bit_length(l->params->q);
     const double noise = hemi_linear_noise_variance(l, norm2, all);
-    const double limit = fmax(UPLOAD_GROWTH * noise, floor2 / 8);
+    const double limit = fmax(UPLOAD_GROWTH * noise, floor2 / 4);
     for (size_t i = 0; i < sizeof choices / sizeof choices[0]; i++)
         if (choices[i] < all && hemi_linear_noise_variance(l, norm2, choices[i]) <= limit) return choices[i];
     return all;

@@ -21,7 +21,7 @@ double hemi_grid_floor(double x);
 
 /* norm2: mean over the outputs of sum_j W^2. bound: the largest |result|, >= 1. b_bits: 0 to choose.
  *   delta  = floor(grid_floor(q / (2 * 1.02 * bound)))
- *   b_bits: the least of 24, 28, 32, 40, 48 that adds at most a tenth to the noise, or is an eighth of the floor
+ *   b_bits: the least of 24, 28, 32, 40, 48 that makes the noise's variance at most 1.5 times as large, or a quarter of the floor's
  *   reply_a_bits: the least that keeps the standard deviation below 1.3 times the noise, or below the floor
  *   reply_b_bits: the least that adds at most a tenth to the variance
  * where the floor is 2^-19.1 of delta * bound: what is below it is good enough.

@@ -76,6 +76,7 @@ void hemi_weight_quantise(hemi_weight_sums *sums, int16_t *weights, const hemi_a
         }
         const double bias = map->bias != NULL ? fabs((double)map->bias[o]) / output_scale : 0;
         sums->bound = fmax(sums->bound, sum * input_max + bias);
+        sums->bias = fmax(sums->bias, bias);
         sums->norm2 += squares;
         sums->error2 += error * scale * scale;
         sums->largest = (int32_t)fmax(sums->largest, largest);

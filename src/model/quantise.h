@@ -32,6 +32,7 @@ typedef struct hemi_weight_sums {
     double norm2;    /* mean over the rows of sum W_int^2 */
     double bound;    /* max over the rows of input_max sum |W_int| + |bias_int|; at least input_max */
     double error2;   /* mean over the rows of sum_j (W - s W_int)^2 moment[j] */
+    double bias;     /* max |bias_int| */
     int32_t largest; /* max |W_int| */
 } hemi_weight_sums;
 

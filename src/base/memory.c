@@ -1,5 +1,6 @@
 #include "base/memory.h"
 
+#include <malloc.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +23,11 @@ void *hemi_alloc(size_t count, size_t size) {
     return block;
 }
 
-void hemi_free(void *block) { free(block); }
+void hemi_free(void *block) {
+    /* weights, plaintexts and phases pass through many blocks; none of them stays behind in freed memory */
+    if (block) hemi_wipe(block, malloc_usable_size(block));
+    free(block);
+}
 
 void *hemi_alloc_large(size_t count, size_t size) {
     const size_t bytes = rounded_product(count, size, HUGE_PAGE);

@@ -8,7 +8,7 @@
 #define HEMI_ALIGNMENT 64 /* bytes: one cache line, one AVX-512 register */
 
 /* count * size bytes, zeroed, aligned to HEMI_ALIGNMENT. NULL when there is no memory or the product
- * overflows. A product of 0 gives a valid block. Freed with hemi_free (takes NULL). */
+ * overflows. A product of 0 gives a valid block. Freed with hemi_free (takes NULL), which wipes the block first. */
 void *hemi_alloc(size_t count, size_t size);
 void hemi_free(void *block);
 

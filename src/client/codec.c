@@ -1,5 +1,4 @@
 /* From numbers to requests and from replies to numbers. */
-#include <math.h>
 #include <string.h>
 
 #include "base/bits.h"
@@ -17,21 +16,9 @@ struct hemi_pending {
     double factor[]; /* of each row: secret */
 };
 
-/* x_int = round(x factor / input_scale), max |x_int| = input_max; the factor of a zero row is 1. ERR_ARGUMENT: not finite. */
 static hemi_status quantise_row(const hemi_module *m, const float *x, int32_t *out, double *factor, size_t row, hemi_error *err) {
-    const double top = hemi_module_input_max(m);
-    double largest = 0;
-    bool finite = true;
-    for (uint32_t j = 0; j < m->info.inputs; j++) {
-        const double v = fabs((double)x[j]);
-        largest = fmax(largest, v);
-        finite &= v <= (double)3.4028235e38f; /* false for NaN too */
-    }
-    if (!finite) return hemi_fail(err, HEMI_ERR_ARGUMENT, "row %zu of the input holds a value that is infinite or not a number", row);
-    const double scale = largest > 0 ? top / largest : 1;
-    for (uint32_t j = 0; j < m->info.inputs; j++) out[j] = (int32_t)rint((double)x[j] * scale);
-    *factor = largest > 0 ? scale * m->info.input_scale : 1;
-    return HEMI_OK;
+    if (hemi_module_quantise_row(m, x, out, factor)) return HEMI_OK;
+    return hemi_fail(err, HEMI_ERR_ARGUMENT, "row %zu of the input holds a value that is infinite or not a number", row);
 }
 
 typedef struct encryption {
@@ -195,8 +182,6 @@ hemi_status hemi_decrypt(const hemi_module *m, hemi_keys *keys, hemi_pending *p,
         s = decrypt_rows(&d, keys, p, y, err);
     }
     if (s != HEMI_OK) memset(y, 0, p->rows * outputs * sizeof *y);
-    if (d.phase) hemi_wipe(d.phase, outputs * sizeof *d.phase);
-    if (d.b0) hemi_wipe(d.b0, outputs * sizeof *d.b0);
     hemi_free(d.positions);
     hemi_free(d.phase);
     hemi_free(d.b0);

@@ -65,7 +65,6 @@ hemi_status hemi_keys_new(hemi_keys **out, const char *folder, hemi_error *err) 
 static void forget_biases(hemi_keys *keys) {
     for (bias *b = keys->biases, *next; b; b = next) {
         next = b->next;
-        hemi_wipe(b->b0, b->outputs * sizeof *b->b0);
         hemi_free(b);
     }
     keys->biases = NULL;
@@ -102,7 +101,6 @@ static hemi_status read_key(set *s, const char *path, hemi_error *err) {
     size_t count;
     HEMI_TRY(hemi_file_read(&bytes, &count, path, hemi_secret_key_file_bytes(s->params), err));
     hemi_status status = hemi_secret_key_import(&s->key, s->ctx, bytes, count, err);
-    hemi_wipe(bytes, count);
     hemi_free(bytes);
     if (status != HEMI_OK) status = hemi_fail_in(err, status, "%s", path);
     return status;

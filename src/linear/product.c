@@ -62,8 +62,6 @@ static hemi_status transform_group(hemi_linear *linear, size_t group, const int1
         transform t = {linear, linear->ctx, group, pt, from, scratch};
         hemi_team_run(team, k, transform_step, &t);
     }
-    if (pt) hemi_wipe(pt, (size_t)k * l->n * sizeof *pt);
-    if (scratch) hemi_wipe(scratch, workers * l->n * sizeof *scratch);
     hemi_free(pt);
     hemi_free(from);
     hemi_free(scratch);
@@ -136,8 +134,6 @@ void hemi_linear_free(hemi_linear *linear) {
         hemi_free(w->storage);
         hemi_free(w);
     }
-    if (linear->plaintexts) hemi_wipe(linear->plaintexts, linear->bytes);
-    if (linear->bias) hemi_wipe(linear->bias, linear->layout.outputs * sizeof *linear->bias);
     hemi_free(linear->plaintexts);
     hemi_free(linear->monomial_q);
     hemi_free(linear->bias);

@@ -30,7 +30,6 @@ hemi_status hemi_secret_encrypt(const hemi_secret_key *key, const int32_t *x, si
     if (padded > n) padded = n;
     ctx->k->switch_down(b, b, padded, b_bits, m); /* what follows the last coefficient is zero */
     hemi_pack(packed_b, b, count, b_bits);
-    hemi_wipe(as, 2 * n * sizeof *as);
     hemi_free(as);
     return HEMI_OK;
 }
@@ -51,7 +50,6 @@ hemi_status hemi_secret_decrypt(const hemi_secret_key *key, const uint8_t *packe
     ctx->k->mul_fixed(as, as, key->s_q, n, m);
     ctx->k->intt(as, ctx->q);
     for (size_t i = 0; i < count; i++) phase[i] = hemi_mod_centre(hemi_mod_add(b[i], as[positions[i]], m), m);
-    hemi_wipe(as, 2 * n * sizeof *as);
     hemi_free(as);
     return HEMI_OK;
 }

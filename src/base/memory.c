@@ -1,6 +1,7 @@
 #include "base/memory.h"
 
 #include <malloc.h>
+#include <pthread.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,6 +55,26 @@ void hemi_secure_free(void *block) { sodium_free(block); }
 void hemi_wipe(void *block, size_t bytes) {
     if (bytes) sodium_memzero(block, bytes);
 }
+
+#ifdef M_PERTURB
+static pthread_mutex_t wiping_lock = PTHREAD_MUTEX_INITIALIZER;
+static unsigned wiping;
+
+void hemi_wipe_freed_begin(void) {
+    pthread_mutex_lock(&wiping_lock);
+    if (wiping++ == 0) (void)mallopt(M_PERTURB, 0xff);
+    pthread_mutex_unlock(&wiping_lock);
+}
+
+void hemi_wipe_freed_end(void) {
+    pthread_mutex_lock(&wiping_lock);
+    if (--wiping == 0) (void)mallopt(M_PERTURB, 0);
+    pthread_mutex_unlock(&wiping_lock);
+}
+#else
+void hemi_wipe_freed_begin(void) {}
+void hemi_wipe_freed_end(void) {}
+#endif
 
 char *hemi_strdup(const char *text) {
     const size_t bytes = strlen(text) + 1;

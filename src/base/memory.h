@@ -24,6 +24,11 @@ void hemi_secure_free(void *block);
 /* Overwrites a block with zeros; not removed by the compiler. */
 void hemi_wipe(void *block, size_t bytes);
 
+/* Between begin and end (which nest, on any threads) whatever is freed in this process is overwritten, by libraries too: for calls of
+ * libraries that copy private data. Does nothing where the C library has no such setting (it is glibc's M_PERTURB). */
+void hemi_wipe_freed_begin(void);
+void hemi_wipe_freed_end(void);
+
 /* strdup with hemi_free. */
 char *hemi_strdup(const char *text);
 

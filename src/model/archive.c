@@ -41,8 +41,8 @@ static hemi_status take_bytes(uint8_t **zip, size_t *bytes, zip_source_t *source
     return failed(HEMI_ERR_MEMORY, "the archive cannot be written", NULL, err);
 }
 
-hemi_status hemi_archive_write(uint8_t **zip, size_t *bytes, const hemi_archive_entry *entries, size_t count,
-                               hemi_error *err) {
+static hemi_status write_archive(uint8_t **zip, size_t *bytes, const hemi_archive_entry *entries, size_t count,
+                                 hemi_error *err) {
     *zip = NULL;
     *bytes = 0;
     zip_source_t *source = zip_source_buffer_create(NULL, 0, 0, NULL);
@@ -93,8 +93,8 @@ static hemi_status read_entry(hemi_archive_entry *e, zip_t *archive, size_t arch
     return zip_fclose(file) == 0 && complete ? HEMI_OK : hemi_fail(err, HEMI_ERR_FORMAT, "zip: %s is damaged", e->name);
 }
 
-hemi_status hemi_archive_read(hemi_archive_entry *entries, size_t count, const uint8_t *zip, size_t bytes,
-                              hemi_error *err) {
+static hemi_status read_archive(hemi_archive_entry *entries, size_t count, const uint8_t *zip, size_t bytes,
+                                hemi_error *err) {
     for (size_t i = 0; i < count; i++) entries[i].data = NULL;
     zip_source_t *source = zip_source_buffer_create(zip, bytes, 0, NULL);
     zip_t *archive = source != NULL ? zip_open_from_source(source, ZIP_RDONLY | ZIP_CHECKCONS, NULL) : NULL;
@@ -112,5 +112,22 @@ hemi_status hemi_archive_read(hemi_archive_entry *entries, size_t count, const u
         hemi_free(entries[i].data);
         entries[i].data = NULL;
     }
+    return status;
+}
+
+/* The library copies contents into blocks of its own. */
+hemi_status hemi_archive_write(uint8_t **zip, size_t *bytes, const hemi_archive_entry *entries, size_t count,
+                               hemi_error *err) {
+    hemi_wipe_freed_begin();
+    const hemi_status status = write_archive(zip, bytes, entries, count, err);
+    hemi_wipe_freed_end();
+    return status;
+}
+
+hemi_status hemi_archive_read(hemi_archive_entry *entries, size_t count, const uint8_t *zip, size_t bytes,
+                              hemi_error *err) {
+    hemi_wipe_freed_begin();
+    const hemi_status status = read_archive(entries, count, zip, bytes, err);
+    hemi_wipe_freed_end();
     return status;
 }

@@ -337,6 +337,40 @@ def test_no_private_weight_is_left_in_the_process(tmp_path, dim):
     assert inputs == 0
 
 
+# what another process reads in server.zip: the beginnings of rows of the integer weights, reversed
+INTEGERS = """
+import glob, json, struct, sys, zipfile
+raw = zipfile.ZipFile(glob.glob(sys.argv[1] + "/0/*/server.zip")[0]).read("weights.safetensors")
+header = struct.unpack("<Q", raw[:8])[0]
+weight = json.loads(raw[8:8 + header])["weight"]
+rows, columns = weight["shape"]
+data = raw[8 + header + weight["data_offsets"][0]:]
+print(" ".join(data[2 * columns * i:2 * columns * i + 16][::-1].hex() for i in range(0, rows, rows // 8)))
+"""
+
+INTEGERS_LEFT = """
+import sys
+sys.path[:0] = [{tests!r}, {python!r}]
+import gc, memory, subprocess, torch
+from hemi_fhe.torch.hybrid_model import HybridFHEModel
+model = torch.nn.Sequential(torch.nn.Linear(300, 300))
+hybrid = HybridFHEModel(model, ["0"])
+hybrid.compile_model(torch.randn(20, 300))
+hybrid.save_and_clear_private_info({folder!r})
+gc.collect()
+patterns = [bytes.fromhex(x) for x in subprocess.check_output([sys.executable, "-c", {reader!r}, {folder!r}], text=True).split()]
+print(len(patterns), memory.count(patterns))
+"""
+
+
+def test_no_integer_weight_is_left_in_the_process(tmp_path):
+    """Neither in freed memory, where the files were put together."""
+    code = INTEGERS_LEFT.format(tests=str(ROOT / "tests/python"), python=str(ROOT / "python"), folder=str(tmp_path / "m"), reader=INTEGERS)
+    patterns, left = map(int, subprocess.check_output([sys.executable, "-c", code], universal_newlines=True).split())
+    assert patterns >= 8
+    assert left == 0
+
+
 def test_plain_model_equals_the_float_model(small):
     """The local part is the owner's."""
     plain = FCSmall().eval()

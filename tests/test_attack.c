@@ -247,7 +247,7 @@ static void rerandomised_replies_tell_none(void **state) {
             product_decrypt(&s.layer, s.p.sk);                    /* and it is a right reply */
             for (uint32_t o = 0; o < d; o++)
                 assert_true(fabs((double)s.layer.phase[o] - (double)s.layer.delta * product_expected(&s.layer, o)) <
-                            TEST_SIGMAS * product_predicted(&s.layer));
+                            PRODUCT_SIGMAS * product_predicted(&s.layer));
             view_free(&v);
         }
         setting_close(&s);

@@ -161,7 +161,7 @@ static void check_reply(service *s, const int *named, size_t count, uint32_t row
         p->b_bits = frames[i].b_bits;
         const size_t a_bytes = hemi_packed_bytes(p->l.n, p->a_bits),
                      b_bytes = hemi_packed_bytes(p->l.outputs, p->b_bits);
-        const double allowed = TEST_SIGMAS * product_predicted(p);
+        const double allowed = PRODUCT_SIGMAS * product_predicted(p);
         for (uint32_t row = 0; row < rows; row++) {
             const uint8_t *at = reply + offset[i] + row * (a_bytes + b_bytes);
             memcpy(p->reply_a, at, a_bytes);

@@ -1,6 +1,6 @@
 /* Every kernel of every table against its equation in kernels.h, written here with 128-bit division; the transforms
- * against the portable table, which test_ring holds to their definition. Operands: all pairs of residues at the ends and
- * the middle of the range, residues that put a rounding on its edge, and random ones; lengths from 1 on. */
+ * against the portable table, which test_ring holds to their definition. Operands: all pairs of residues at the ends
+ * and the middle of the range, residues that put a rounding on its edge, and random ones; lengths from 1 on. */
 #include "test.h"
 
 #include "base/memory.h"
@@ -96,26 +96,26 @@ static void shuffle(uint32_t *index, size_t n, test_rng *rng) {
 static const size_t lengths[] = {LENGTH, 4, 8, 16, 32, 1, 2, 3, 5, 6, 7, 9, 15, 17, 31, 48, 80};
 
 /* Runs the body for every prime and length, with a, b and c filled. */
-#define EACH_CASE(...)                                                    \
-    do {                                                                  \
-        test_rng rng = test_rng_new();                                    \
-        for (size_t pi = 0; pi < TEST_COUNT(primes); pi++)                \
-            for (size_t li = 0; li < TEST_COUNT(lengths); li++) {         \
-                const uint64_t p = primes[pi];                            \
-                const size_t n = lengths[li];                             \
-                const hemi_modulus m = modulus(p);                        \
-                fill(n, p, &rng);                                         \
-                __VA_ARGS__                                               \
-            }                                                             \
+#define EACH_CASE(...)                                                                                                 \
+    do {                                                                                                               \
+        test_rng rng = test_rng_new();                                                                                 \
+        for (size_t pi = 0; pi < TEST_COUNT(primes); pi++)                                                             \
+            for (size_t li = 0; li < TEST_COUNT(lengths); li++) {                                                      \
+                const uint64_t p = primes[pi];                                                                         \
+                const size_t n = lengths[li];                                                                          \
+                const hemi_modulus m = modulus(p);                                                                     \
+                fill(n, p, &rng);                                                                                      \
+                __VA_ARGS__                                                                                            \
+            }                                                                                                          \
     } while (0)
 
-#define assert_slots(result, expected)                                                                                \
-    do {                                                                                                              \
-        for (size_t i = 0; i < n; i++)                                                                                \
-            if ((result)[i] != (uint64_t)(expected))                                                                  \
-                fail_msg("p %llu, length %zu, slot %zu: %llu, not %llu", (unsigned long long)p, n, i,                 \
-                         (unsigned long long)(result)[i], (unsigned long long)(expected));                            \
-        if ((result)[n] != GUARD) fail_msg("p %llu, length %zu: written beyond the end", (unsigned long long)p, n);   \
+#define assert_slots(result, expected)                                                                                 \
+    do {                                                                                                               \
+        for (size_t i = 0; i < n; i++)                                                                                 \
+            if ((result)[i] != (uint64_t)(expected))                                                                   \
+                fail_msg("p %llu, length %zu, slot %zu: %llu, not %llu", (unsigned long long)p, n, i,                  \
+                         (unsigned long long)(result)[i], (unsigned long long)(expected));                             \
+        if ((result)[n] != GUARD) fail_msg("p %llu, length %zu: written beyond the end", (unsigned long long)p, n);    \
     } while (0)
 
 static uint64_t times(uint64_t a, uint64_t b, uint64_t p) { return (uint64_t)((u128)a * b % p); }
@@ -199,7 +199,8 @@ static void permutations(void **state) {
     const hemi_kernels *k = test_table();
     EACH_CASE({
         for (size_t automorphism = 0; automorphism < 2; automorphism++) {
-            if (automorphism == 0) shuffle(x.index, n, &rng);
+            if (automorphism == 0)
+                shuffle(x.index, n, &rng);
             else if (n >= 4 && (n & (n - 1)) == 0) /* what it is used for, should a table treat it apart */
                 hemi_ring_automorphism_index(x.index, (uint32_t)__builtin_ctzll(n), 5);
             k->permute(x.r, x.a, x.index, n);
@@ -248,7 +249,8 @@ static void switches_down(void **state) {
             const uint64_t mask = (UINT64_C(1) << bits) - 1;
             const uint64_t shrink = inverse_of((mask + 1) % p, p);
             for (size_t j = 0; j < n; j++) {
-                /* a 2^bits a little off p/2 and off 0 modulo p: there the rounding changes, and the estimate of it is worst */
+                /* a 2^bits a little off p/2 and off 0 modulo p: there the rounding changes, and the estimate of it is
+                 * worst */
                 const uint64_t off = (j & 1 ? p / 2 : 0) + p - 4 % p + j / 2 % 9;
                 if (j >= 512 || n < 512) x.a[j] = j % 4 == 3 ? test_below(&rng, p) : times(off % p, shrink, p);
             }
@@ -270,9 +272,7 @@ static void switches_up(void **state) {
             for (size_t j = 0; j < n; j++) {
                 const uint64_t edge[] = {0, 1, mask, half, half - 1, half + 1, mask - 1};
                 /* a p a little off the middle modulo 2^bits */
-                x.a[j] = mask & (j < 7         ? edge[j]
-                                 : j % 2 == 1 ? (half - 4 + j / 2 % 9) * m.inverse64
-                                              : test_u64(&rng));
+                x.a[j] = mask & (j < 7 ? edge[j] : j % 2 == 1 ? (half - 4 + j / 2 % 9) * m.inverse64 : test_u64(&rng));
             }
             k->switch_up(x.r, x.a, n, bits, &m);
             assert_slots(x.r, (((u128)x.a[i] * p + half) >> bits) % p);
@@ -287,22 +287,27 @@ static void switches_up(void **state) {
 
 enum { ALL_RANDOM, ALL_LARGEST, ALL_MIDDLE, ALL_PAST_MIDDLE, OPPOSITE, ONE_WAY, PATTERNS };
 
-/* The largest sums, for tables that compute with residues in [0, p) and for those that centre them; ONE_WAY: products that are
- * 2^46 - 1 modulo 2^47, so that a sum in doubles around 2^99 is rounded down by that much each time. */
+/* The largest sums, for tables that compute with residues in [0, p) and for those that centre them; ONE_WAY: products
+ * that are 2^46 - 1 modulo 2^47, so that a sum in doubles around 2^99 is rounded down by that much each time. */
 static uint64_t dot_operand(int pattern, bool left, uint64_t p, test_rng *rng) {
     const uint64_t w = UINT64_C(0x2f0123456789) % (p / 2 + 1) | 1, half = UINT64_C(1) << 46;
     switch (pattern) {
-    case ALL_LARGEST: return p - 1;
-    case ALL_MIDDLE: return p / 2;
-    case ALL_PAST_MIDDLE: return p / 2 + 1;
-    case OPPOSITE: return left ? p / 2 : p / 2 + 1;
+    case ALL_LARGEST:
+        return p - 1;
+    case ALL_MIDDLE:
+        return p / 2;
+    case ALL_PAST_MIDDLE:
+        return p / 2 + 1;
+    case OPPOSITE:
+        return left ? p / 2 : p / 2 + 1;
     case ONE_WAY: {
         uint64_t inverse = w; /* modulo 2^64, by Newton's iteration */
         for (int i = 0; i < 6; i++) inverse *= 2 - w * inverse;
         const uint64_t x47 = inverse * (half - 1) % (2 * half);
         return left ? (p + (x47 < half ? x47 : x47 - 2 * half)) % p : w % p;
     }
-    default: return test_below(rng, p);
+    default:
+        return test_below(rng, p);
     }
 }
 
@@ -310,7 +315,8 @@ static void one_dot(uint64_t p, size_t count, size_t len, size_t gap, int patter
     const hemi_kernels *k = test_table();
     const hemi_modulus m = modulus(p);
     const size_t stride = len + gap, total = stride * count;
-    uint64_t *a0 = vector(total), *a1 = vector(total), *x0 = vector(total), *x1 = vector(total), *b = vector(len * count);
+    uint64_t *a0 = vector(total), *a1 = vector(total), *x0 = vector(total), *x1 = vector(total),
+             *b = vector(len * count);
     uint64_t *r0 = vector(len + 1), *r1 = vector(len + 1);
     uint8_t *w = hemi_alloc(len * count, 6); /* exactly what is used: nothing behind it may be read */
     assert_non_null(w);
@@ -330,7 +336,8 @@ static void one_dot(uint64_t p, size_t count, size_t len, size_t gap, int patter
             s1 += (u128)a1[j * stride + i] * b[len * j + i] % p;
         }
         if (r0[i] != s0 % p || r1[i] != s1 % p)
-            fail_msg("p %llu, %zu products, length %zu, pattern %d: slot %zu", (unsigned long long)p, count, len, pattern, i);
+            fail_msg("p %llu, %zu products, length %zu, pattern %d: slot %zu", (unsigned long long)p, count, len,
+                     pattern, i);
     }
     assert_int_equal(r0[len], GUARD);
     assert_int_equal(r1[len], GUARD);
@@ -344,9 +351,9 @@ static void sums_of_products(void **state) {
     test_rng rng = test_rng_new();
     static const struct {
         size_t count, len, gap;
-    } shape[] = {{1, 8, 0},  {2, 16, 8},   {3, 24, 0},  {8, 8, 8},   {15, 16, 0}, {16, 256, 0}, {17, 8, 24}, {31, 8, 0},
-                 {32, 40, 0}, {33, 8, 8},   {47, 8, 0},  {48, 16, 0}, {64, 64, 0}, {65, 8, 0},   {100, 8, 0}, {16, 256, 768},
-                 {511, 8, 0}, {1024, 8, 0}, {1023, 16, 8}};
+    } shape[] = {{1, 8, 0},   {2, 16, 8},     {3, 24, 0},  {8, 8, 8},    {15, 16, 0},  {16, 256, 0}, {17, 8, 24},
+                 {31, 8, 0},  {32, 40, 0},    {33, 8, 8},  {47, 8, 0},   {48, 16, 0},  {64, 64, 0},  {65, 8, 0},
+                 {100, 8, 0}, {16, 256, 768}, {511, 8, 0}, {1024, 8, 0}, {1023, 16, 8}};
     for (size_t pi = 0; pi < TEST_COUNT(primes); pi++)
         for (size_t s = 0; primes[pi] >> 48 == 0 && s < TEST_COUNT(shape); s++)
             for (int pattern = 0; pattern < PATTERNS; pattern++)
@@ -357,14 +364,22 @@ static void sums_of_products(void **state) {
 
 static uint64_t transform_operand(size_t pattern, size_t i, uint64_t p, test_rng *rng) {
     switch (pattern) {
-    case 0: return p - 1;
-    case 1: return p / 2;
-    case 2: return p / 2 + 1;
-    case 3: return i & 1 ? p - 1 : 0;
-    case 4: return __builtin_parityll(i) ? p / 2 : p / 2 + 1;
-    case 5: return extreme(test_below(rng, 8), p);
-    case 6: return i == 1 ? p - 1 : 0;
-    default: return test_below(rng, p);
+    case 0:
+        return p - 1;
+    case 1:
+        return p / 2;
+    case 2:
+        return p / 2 + 1;
+    case 3:
+        return i & 1 ? p - 1 : 0;
+    case 4:
+        return __builtin_parityll(i) ? p / 2 : p / 2 + 1;
+    case 5:
+        return extreme(test_below(rng, 8), p);
+    case 6:
+        return i == 1 ? p - 1 : 0;
+    default:
+        return test_below(rng, p);
     }
 }
 
@@ -378,8 +393,10 @@ static void transforms_are_those_of_the_portable_table(void **state) {
         uint64_t *a = vector(n + 1), *b = vector(n + 1);
         for (size_t pi = 0; pi < TEST_COUNT(p); pi++) {
             /* the two least, the largest below 2^31, 2^40 and 2^50, and those in use */
-            if (pi < 2) p[pi] = pi == 0 ? 2 * n + 1 : p[0] + 2 * n;
-            else if ((p[pi] & 1) == 0) p[pi] -= 2 * n - 1;
+            if (pi < 2)
+                p[pi] = pi == 0 ? 2 * n + 1 : p[0] + 2 * n;
+            else if ((p[pi] & 1) == 0)
+                p[pi] -= 2 * n - 1;
             while (!hemi_is_prime(p[pi])) p[pi] = pi < 2 ? p[pi] + 2 * n : p[pi] - 2 * n;
             hemi_ring *fast, *plain;
             assert_ok(hemi_ring_new(&fast, log2_n, &p[pi], 1, k, NULL), NULL);
@@ -391,7 +408,8 @@ static void transforms_are_those_of_the_portable_table(void **state) {
                     (inverse ? k->intt : k->ntt)(a, fast->limb);
                     (inverse ? portable->intt : portable->ntt)(b, plain->limb);
                     if (memcmp(a, b, (n + 1) * sizeof *a) != 0)
-                        fail_msg("%s, n %zu, p %llu, operand %zu", inverse ? "intt" : "ntt", n, (unsigned long long)p[pi], r);
+                        fail_msg("%s, n %zu, p %llu, operand %zu", inverse ? "intt" : "ntt", n,
+                                 (unsigned long long)p[pi], r);
                 }
             hemi_ring_free(fast);
             hemi_ring_free(plain);

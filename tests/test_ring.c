@@ -82,10 +82,12 @@ static void moduli(void **state) {
         assert_int_equal(hemi_is_prime(n), prime_by_division(n));
         assert_int_equal(hemi_modulus_init(&m, n), n > 2 && prime_by_division(n));
     }
-    static const uint64_t composite[] = {3215031751, 3825123056546413051, UINT64_C(1125899906842623), P48 * 3, UINT64_MAX};
-    for (size_t i = 0; i < TEST_COUNT(composite); i++) assert_false(hemi_is_prime(composite[i])); /* strong pseudoprimes first */
+    static const uint64_t composite[] = {3215031751, 3825123056546413051, UINT64_C(1125899906842623), P48 * 3,
+                                         UINT64_MAX};
+    for (size_t i = 0; i < TEST_COUNT(composite); i++)
+        assert_false(hemi_is_prime(composite[i])); /* strong pseudoprimes first */
     assert_true(hemi_is_prime(UINT64_C(18446744073709551557)));
-    assert_true(hemi_modulus_init(&m, UINT64_C(1125899906842597)));  /* the largest below 2^50 */
+    assert_true(hemi_modulus_init(&m, UINT64_C(1125899906842597))); /* the largest below 2^50 */
     assert_true(hemi_is_prime(UINT64_C(1125899906842679)));
     assert_false(hemi_modulus_init(&m, UINT64_C(1125899906842679))); /* the next one */
 
@@ -143,9 +145,23 @@ static void rings_refuse_what_is_not_one(void **state) {
         uint64_t prime;
         size_t limbs;
     } bad[] = {
-        {0, P50, 1},  {1, P50, 1},  {17, 786433 /* 1 modulo 2^18 */, 1}, {UINT32_MAX, P50, 1}, {4, P50, 0}, {4, P50, HEMI_RING_LIMBS_MAX + 1},
-        {4, P50, SIZE_MAX}, {4, 0, 1}, {4, 1, 1}, {4, 2, 1}, {4, P50 - 1, 1}, {4, P50 * 2 - 1, 1}, {4, UINT64_MAX, 1},
-        {4, 65 * 97, 1} /* not prime */, {4, 17, 1} /* 1 modulo 16, not 32 */, {4, 3, 1}, {16, 65537, 1} /* 1 modulo N only */,
+        {0, P50, 1},
+        {1, P50, 1},
+        {17, 786433 /* 1 modulo 2^18 */, 1},
+        {UINT32_MAX, P50, 1},
+        {4, P50, 0},
+        {4, P50, HEMI_RING_LIMBS_MAX + 1},
+        {4, P50, SIZE_MAX},
+        {4, 0, 1},
+        {4, 1, 1},
+        {4, 2, 1},
+        {4, P50 - 1, 1},
+        {4, P50 * 2 - 1, 1},
+        {4, UINT64_MAX, 1},
+        {4, 65 * 97, 1} /* not prime */,
+        {4, 17, 1} /* 1 modulo 16, not 32 */,
+        {4, 3, 1},
+        {16, 65537, 1} /* 1 modulo N only */,
         {4, above, 1},
     };
     for (size_t i = 0; i < TEST_COUNT(bad); i++) {
@@ -235,7 +251,8 @@ static void slots_are_values(void **state) {
                 a[j] = c;
                 ring->k->ntt(a, l);
                 for (uint32_t s = 0; s < n; s++) {
-                    const uint32_t e = (uint32_t)((2 * (uint64_t)reversed(s, log2_n) + 1) * j % (2 * n)); /* psi^n = -1 */
+                    const uint32_t e =
+                        (uint32_t)((2 * (uint64_t)reversed(s, log2_n) + 1) * j % (2 * n)); /* psi^n = -1 */
                     const uint64_t x = times(c, l->psi_powers[reversed(e % n, log2_n)], p[i]);
                     assert_int_equal(a[s], e < n || x == 0 ? x : p[i] - x);
                 }
@@ -263,7 +280,10 @@ static void transforms_are_inverse(void **state) {
             hemi_ring *ring = ring_of(log2_n, p[i]);
             for (size_t r = 0; r < 5; r++) {
                 for (uint32_t j = 0; j < n; j++)
-                    b[j] = r == 0 ? p[i] - 1 : r == 1 ? p[i] / 2 + (j & 1) : r == 2 ? (j & 1) * (p[i] - 1) : test_below(&rng, p[i]);
+                    b[j] = r == 0   ? p[i] - 1
+                           : r == 1 ? p[i] / 2 + (j & 1)
+                           : r == 2 ? (j & 1) * (p[i] - 1)
+                                    : test_below(&rng, p[i]);
                 memcpy(a, b, n * sizeof *a);
                 ring->k->ntt(a, ring->limb);
                 ring->k->intt(a, ring->limb);

@@ -1,8 +1,8 @@
 /* What the AVX2 kernels share: arithmetic modulo p < 2^50 on doubles. Included by *_avx2.c only.
  *
  * Every double here holds an integer, and every step is exact, or is a quotient whose error is stated; so the
- * results do not depend on the machine. It takes rounding to nearest, the default of every thread, and code compiled with
- * -ffp-contract=off. "x <= B" below means |x| <= B p.
+ * results do not depend on the machine. It takes rounding to nearest, the default of every thread, and code compiled
+ * with -ffp-contract=off. "x <= B" below means |x| <= B p.
  *
  * The product, after Dekker: h = a w rounded, l = a w - h (one FMA, exact), q = the integer nearest to a (w / p), and
  * a w - q p = (h - q p) + l, both steps exact because the results are small integers. */
@@ -28,9 +28,9 @@ HEMI_INLINE vf all(double x) { return _mm256_set1_pd(x); }
 HEMI_INLINE vf add(vf a, vf b) { return _mm256_add_pd(a, b); }
 HEMI_INLINE vf sub(vf a, vf b) { return _mm256_sub_pd(a, b); }
 HEMI_INLINE vf mul(vf a, vf b) { return _mm256_mul_pd(a, b); }
-HEMI_INLINE vf fma_(vf a, vf b, vf c) { return _mm256_fmadd_pd(a, b, c); }     /* c + a b */
-HEMI_INLINE vf fms_(vf a, vf b, vf c) { return _mm256_fmsub_pd(a, b, c); }     /* a b - c */
-HEMI_INLINE vf fnma_(vf a, vf b, vf c) { return _mm256_fnmadd_pd(a, b, c); }   /* c - a b */
+HEMI_INLINE vf fma_(vf a, vf b, vf c) { return _mm256_fmadd_pd(a, b, c); }   /* c + a b */
+HEMI_INLINE vf fms_(vf a, vf b, vf c) { return _mm256_fmsub_pd(a, b, c); }   /* a b - c */
+HEMI_INLINE vf fnma_(vf a, vf b, vf c) { return _mm256_fnmadd_pd(a, b, c); } /* c - a b */
 
 HEMI_INLINE vf load(const void *p) { return _mm256_loadu_pd((const double *)p); }
 HEMI_INLINE void store(void *p, vf x) { _mm256_storeu_pd((double *)p, x); }
@@ -38,10 +38,10 @@ HEMI_INLINE vi load_int(const void *p) { return _mm256_loadu_si256((const vi *)p
 HEMI_INLINE void store_int(void *p, vi x) { _mm256_storeu_si256((vi *)p, x); }
 
 /* Unsigned integers below 2^52 to doubles and back: they are the low bits of 2^52 + x. */
-HEMI_INLINE vf from_int(vi a) { return sub(_mm256_castsi256_pd(_mm256_or_si256(a, _mm256_castpd_si256(all(TWO52)))), all(TWO52)); }
-HEMI_INLINE vi low_bits(vf x_plus_two52) {
-    return _mm256_castpd_si256(_mm256_xor_pd(x_plus_two52, all(TWO52)));
+HEMI_INLINE vf from_int(vi a) {
+    return sub(_mm256_castsi256_pd(_mm256_or_si256(a, _mm256_castpd_si256(all(TWO52)))), all(TWO52));
 }
+HEMI_INLINE vi low_bits(vf x_plus_two52) { return _mm256_castpd_si256(_mm256_xor_pd(x_plus_two52, all(TWO52))); }
 HEMI_INLINE vi to_int(vf x) { return low_bits(add(x, all(TWO52))); }
 
 /* The integer nearest to a b, |a b| <= 2^51 (a tie, or a double that is just off one, may go either way). */

@@ -1,7 +1,7 @@
 /* The number-theoretic transforms of the AVX2 table (arithmetic, and the notation "x <= B": avx2.h).
  *
- * Forward: Cooley-Tukey with psi merged into the twiddles, two layers per pass over memory. A layer x, y -> x + w y, x - w y
- * takes bounds B to 17/16 B + 1/2 or, where x is reduced first, to 1 + B/16:
+ * Forward: Cooley-Tukey with psi merged into the twiddles, two layers per pass over memory. A layer takes x and y to
+ * x + w y and x - w y, and bounds B to 17/16 B + 1/2 or, where x is reduced first, to 1 + B/16:
  *   input                 1     (canonical, not centred)
  *   first pass            2.17  (one or two layers)
  *   passes in turn        3.47, then 1.80 (first layer reduced), 3.06, 1.77 (reduced), 3.03, ...
@@ -10,22 +10,22 @@
  * Inverse: decimation in time on the bit-reversed slots, with twiddles that depend on the position only. Its first two
  * layers multiply by nothing but psi^(-n/2); in exchange coefficient j needs a factor n^-1 psi^-j at the end, half of
  * which merges with the twiddles of the last pass. (Merging psi as the forward transform does leaves sums x + y
- * that no multiplication reduces; this way is a tenth shorter.)
+ * that no multiplication reduces; this way takes a tenth fewer instructions.)
  *   first pass            2     (4 where only sums meet, which is reduced)
  *   a single layer        1.13  (reduced; if the number of layers is odd)
  *   passes in turn        3.29, then 1.80 (first layer reduced), 3.06, ...
  *   last pass             everything is multiplied first: sums 3, before the factors 2.1
  *
- * Large transforms go depth first: once a block fits the first-level cache, all its layers are done. The layers inside a
- * vector have a pass of their own, for two reasons: a block of 16 that stays in registers for four layers is one chain of
- * instructions longer than the processor looks ahead (30% slower), and transposing by loads and stores of half vectors
- * spares the one port that can move data across halves. */
+ * Large transforms go depth first: once a block fits the first-level cache, all its layers are done. The layers inside
+ * a vector have a pass of their own, for two reasons: a block of 16 that stays in registers for four layers is one
+ * chain of instructions longer than the processor looks ahead (a third slower than two passes), and transposing by
+ * loads and stores of half vectors spares the one port that can move data across halves. */
 #include <stdalign.h>
 
 #include "ring/avx2.h"
 
 #define SHORTEST    32    /* below, the portable functions */
-#define CACHE_BLOCK 4096u/* coefficients */
+#define CACHE_BLOCK 4096u /* coefficients */
 
 /* ---- tables: w and w / p */
 typedef struct pair {
@@ -40,7 +40,7 @@ typedef struct forward_node {
     pair one, two, three; /* psi_powers[k], [2k], [2k + 1] */
 } forward_node;
 typedef struct forward_last { /* the two layers from nodes k .. k + 3 on */
-    pair4 group, even, odd; /* psi_powers[k + g], [2 (k + g)], [2 (k + g) + 1], g = 0..3 */
+    pair4 group, even, odd;   /* psi_powers[k + g], [2 (k + g)], [2 (k + g) + 1], g = 0..3 */
 } forward_last;
 
 /* With w(m) = psi^(-2n/m), the inverse root of order m: */
@@ -61,8 +61,8 @@ typedef struct tables {
 
 size_t hemi_avx2_twiddle_bytes(uint32_t n) {
     if (n < SHORTEST) return hemi_kernels_portable.twiddle_bytes(n);
-    return sizeof(tables) + n / 16 * (sizeof(forward_last) + sizeof(inverse_last)) +
-           n / 32 * sizeof(inverse_step) + n / 8 * sizeof(forward_node);
+    return sizeof(tables) + n / 16 * (sizeof(forward_last) + sizeof(inverse_last)) + n / 32 * sizeof(inverse_step) +
+           n / 8 * sizeof(forward_node);
 }
 
 static pair pair_of(uint64_t w, const hemi_modulus *m) {
@@ -97,7 +97,9 @@ static uint64_t inverse_power(const hemi_limb *l, size_t e) {
 }
 
 /* w(order)^j */
-static uint64_t root_power(const hemi_limb *l, size_t order, size_t j) { return inverse_power(l, j * (2 * l->n / order)); }
+static uint64_t root_power(const hemi_limb *l, size_t order, size_t j) {
+    return inverse_power(l, j * (2 * l->n / order));
+}
 
 static void inverse_init(tables *t, const hemi_limb *l) {
     const hemi_modulus *m = &l->m;
@@ -139,7 +141,9 @@ void hemi_avx2_twiddle_init(hemi_limb *l) {
 }
 
 /* ---- butterflies */
-HEMI_INLINE vf by(vf a, const pair *c, vf p) { return mul_by(a, _mm256_broadcast_sd(&c->w), _mm256_broadcast_sd(&c->v), p); }
+HEMI_INLINE vf by(vf a, const pair *c, vf p) {
+    return mul_by(a, _mm256_broadcast_sd(&c->w), _mm256_broadcast_sd(&c->v), p);
+}
 HEMI_INLINE vf by4(vf a, const pair4 *c, vf p) { return mul_by(a, load(c->w), load(c->v), p); }
 
 /* x, y -> x + y, x - y */
@@ -201,20 +205,25 @@ HEMI_INLINE void forward4(vf x[4], const forward_node *w, const prime_avx2 *m, b
 enum { PLAIN, REDUCED, FIRST };
 
 /* Two layers on `blocks` blocks of 4t, from node w on. FIRST: the input is integers. */
-HEMI_INLINE void forward_pass_as(int kind, uint64_t *a, const forward_node *w, size_t blocks, size_t t, const prime_avx2 *m) {
+HEMI_INLINE void forward_pass_as(int kind, uint64_t *a, const forward_node *w, size_t blocks, size_t t,
+                                 const prime_avx2 *m) {
     for (size_t i = 0; i < blocks; i++, w++, a += 4 * t)
         for (size_t j = 0; j < t; j += 4) {
             vf x[4];
-            for (size_t k = 0; k < 4; k++) x[k] = kind == FIRST ? from_int(load_int(a + k * t + j)) : load(a + k * t + j);
+            for (size_t k = 0; k < 4; k++)
+                x[k] = kind == FIRST ? from_int(load_int(a + k * t + j)) : load(a + k * t + j);
             forward4(x, w, m, kind == REDUCED);
             for (size_t k = 0; k < 4; k++) store(a + k * t + j, x[k]);
         }
 }
 
 static void forward_pass(int kind, uint64_t *a, const forward_node *w, size_t blocks, size_t t, const prime_avx2 *m) {
-    if (kind == FIRST) forward_pass_as(FIRST, a, w, blocks, t, m);
-    else if (kind == PLAIN) forward_pass_as(PLAIN, a, w, blocks, t, m);
-    else forward_pass_as(REDUCED, a, w, blocks, t, m);
+    if (kind == FIRST)
+        forward_pass_as(FIRST, a, w, blocks, t, m);
+    else if (kind == PLAIN)
+        forward_pass_as(PLAIN, a, w, blocks, t, m);
+    else
+        forward_pass_as(REDUCED, a, w, blocks, t, m);
 }
 
 /* One layer, the first. */
@@ -252,8 +261,10 @@ HEMI_INLINE void forward_last_as(bool reduced, uint64_t *a, const forward_last *
 }
 
 static void forward_last2(int kind, uint64_t *a, const forward_last *w, size_t blocks, const prime_avx2 *m) {
-    if (kind == PLAIN) forward_last_as(false, a, w, blocks, m);
-    else forward_last_as(true, a, w, blocks, m);
+    if (kind == PLAIN)
+        forward_last_as(false, a, w, blocks, m);
+    else
+        forward_last_as(true, a, w, blocks, m);
 }
 
 void hemi_avx2_ntt(uint64_t *a, const hemi_limb *l) {
@@ -264,10 +275,13 @@ void hemi_avx2_ntt(uint64_t *a, const hemi_limb *l) {
     const tables *t = l->twiddles;
     const prime_avx2 m = prime_of(&l->m);
     size_t len = l->log2_n % 2 ? 2 : 4, size = l->n / len; /* blocks, and their size */
-    if (len == 2) forward_first2(a, &t->node[1], size, &m);
-    else forward_pass(FIRST, a, &t->node[1], 1, size, &m);
+    if (len == 2)
+        forward_first2(a, &t->node[1], size, &m);
+    else
+        forward_pass(FIRST, a, &t->node[1], 1, size, &m);
     int kind = PLAIN;
-    for (; size > CACHE_BLOCK; len *= 4, size /= 4, kind ^= REDUCED) forward_pass(kind, a, &t->node[len], len, size / 4, &m);
+    for (; size > CACHE_BLOCK; len *= 4, size /= 4, kind ^= REDUCED)
+        forward_pass(kind, a, &t->node[len], len, size / 4, &m);
     for (size_t b = 0; b < len; b++) {
         uint64_t *block = a + b * size;
         int inner_kind = kind;
@@ -306,7 +320,8 @@ static void inverse_single(uint64_t *a, const pair4 *w, size_t blocks, const pri
 }
 
 /* Two layers on blocks of 4t. */
-HEMI_INLINE void inverse_pass_as(bool reduced, uint64_t *a, const inverse_step *w, size_t blocks, size_t t, const prime_avx2 *m) {
+HEMI_INLINE void inverse_pass_as(bool reduced, uint64_t *a, const inverse_step *w, size_t blocks, size_t t,
+                                 const prime_avx2 *m) {
     for (size_t i = 0; i < blocks; i++, a += 4 * t)
         for (size_t j = 0; j < t; j += 4) {
             vf x[4];
@@ -327,9 +342,12 @@ HEMI_INLINE void inverse_pass_as(bool reduced, uint64_t *a, const inverse_step *
         }
 }
 
-static void inverse_pass(bool reduced, uint64_t *a, const inverse_step *w, size_t blocks, size_t t, const prime_avx2 *m) {
-    if (reduced) inverse_pass_as(true, a, w, blocks, t, m);
-    else inverse_pass_as(false, a, w, blocks, t, m);
+static void inverse_pass(bool reduced, uint64_t *a, const inverse_step *w, size_t blocks, size_t t,
+                         const prime_avx2 *m) {
+    if (reduced)
+        inverse_pass_as(true, a, w, blocks, t, m);
+    else
+        inverse_pass_as(false, a, w, blocks, t, m);
 }
 
 /* The last two layers, the factors n^-1 psi^-j, and the canonical residues. */

@@ -13,7 +13,8 @@ typedef struct job {
 typedef vi (*slot)(vi a, vi b, vi c, const job *j);
 
 /* r[i] = f(a[i], b[i], c[i]). f is inlined, and what it does not use is not loaded. */
-HEMI_INLINE void map(uint64_t *r, const uint64_t *a, const uint64_t *b, const uint64_t *c, size_t n, slot f, const job *j) {
+HEMI_INLINE void map(uint64_t *r, const uint64_t *a, const uint64_t *b, const uint64_t *c, size_t n, slot f,
+                     const job *j) {
     size_t i = 0;
     for (; i + 4 <= n; i += 4) store_int(r + i, f(load_int(a + i), load_int(b + i), load_int(c + i), j));
     if (i < n) {
@@ -25,9 +26,7 @@ HEMI_INLINE void map(uint64_t *r, const uint64_t *a, const uint64_t *b, const ui
     }
 }
 
-static job job_of(const hemi_modulus *m) {
-    return (job){.m = prime_of(m), .p = _mm256_set1_epi64x((long long)m->p)};
-}
+static job job_of(const hemi_modulus *m) { return (job){.m = prime_of(m), .p = _mm256_set1_epi64x((long long)m->p)}; }
 
 static job job_times(uint64_t s, const hemi_modulus *m) {
     job j = job_of(m);
@@ -37,7 +36,7 @@ static job job_times(uint64_t s, const hemi_modulus *m) {
     return j;
 }
 
-/* x < 2p to x mod p, as signed integers in (-p, p) or [0, 2p). */
+/* -p <= x < p to [0, p). */
 HEMI_INLINE vi add_if_negative(vi x, vi p) {
     return _mm256_add_epi64(x, _mm256_and_si256(_mm256_cmpgt_epi64(_mm256_setzero_si256(), x), p));
 }
@@ -83,8 +82,8 @@ HEMI_INLINE vi slot_sub_mul_scalar(vi a, vi b, vi c, const job *j) {
     return canonical_near(mul_by(sub(from_int(a), from_int(b)), j->w, j->v, j->m.p), j->m.p);
 }
 
-/* floor((a 2^bits + (p-1)/2) / p): a 2^bits is a double, an estimate q of its quotient by p is off by at most 3/4, the remainder
- * r = a 2^bits - q p is exact, and q is right when r is in [-(p-1)/2, (p-1)/2]. */
+/* floor((a 2^bits + (p-1)/2) / p): a 2^bits is a double, an estimate q of its quotient by p is off by at most 3/4, the
+ * remainder r = a 2^bits - q p is exact, and q is right when r is in [-(p-1)/2, (p-1)/2]. */
 HEMI_INLINE vi slot_switch_down(vi a, vi b, vi c, const job *j) {
     (void)b, (void)c;
     const vf x = mul(from_int(a), j->w), q = nearest(x, j->m.inverse), r = fnma_(q, j->m.p, x);
@@ -94,8 +93,8 @@ HEMI_INLINE vi slot_switch_down(vi a, vi b, vi c, const job *j) {
     return _mm256_and_si256(_mm256_add_epi64(_mm256_sub_epi64(to_int(q), over), under), j->mask);
 }
 
-/* floor(a p / 2^bits + 1/2) mod p: a p = h + l exactly, q is h / 2^bits rounded, and f what is left of the quotient: a multiple of
- * 2^-bits not much above 1/2, so exact. The result is at most p. */
+/* floor(a p / 2^bits + 1/2) mod p: a p = h + l exactly, q is h / 2^bits rounded, and f what is left of the quotient: a
+ * multiple of 2^-bits not much above 1/2, so exact. The result is at most p. */
 HEMI_INLINE vi slot_switch_up(vi a, vi b, vi c, const job *j) {
     (void)b, (void)c;
     const vf x = from_int(a), h = mul(x, j->m.p), l = fms_(x, j->m.p, h);
@@ -144,7 +143,8 @@ static void k_lift(uint64_t *r, const uint64_t *a, size_t n, const hemi_modulus 
     j.from = prime_of(from);
     map(r, a, a, a, n, slot_lift, &j);
 }
-static void k_sub_mul_scalar(uint64_t *r, const uint64_t *a, const uint64_t *b, uint64_t s, size_t n, const hemi_modulus *m) {
+static void k_sub_mul_scalar(uint64_t *r, const uint64_t *a, const uint64_t *b, uint64_t s, size_t n,
+                             const hemi_modulus *m) {
     const job j = job_times(s, m);
     map(r, a, b, a, n, slot_sub_mul_scalar, &j);
 }
@@ -165,14 +165,10 @@ static void k_switch_up(uint64_t *r, const uint64_t *a, size_t n, unsigned bits,
     map(r, a, a, a, n, slot_switch_up, &j);
 }
 
-/* ---- permutations. Four loads: vpgatherqq is no faster where it is fast, and many times slower on processors whose microcode
- * guards it. */
+/* ---- permutations. Four loads: on a processor whose microcode guards vpgatherqq, that takes four times as long. */
 HEMI_INLINE vi gather(const uint64_t *a, const uint32_t *index) {
-    const __m128i low = _mm_unpacklo_epi64(_mm_loadl_epi64((const __m128i *)(const void *)(a + index[0])),
-                                           _mm_loadl_epi64((const __m128i *)(const void *)(a + index[1])));
-    const __m128i high = _mm_unpacklo_epi64(_mm_loadl_epi64((const __m128i *)(const void *)(a + index[2])),
-                                            _mm_loadl_epi64((const __m128i *)(const void *)(a + index[3])));
-    return _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
+    return _mm256_set_epi64x((long long)a[index[3]], (long long)a[index[2]], (long long)a[index[1]],
+                             (long long)a[index[0]]);
 }
 
 static void k_permute(uint64_t *r, const uint64_t *a, const uint32_t *index, size_t n) {
@@ -186,8 +182,8 @@ static void k_permute_add(uint64_t *r, const uint64_t *a, const uint32_t *index,
     for (; i < n; i++) r[i] = hemi_mod_add(r[i], a[index[i]], m);
 }
 
-static void k_permute_mul2_fixed(uint64_t *r0, uint64_t *r1, const uint64_t *d, const uint32_t *index, const uint64_t *w0,
-                                 const uint64_t *w1, size_t n, const hemi_modulus *m) {
+static void k_permute_mul2_fixed(uint64_t *r0, uint64_t *r1, const uint64_t *d, const uint32_t *index,
+                                 const uint64_t *w0, const uint64_t *w1, size_t n, const hemi_modulus *m) {
     const job j = job_of(m);
     size_t i = 0;
     for (; i + 4 <= n; i += 4) {

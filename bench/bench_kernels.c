@@ -1,0 +1,211 @@
+/* Every kernel of every table, microseconds per call: the median of many.
+ *
+ *   make libs
+ *   cc -O2 -std=c17 -D_GNU_SOURCE -Iinclude -Isrc bench/bench_kernels.c build/lib/libhemi-core.a -lsodium -lm -pthread -o bench_kernels
+ *   ./bench_kernels [runs per figure: 201]
+ *
+ * One prime of 48 bits (the dot product takes no more), N = 4096 where nothing else is said. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/cpu.h"
+#include "base/memory.h"
+#include "ring/ring.h"
+
+#define LOG2_N   12
+#define N        (1u << LOG2_N)
+#define PRIME    UINT64_C(0xfffffffa0001)
+#define TO       UINT64_C(0x3ffffffd20001)
+#define BABIES   16
+#define STREAM   (64u << 20) /* bytes of right factors, more than a core's caches hold */
+#define BATCH_US 20.0
+#define TABLES   4
+
+typedef struct bench {
+    const hemi_kernels *k;
+    hemi_ring *ring[HEMI_RING_LOG2_N_MAX + 1]; /* by log2 of the degree */
+    hemi_modulus m, to;
+    uint64_t *a, *b, *c, *r, *s, *left0, *left1;
+    uint32_t *index;
+    uint8_t *right;
+    size_t at; /* in the stream */
+} bench;
+
+static double now_us(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
+}
+
+/* ---- what is measured: x is the row's number */
+static void b_ntt(bench *b, size_t x) { b->k->ntt(b->r, b->ring[x]->limb); }
+static void b_intt(bench *b, size_t x) { b->k->intt(b->r, b->ring[x]->limb); }
+static void b_add(bench *b, size_t x) { b->k->add(b->r, b->a, b->b, x, &b->m); }
+static void b_sub(bench *b, size_t x) { b->k->sub(b->r, b->a, b->b, x, &b->m); }
+static void b_mul(bench *b, size_t x) { b->k->mul(b->r, b->a, b->b, x, &b->m); }
+static void b_mul_add(bench *b, size_t x) { b->k->mul_add(b->r, b->a, b->b, x, &b->m); }
+static void b_mul_scalar(bench *b, size_t x) { b->k->mul_scalar(b->r, b->a, 123456789, x, &b->m); }
+static void b_fix(bench *b, size_t x) { b->k->fix(b->s, b->a, x, &b->m); }
+static void b_mul_fixed(bench *b, size_t x) { b->k->mul_fixed(b->r, b->a, b->c, x, &b->m); }
+static void b_mul_add_fixed(bench *b, size_t x) { b->k->mul_add_fixed(b->r, b->a, b->c, x, &b->m); }
+static void b_permute(bench *b, size_t x) { b->k->permute(b->r, b->a, b->index, x); }
+static void b_permute_add(bench *b, size_t x) { b->k->permute_add(b->r, b->a, b->index, x, &b->m); }
+static void b_permute_mul2(bench *b, size_t x) {
+    b->k->permute_mul2_fixed(b->r, b->s, b->a, b->index, b->c, b->c, x, &b->m);
+}
+static void b_lift(bench *b, size_t x) { b->k->lift(b->r, b->a, x, &b->m, &b->to); }
+static void b_sub_mul(bench *b, size_t x) { b->k->sub_mul_scalar(b->r, b->a, b->b, 123456789, x, &b->m); }
+static void b_switch_down(bench *b, size_t x) { b->k->switch_down(b->r, b->a, x, 24, &b->m); }
+static void b_switch_up(bench *b, size_t x) { b->k->switch_up(b->s, b->r, x, 32, &b->m); }
+static void b_dot_left(bench *b, size_t x) { b->k->dot_left(b->s, b->a, x, &b->m); }
+static void b_dot_right(bench *b, size_t x) { b->k->dot_right(b->right, b->a, x, &b->m); }
+
+/* 4096 products of both sums: 16 babies, blocks of x coefficients. The left factors lie apart by the block, so that
+ * blocks of 64 stay in the first-level cache. */
+static void dot(bench *b, size_t block, size_t stride, const uint8_t *right) {
+    for (size_t done = 0; done < N; done += block * BABIES)
+        b->k->dot2(b->r, b->s, b->left0, b->left1, stride, right + 6 * done, BABIES, block, &b->m);
+}
+static void b_dot(bench *b, size_t x) { dot(b, x, x, b->right); }
+static void b_dot_strided(bench *b, size_t x) { dot(b, x, N, b->right); }
+static void b_dot_stream(bench *b, size_t x) {
+    b->at = b->at + 12 * N > STREAM ? 0 : b->at + 6 * N;
+    dot(b, x, x, b->right + b->at);
+}
+
+static const struct row {
+    const char *name;
+    void (*run)(bench *, size_t);
+    size_t x;
+} rows[] = {
+    {"ntt, N = 1024", b_ntt, 10},
+    {"ntt, N = 2048", b_ntt, 11},
+    {"ntt", b_ntt, LOG2_N},
+    {"ntt, N = 8192", b_ntt, 13},
+    {"ntt, N = 16384", b_ntt, 14},
+    {"ntt, N = 32768", b_ntt, 15},
+    {"ntt, N = 65536", b_ntt, 16},
+    {"intt, N = 1024", b_intt, 10},
+    {"intt, N = 2048", b_intt, 11},
+    {"intt", b_intt, LOG2_N},
+    {"intt, N = 8192", b_intt, 13},
+    {"intt, N = 16384", b_intt, 14},
+    {"intt, N = 32768", b_intt, 15},
+    {"intt, N = 65536", b_intt, 16},
+    {"add", b_add, N},
+    {"sub", b_sub, N},
+    {"mul", b_mul, N},
+    {"mul_add", b_mul_add, N},
+    {"mul_scalar", b_mul_scalar, N},
+    {"fix", b_fix, N},
+    {"mul_fixed", b_mul_fixed, N},
+    {"mul_add_fixed", b_mul_add_fixed, N},
+    {"permute", b_permute, N},
+    {"permute_add", b_permute_add, N},
+    {"permute_mul2_fixed", b_permute_mul2, N},
+    {"lift", b_lift, N},
+    {"sub_mul_scalar", b_sub_mul, N},
+    {"switch_down, 24 bits", b_switch_down, N},
+    {"switch_up, 32 bits", b_switch_up, N},
+    {"dot_left", b_dot_left, N},
+    {"dot_right", b_dot_right, N},
+    {"dot2, 4096 terms, block 64", b_dot, 64},
+    {"  block 256", b_dot, 256},
+    {"  block 256, stride N", b_dot_strided, 256},
+    {"  block 64, from memory", b_dot_stream, 64},
+    {"  block 256, from memory", b_dot_stream, 256},
+};
+#define ROWS (sizeof rows / sizeof *rows)
+
+static int by_size(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Batches that last BATCH_US, so that the clock does not count. */
+static double median_us(bench *b, const struct row *row, double *sample, size_t runs) {
+    size_t batch = 1;
+    for (double t = 0;; batch *= 2) {
+        const double start = now_us();
+        for (size_t i = 0; i < batch; i++) row->run(b, row->x);
+        if ((t = now_us() - start) >= BATCH_US) break;
+    }
+    for (size_t r = 0; r < runs; r++) {
+        const double start = now_us();
+        for (size_t i = 0; i < batch; i++) row->run(b, row->x);
+        sample[r] = (now_us() - start) / (double)batch;
+    }
+    qsort(sample, runs, sizeof *sample, by_size);
+    return sample[runs / 2];
+}
+
+static void *memory(size_t count, size_t size) {
+    void *p = hemi_alloc_large(count, size);
+    if (!p) {
+        fputs("bench_kernels: out of memory\n", stderr);
+        exit(3);
+    }
+    return p;
+}
+
+static uint64_t next_random(void) {
+    static uint64_t s = 88172645463325252u;
+    s ^= s << 13, s ^= s >> 7, s ^= s << 17;
+    return s;
+}
+
+static void prepare(bench *b, const hemi_kernels *k) {
+    const uint64_t p = PRIME;
+    b->k = k;
+    for (uint32_t i = 10; i <= HEMI_RING_LOG2_N_MAX; i++) {
+        hemi_error err;
+        if (hemi_ring_new(&b->ring[i], i, &p, 1, k, &err) != HEMI_OK) {
+            fprintf(stderr, "bench_kernels: %s\n", err.message);
+            exit(3);
+        }
+    }
+    for (size_t i = 0; i < 65536; i++) b->r[i] = next_random() % p;
+    for (size_t i = 0; i < N; i++) {
+        b->a[i] = next_random() % p;
+        b->b[i] = next_random() % p;
+    }
+    k->fix(b->c, b->b, N, &b->m);
+    for (size_t i = 0; i < BABIES; i++) {
+        k->dot_left(b->left0 + i * N, b->a, N, &b->m);
+        k->dot_left(b->left1 + i * N, b->b, N, &b->m);
+    }
+    for (size_t i = 0; i + 6 * N <= STREAM; i += 6 * N) k->dot_right(b->right + i, b->a, N, &b->m);
+}
+
+int main(int argc, char **argv) {
+    const size_t runs = argc > 1 && atoi(argv[1]) > 0 ? (size_t)atoi(argv[1]) : 201;
+    static double figure[ROWS][TABLES];
+    double *sample = memory(runs, sizeof *sample);
+    bench b = {.right = memory(STREAM, 1)};
+    uint64_t **const vectors[] = {&b.a, &b.b, &b.c, &b.r, &b.s, &b.left0, &b.left1};
+    for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) *vectors[i] = memory(65536, sizeof(uint64_t));
+    b.index = memory(N, sizeof *b.index);
+    hemi_ring_automorphism_index(b.index, LOG2_N, 5);
+    if (!hemi_modulus_init(&b.m, PRIME) || !hemi_modulus_init(&b.to, TO)) return 3;
+
+    size_t tables = 0;
+    printf("%s; microseconds, median of %zu\n%-28s", hemi_cpu_name(), runs, "N = 4096");
+    for (; tables < TABLES && hemi_kernels_at(tables); tables++) {
+        prepare(&b, hemi_kernels_at(tables));
+        for (size_t i = 0; i < ROWS; i++) figure[i][tables] = median_us(&b, &rows[i], sample, runs);
+        for (uint32_t i = 10; i <= HEMI_RING_LOG2_N_MAX; i++) hemi_ring_free(b.ring[i]);
+        printf(" %10s", b.k->name);
+        fflush(stdout);
+    }
+    for (size_t i = 0; i < ROWS; i++) {
+        printf("\n%-28s", rows[i].name);
+        for (size_t t = 0; t < tables; t++) printf(" %10.2f", figure[i][t]);
+    }
+    putchar('\n');
+    for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) hemi_free(*vectors[i]);
+    hemi_free(b.index);
+    hemi_free(b.right);
+    hemi_free(sample);
+    return 0;
+}

@@ -171,31 +171,43 @@ static hemi_status find_keys(keyring *found, const hemi_linear *linear, const he
     return HEMI_OK;
 }
 
-/* Baby b into its place among the left factors: block of coefficients, baby. */
-static void place_left(const hemi_linear *linear, uint64_t *left, uint32_t b, const uint64_t *a) {
+/* Baby 0, the input, into its place among the left factors: block of coefficients, baby. */
+static void place_input(const hemi_linear *linear, uint64_t *left, const uint64_t *a) {
     const uint32_t n = linear->layout.n, len = linear->block;
-    uint64_t *to = left + (size_t)b * len;
-    for (uint32_t i = 0; i < n; i += len, to += (size_t)linear->layout.babies * len)
-        linear->ctx->k->dot_left(to, a + i, len, &linear->ctx->q->m);
+    for (uint32_t i = 0; i < n; i += len)
+        linear->ctx->k->dot_left(left + (size_t)i * linear->layout.babies, a + i, len, &linear->ctx->q->m);
+}
+
+/* Baby b from its key switch (u0, u1) and the c0 that was rotated, block by block: (u.q - u.p) / P, c0 added, into its place. A
+ * baby that is rotated further is kept as it is, too. */
+static void finish_baby(const hemi_linear *linear, hemi_workspace *w, uint32_t b, const uint64_t *c0, const uint32_t *index) {
+    const hemi_context *ctx = linear->ctx;
+    const hemi_kernels *k = ctx->k;
+    const hemi_modulus *m = &ctx->q->m;
+    const uint32_t n = ctx->n, len = linear->block, babies = linear->layout.babies;
+    uint64_t *kept = b < babies / 2 ? w->source + (size_t)2 * b * n : NULL;
+    for (uint32_t i = 0; i < n; i += len) {
+        uint64_t *left0 = w->left0 + (size_t)i * babies + (size_t)b * len, *left1 = w->left1 + (left0 - w->left0);
+        uint64_t *r0 = kept ? kept + i : left0, *r1 = kept ? kept + n + i : left1;
+        k->sub_mul_scalar(r0, w->u0.q + i, w->u0.p + i, ctx->special_inverse, len, m);
+        k->permute_add(r0, c0, index + i, len, m);
+        k->sub_mul_scalar(r1, w->u1.q + i, w->u1.p + i, ctx->special_inverse, len, m);
+        k->dot_left(left0, r0, len, m);
+        k->dot_left(left1, r1, len, m);
+    }
 }
 
 /* Babies b0 + 2^l for all 2^l > b0, by rotations of baby b0, which share its digit. */
 static void babies_of(const hemi_linear *linear, const keyring *keys, hemi_workspace *w, uint32_t b0) {
     const hemi_context *ctx = linear->ctx;
-    const uint32_t n = ctx->n, babies = linear->layout.babies;
-    const uint64_t *c0 = w->source + (size_t)2 * b0 * n, *c1 = c0 + n;
+    const uint64_t *c0 = w->source + (size_t)2 * b0 * ctx->n, *c1 = c0 + ctx->n;
     hemi_keyswitch_digit(ctx, w->digit, c1);
-    for (unsigned bit = 0; 1u << bit < babies; bit++) {
-        const uint32_t b = b0 + (1u << bit);
-        if (1u << bit <= b0 || b >= babies) continue;
-        const bool rotated_further = b < babies / 2;
-        uint64_t *r0 = rotated_further ? w->source + (size_t)2 * b * n : w->u0.q, *r1 = rotated_further ? r0 + n : w->u1.q;
+    for (unsigned bit = 0; 1u << bit < linear->layout.babies; bit++) {
+        if (1u << bit <= b0) continue;
         hemi_keyswitch_product(ctx, keys->baby[bit], w->u0, w->u1, c1, w->digit);
-        hemi_divide_by_special(ctx, r0, w->u0);
-        hemi_divide_by_special(ctx, r1, w->u1);
-        ctx->k->permute_add(r0, c0, keys->baby[bit]->index, n, &ctx->q->m);
-        place_left(linear, w->left0, b, r0);
-        place_left(linear, w->left1, b, r1);
+        hemi_divide_by_special_begin(ctx, w->u0);
+        hemi_divide_by_special_begin(ctx, w->u1);
+        finish_baby(linear, w, b0 + (1u << bit), c0, keys->baby[bit]->index);
     }
 }
 
@@ -332,8 +344,8 @@ static void load_input(const hemi_linear *linear, hemi_workspace *w, hemi_linear
         ctx->k->mul_scalar(c0, c0, linear->scale, n, &ctx->q->m);
         ctx->k->mul_scalar(c1, c1, linear->scale, n, &ctx->q->m);
     }
-    place_left(linear, w->left0, 0, c0);
-    place_left(linear, w->left1, 0, c1);
+    place_input(linear, w->left0, c0);
+    place_input(linear, w->left1, c1);
 }
 
 /* Adds the zero product to the result and makes coefficients of it, c0 in e.q, c1 in c1. zero: NULL to leave it out. */

@@ -19,10 +19,14 @@ void hemi_keyswitch_product(const hemi_context *ctx, const hemi_galois_key *key,
     ctx->k->permute_mul2_fixed(u0.p, u1.p, d_p, key->index, key->b_p, key->a_p, ctx->n, &ctx->special->m);
 }
 
-void hemi_divide_by_special(const hemi_context *ctx, uint64_t *r, hemi_extended u) {
+void hemi_divide_by_special_begin(const hemi_context *ctx, hemi_extended u) {
     ctx->k->intt(u.p, ctx->special);
     ctx->k->lift(u.p, u.p, ctx->n, &ctx->special->m, &ctx->q->m);
     ctx->k->ntt(u.p, ctx->q);
+}
+
+void hemi_divide_by_special(const hemi_context *ctx, uint64_t *r, hemi_extended u) {
+    hemi_divide_by_special_begin(ctx, u);
     ctx->k->sub_mul_scalar(r, u.q, u.p, ctx->special_inverse, ctx->n, &ctx->q->m);
 }
 

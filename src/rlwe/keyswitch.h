@@ -20,6 +20,9 @@ void hemi_keyswitch_product(const hemi_context *ctx, const hemi_galois_key *key,
 
 /* r = round(u / P) modulo q, rounding by the centred residue modulo P. Two NTTs. u.p is overwritten; r may be u.q. */
 void hemi_divide_by_special(const hemi_context *ctx, uint64_t *r, hemi_extended u);
+/* The first half of it: u.p becomes the NTT form modulo q of the centred residue; the result is (u.q - u.p) P^-1, slot by slot,
+ * which a caller may take in blocks (hemi_context's special_inverse). */
+void hemi_divide_by_special_begin(const hemi_context *ctx, hemi_extended u);
 /* The same, giving coefficients: u.q and u.p are overwritten. Two inverse NTTs. */
 void hemi_divide_by_special_to_coefficients(const hemi_context *ctx, uint64_t *r, hemi_extended u);
 

@@ -19,7 +19,7 @@ VERSION  := $(shell sed -n 's/^\#define HEMI_VERSION "\(.*\)"/\1/p' include/hemi
 CORE_ROOMS   := base random ring rlwe linear ckks circuit model wire
 CLIENT_ROOMS := secret client
 PACKAGES := build-essential pkg-config libmicrohttpd-dev libcurl4-gnutls-dev libsodium-dev libjansson-dev \
-            libprotobuf-c-dev protobuf-c-compiler libzip-dev libcmocka-dev libopenblas-dev libsqlite3-dev valgrind \
+            libprotobuf-c-dev protobuf-c-compiler libzip-dev libcmocka-dev libopenblas-dev valgrind \
             python3-torch python3-cffi python3-sklearn python3-pytest python3-numpy python3-setuptools python3-wheel \
             python3-pip python3-dev
 
@@ -38,7 +38,7 @@ say = @printf '  %-5s %s\n' $(1) $(2)
 # ---- libraries
 CORE_PC   := libsodium jansson libzip libprotobuf-c
 CLIENT_PC := libcurl
-SERVER_PC := libmicrohttpd sqlite3
+SERVER_PC := libmicrohttpd
 CLI_PC    := openblas
 TEST_PC   := cmocka
 ifneq ($(filter-out deps check check-long demo format clean,$(or $(MAKECMDGOALS),all)),)

@@ -108,6 +108,7 @@ static uint8_t *request_bytes(const hemi_request *r, size_t *bytes) {
     assert_non_null(out);
     hemi_request_write_header(out, r);
     for (size_t i = hemi_request_ciphertext_offset(r, 0); i < *bytes; i++) out[i] = (uint8_t)(151 * i);
+    for (size_t c = 1; c <= r->ciphertexts; c++) out[hemi_request_ciphertext_offset(r, c) - 1] = 0; /* bits left over */
     return out;
 }
 
@@ -316,6 +317,35 @@ static void replies(void **state) {
     }
 }
 
+/* The bits after the last field are zero, in requests and in replies. */
+static void packed_rest(void **state) {
+    (void)state;
+    hemi_request r = request_fixture(1);
+    r.layout = 4096;
+    r.inputs = 3;
+    r.b_bits = 27; /* 81 bits in 11 bytes */
+    size_t bytes;
+    uint8_t *out = request_bytes(&r, &bytes);
+    for (size_t c = 0; c < 2; c++) out[hemi_request_ciphertext_offset(&r, c) + 32 + 10] = 1;
+    ASSERT_OK(parse_request(out, bytes));
+    for (size_t c = 0; c < 2; c++)
+        for (unsigned bit = 1; bit < 8; bit++) {
+            uint8_t *last = out + hemi_request_ciphertext_offset(&r, c) + 32 + 10;
+            *last ^= (uint8_t)(1u << bit);
+            assert_status(parse_request(out, bytes), HEMI_ERR_FORMAT);
+            *last ^= (uint8_t)(1u << bit);
+        }
+    free(out);
+    reply_fixture(1); /* 60 outputs of 21 bits: 4 bits are left over */
+    out = reply_bytes(&bytes);
+    ASSERT_OK(parse_reply(out, bytes));
+    out[bytes - 1] = 0x0f;
+    ASSERT_OK(parse_reply(out, bytes));
+    out[bytes - 1] = 0x10;
+    assert_status(parse_reply(out, bytes), HEMI_ERR_FORMAT);
+    free(out);
+}
+
 /* ---- evaluation keys */
 
 static hemi_status parse_keys(const uint8_t *bytes, size_t count) {
@@ -521,7 +551,7 @@ int main(void) {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(request_layout), cmocka_unit_test(request_fields),  cmocka_unit_test(request_ranges),
         cmocka_unit_test(replies),        cmocka_unit_test(keys_header),     cmocka_unit_test(keys_order),
-        cmocka_unit_test(keys_residues),  cmocka_unit_test(secret_key_file),
+        cmocka_unit_test(keys_residues),  cmocka_unit_test(secret_key_file), cmocka_unit_test(packed_rest),
     };
     return TEST_RUN("wire", tests);
 }

@@ -16,6 +16,11 @@ size_t hemi_packed_bytes(size_t count, unsigned bits) {
     return count / 8 * bits + (count % 8 * bits + 7) / 8;
 }
 
+bool hemi_packed_rest_is_zero(const uint8_t *in, size_t count, unsigned bits) {
+    const size_t used = count % 8 * bits % 8;
+    return used == 0 || in[hemi_packed_bytes(count, bits) - 1] >> used == 0;
+}
+
 /* Writes the group's b bytes and up to 7 more. */
 INLINE void pack_group(uint8_t *out, const uint64_t *v, unsigned bits) {
     uint64_t carry = 0; /* the bits before field i in its first byte */

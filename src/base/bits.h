@@ -2,6 +2,7 @@
 #ifndef HEMI_BASE_BITS_H
 #define HEMI_BASE_BITS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -26,6 +27,8 @@ static inline uint64_t hemi_load64(const uint8_t *p) { uint64_t v; memcpy(&v, p,
 
 /* Bytes of count fields of `bits` bits: ceil(count * bits / 8). */
 size_t hemi_packed_bytes(size_t count, unsigned bits);
+/* Whether the rest of the last byte is zero, as it must be. */
+bool hemi_packed_rest_is_zero(const uint8_t *in, size_t count, unsigned bits);
 /* Field i occupies bits [i*bits, (i+1)*bits) of the string, bit 0 being the least bit of byte 0; the rest of the
  * last byte is zero. 1 <= bits <= 56; every v[i] < 2^bits. */
 void hemi_pack(uint8_t *out, const uint64_t *v, size_t count, unsigned bits);

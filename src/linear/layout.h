@@ -34,8 +34,8 @@ typedef struct hemi_linear_layout {
     hemi_linear_group group[HEMI_LINEAR_GROUPS_MAX];
 } hemi_linear_layout;
 
-/* More key-switching keys than this make an upload that users would notice (50 KB each at N = 4096); the choice of a
- * layout stays below it. */
+/* More key-switching keys than this make an upload that users would notice (50 KB each at N = 4096): the choice of a
+ * layout avoids it. Few outputs of many inputs need more whatever the layout (1024 x 5: 10), since nearly all they do is the trace. */
 #define HEMI_LINEAR_KEYS_SOFT_MAX 9
 
 /* The layout for inputs x outputs; s = 0: the default S for speed. ERR_SHAPE if it does not fit the ring (inputs or outputs above N),

@@ -87,6 +87,10 @@ hemi_status hemi_request_parse(hemi_request *r, const uint8_t *in, size_t count,
         return hemi_fail(err, HEMI_ERR_FORMAT, "the request has %zu bytes; its header makes it %zu", count, hemi_request_bytes(r));
     for (size_t i = 0; i < r->modules; i++)
         memcpy(r->module_id[i], in + HEMI_REQUEST_HEADER_BYTES + i * HEMI_MODULE_ID_BYTES, HEMI_MODULE_ID_BYTES);
+    const size_t fields = (size_t)r->inputs * (degree(r->params) / r->layout);
+    for (size_t i = 0; i < r->ciphertexts; i++)
+        if (!hemi_packed_rest_is_zero(in + hemi_request_ciphertext_offset(r, i) + HEMI_SEED_BYTES, fields, r->b_bits))
+            return hemi_fail(err, HEMI_ERR_FORMAT, "the bits after the last field of ciphertext %zu are not zero", i);
     return HEMI_OK;
 }
 
@@ -133,6 +137,10 @@ hemi_status hemi_reply_parse(const uint8_t *in, size_t count, const hemi_params 
             return hemi_fail(err, HEMI_ERR_FORMAT, "part %zu of the reply is not the expected %u rows of %u outputs in %zu bytes", i,
                              expected[i].rows, expected[i].outputs, bytes);
         offset[i] = at + HEMI_REPLY_FRAME_BYTES;
+        const size_t each = reply_ciphertext_bytes(params, &expected[i]), a_bytes = hemi_packed_bytes(degree(params), expected[i].a_bits);
+        for (size_t c = 0; c < expected[i].ciphertexts; c++)
+            if (!hemi_packed_rest_is_zero(in + offset[i] + c * each + a_bytes, expected[i].outputs, expected[i].b_bits))
+                return hemi_fail(err, HEMI_ERR_FORMAT, "the bits after the last field of ciphertext %zu are not zero", c);
         at += bytes;
     }
     if (at != count) return hemi_fail(err, HEMI_ERR_FORMAT, "the reply has %zu bytes, expected %zu", count, at);

@@ -23,7 +23,7 @@ typedef struct hemi_running {
 typedef struct hemi_workspace {
     struct hemi_workspace *next;
     uint64_t *storage;
-    uint64_t *source;         /* (c0, c1) of babies below babies/2 (at least one): canonical, NTT form */
+    uint64_t *source;         /* (P c0, c1) of babies below babies/2 (at least one), direct: (c0, c1); canonical, NTT form */
     uint64_t *left0, *left1;  /* all babies in dot_left form: block of coefficients, baby */
     uint64_t *sum0, *sum1;    /* one per giant of the largest group, sum_stride apart */
     size_t sum_stride;        /* not a power of two: blocks of all giants would meet in one cache set */

@@ -178,8 +178,8 @@ static void place_input(const hemi_linear *linear, uint64_t *left, const uint64_
         linear->ctx->k->dot_left(left + (size_t)i * linear->layout.babies, a + i, len, &linear->ctx->q->m);
 }
 
-/* Baby b from its key switch (u0, u1) and the c0 that was rotated, block by block: (u.q - u.p) / P, c0 added, into its place. A
- * baby that is rotated further is kept as it is, too. */
+/* Baby b from its key switch (u0, u1) and the c0 that was rotated, block by block: (u.q - u.p) / P, c0 added, into its place; c0
+ * stays multiplied by P, as the steps that follow want it. A baby that is rotated further is kept as it is, too. */
 static void finish_baby(const hemi_linear *linear, hemi_workspace *w, uint32_t b, const uint64_t *c0, const uint32_t *index) {
     const hemi_context *ctx = linear->ctx;
     const hemi_kernels *k = ctx->k;
@@ -189,7 +189,7 @@ static void finish_baby(const hemi_linear *linear, hemi_workspace *w, uint32_t b
     for (uint32_t i = 0; i < n; i += len) {
         uint64_t *left0 = w->left0 + (size_t)i * babies + (size_t)b * len, *left1 = w->left1 + (left0 - w->left0);
         uint64_t *r0 = kept ? kept + i : left0, *r1 = kept ? kept + n + i : left1;
-        k->sub_mul_scalar(r0, w->u0.q + i, w->u0.p + i, ctx->special_inverse, len, m);
+        k->sub(r0, w->u0.q + i, w->u0.p + i, len, m);
         k->permute_add(r0, c0, index + i, len, m);
         k->sub_mul_scalar(r1, w->u1.q + i, w->u1.p + i, ctx->special_inverse, len, m);
         k->dot_left(left0, r0, len, m);
@@ -270,13 +270,12 @@ static void sum_group(const hemi_linear *linear, const keyring *keys, hemi_works
     for (uint32_t c = giants; c-- > 0;) {
         const uint64_t *s0 = w->sum0 + c * w->sum_stride, *s1 = w->sum1 + c * w->sum_stride;
         if (c + 1 == giants) {
-            k->mul_scalar(r->e.q, s0, ctx->special_mod_q, n, &ctx->q->m);
+            memcpy(r->e.q, s0, n * sizeof(uint64_t));
             memcpy(r->c1, s1, n * sizeof(uint64_t));
             continue;
         }
         rotate(ctx, keys->giant, w, r, false);
-        k->mul_scalar(w->u0.q, s0, ctx->special_mod_q, n, &ctx->q->m);
-        k->add(r->e.q, r->e.q, w->u0.q, n, &ctx->q->m);
+        k->add(r->e.q, r->e.q, s0, n, &ctx->q->m);
         k->add(r->c1, r->c1, s1, n, &ctx->q->m);
     }
 }
@@ -340,8 +339,8 @@ static void load_input(const hemi_linear *linear, hemi_workspace *w, hemi_linear
     for (size_t i = 0; i < count; i++) c0[linear->input_positions[i]] = w->digit[i];
     ctx->k->ntt(c0, ctx->q);
     hemi_sample_uniform_vartime(c1, n, ctx->q->m.p, in.seed, HEMI_DOMAIN_CIPHERTEXT, 0);
-    if (!linear->layout.direct) { /* 1/S first: the fresh error then comes back as it is */
-        ctx->k->mul_scalar(c0, c0, linear->scale, n, &ctx->q->m);
+    if (!linear->layout.direct) { /* 1/S first: the fresh error then comes back as it is; c0 is kept over qP, times P */
+        ctx->k->mul_scalar(c0, c0, hemi_mod_mul(linear->scale, ctx->special_mod_q, &ctx->q->m), n, &ctx->q->m);
         ctx->k->mul_scalar(c1, c1, linear->scale, n, &ctx->q->m);
     }
     place_input(linear, w->left0, c0);

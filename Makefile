@@ -4,6 +4,7 @@
 #   make deps       installs the Debian packages that are missing
 #   make check      deps, build, every test          make check-long   the same with the long ones
 #   make demo       deps, build, the demonstration
+#   make bench      what docs/performance.md holds: every kernel, then matrix products
 #   make install    PREFIX (/usr/local), DESTDIR
 #   make format, make clean
 #
@@ -95,8 +96,9 @@ LIBRARIES := $(CORE_A) $(CLIENT_A) $(SERVER_A)
 PROGRAMS  := $(if $(CLI_O),$(BUILD)/bin/hemi) $(if $(MAIN_O),$(BUILD)/bin/hemi-server)
 TESTS     := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/*.c))
 EXAMPLES  := $(patsubst examples/%.c,$(BUILD)/examples/%,$(wildcard examples/*.c))
+BENCHES   := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
 
-.PHONY: all libs programs tests examples deps check check-long demo format clean install FORCE
+.PHONY: all libs programs tests examples bench deps check check-long demo format clean install FORCE
 all: libs programs tests examples
 libs: $(LIBRARIES)
 programs: $(PROGRAMS)
@@ -163,6 +165,14 @@ $(BUILD)/examples/%: examples/%.c $(CLIENT_A) $(CORE_A) $(BUILD)/flags
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d -MT $@ $< -o $@ $(ALL_LDFLAGS) $(CLIENT_A) $(CORE_A) $(CLIENT_LIBS) $(CORE_LIBS)
+
+$(BUILD)/bench/%: bench/%.c $(CORE_A) $(BUILD)/flags
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d -MT $@ $< -o $@ $(ALL_LDFLAGS) $(CORE_A) $(CORE_LIBS)
+
+bench: $(BENCHES) programs
+	@set -e; for b in $(BENCHES); do $$b; done; $(PYTHON) bench/linear.py $(BUILD)/bin/hemi
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 

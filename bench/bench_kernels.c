@@ -1,8 +1,6 @@
 /* Every kernel of every table, microseconds per call: the median of many.
  *
- *   make libs
- *   cc -O2 -std=c17 -D_GNU_SOURCE -Iinclude -Isrc bench/bench_kernels.c build/lib/libhemi-core.a -lsodium -lm -pthread -o bench_kernels
- *   ./bench_kernels [runs per figure: 201]
+ *   make bench, or build/bench/bench_kernels [runs per figure: 201]
  *
  * One prime of 48 bits (the dot product takes no more), N = 4096 where nothing else is said. */
 #include <stdio.h>

@@ -48,9 +48,8 @@ static void b_fix(bench *b, size_t x) { b->k->fix(b->s, b->a, x, &b->m); }
 static void b_mul_fixed(bench *b, size_t x) { b->k->mul_fixed(b->r, b->a, b->c, x, &b->m); }
 static void b_mul_add_fixed(bench *b, size_t x) { b->k->mul_add_fixed(b->r, b->a, b->c, x, &b->m); }
 static void b_permute(bench *b, size_t x) { b->k->permute(b->r, b->a, b->index, x); }
-static void b_permute_add(bench *b, size_t x) { b->k->permute_add(b->r, b->a, b->index, x, &b->m); }
-static void b_permute_mul2(bench *b, size_t x) {
-    b->k->permute_mul2_fixed(b->r, b->s, b->a, b->index, b->c, b->c, x, &b->m);
+static void b_keyswitch_product(bench *b, size_t x) {
+    b->k->keyswitch_product(b->r, b->s, b->a, b->b, b->index, b->c, b->c, x, &b->m);
 }
 static void b_lift(bench *b, size_t x) { b->k->lift(b->r, b->a, x, &b->m, &b->to); }
 static void b_sub_mul(bench *b, size_t x) { b->k->sub_mul_scalar(b->r, b->a, b->b, 123456789, x, &b->m); }
@@ -100,8 +99,7 @@ static const struct row {
     {"mul_fixed", b_mul_fixed, N},
     {"mul_add_fixed", b_mul_add_fixed, N},
     {"permute", b_permute, N},
-    {"permute_add", b_permute_add, N},
-    {"permute_mul2_fixed", b_permute_mul2, N},
+    {"keyswitch_product", b_keyswitch_product, N},
     {"lift", b_lift, N},
     {"sub_mul_scalar", b_sub_mul, N},
     {"switch_down, 24 bits", b_switch_down, N},

@@ -320,7 +320,7 @@ static void keyswitch_by_the_page(void **state) {
             }
             const hemi_extended u0 = {w + 2 * n, w + 3 * n}, u1 = {w + 4 * n, w + 5 * n};
             hemi_keyswitch_digit(ctx, w + n, w);
-            hemi_keyswitch_product(ctx, &keys->key[i - 1], u0, u1, w, w + n);
+            hemi_keyswitch_product(ctx, &keys->key[i - 1], u0, u1, w, w + n, (hemi_extended){NULL, NULL});
             hemi_divide_by_special(ctx, u0.q, u0);
             hemi_divide_by_special_to_coefficients(ctx, u1.q, u1);
             ctx->k->intt(u0.q, ctx->q);

@@ -205,14 +205,14 @@ static void permutations(void **state) {
                 hemi_ring_automorphism_index(x.index, (uint32_t)__builtin_ctzll(n), 5);
             k->permute(x.r, x.a, x.index, n);
             assert_slots(x.r, x.a[x.index[i]]);
-            copy(x.r, x.b, n);
-            k->permute_add(x.r, x.a, x.index, n, &m);
-            assert_slots(x.r, (x.b[i] + x.a[x.index[i]]) % p);
             k->fix(x.w, x.b, n, &m);
             k->fix(x.v, x.c, n, &m);
             x.r[n] = x.s[n] = GUARD;
-            k->permute_mul2_fixed(x.r, x.s, x.a, x.index, x.w, x.v, n, &m);
+            k->keyswitch_product(x.r, x.s, x.a, NULL, x.index, x.w, x.v, n, &m);
             assert_slots(x.r, times(x.a[x.index[i]], x.b[i], p));
+            assert_slots(x.s, times(x.a[x.index[i]], x.c[i], p));
+            k->keyswitch_product(x.r, x.s, x.a, x.c, x.index, x.w, x.v, n, &m);
+            assert_slots(x.r, (times(x.a[x.index[i]], x.b[i], p) + x.c[x.index[i]]) % p);
             assert_slots(x.s, times(x.a[x.index[i]], x.c[i], p));
         }
     });

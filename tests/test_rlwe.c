@@ -213,7 +213,7 @@ static void gather_keyswitch(moments *m, const party *p, const hemi_galois_key *
     const hemi_extended u0 = {w + 4 * n, w + 5 * n}, u1 = {w + 6 * n, w + 7 * n};
     test_residues(c1, n, q->p, rng);
     hemi_keyswitch_digit(ctx, digit, c1);
-    hemi_keyswitch_product(ctx, key, u0, u1, c1, digit);
+    hemi_keyswitch_product(ctx, key, u0, u1, c1, digit, (hemi_extended){NULL, NULL});
     if (test_below(rng, 2) == 0) {
         hemi_divide_by_special(ctx, u0.q, u0);
         ctx->k->intt(u0.q, ctx->q);

@@ -48,7 +48,8 @@ static void transform_step(void *context, size_t index, size_t worker) {
                           a + (size_t)block * t->linear->block, t->linear->block, &ctx->q->m);
 }
 
-static hemi_status transform_group(hemi_linear *linear, size_t group, const int16_t *w, hemi_team *team, hemi_error *err) {
+static hemi_status transform_group(hemi_linear *linear, size_t group, const int16_t *w, hemi_team *team,
+                                   hemi_error *err) {
     const hemi_linear_layout *l = &linear->layout;
     const uint32_t k = l->group[group].k;
     const size_t workers = (size_t)hemi_team_size(team);
@@ -90,11 +91,13 @@ static hemi_status make_monomials(hemi_linear *linear, hemi_error *err) {
     return HEMI_OK;
 }
 
-hemi_status hemi_linear_new(hemi_linear **out, const hemi_context *ctx, const hemi_linear_layout *layout, const int16_t *w,
-                            const double *bias, uint64_t delta, hemi_team *team, hemi_error *err) {
+hemi_status hemi_linear_new(hemi_linear **out, const hemi_context *ctx, const hemi_linear_layout *layout,
+                            const int16_t *w, const double *bias, uint64_t delta, hemi_team *team, hemi_error *err) {
     *out = NULL;
-    if (ctx->params != layout->params || ctx->q->m.bits > HEMI_DOT_MODULUS_BITS_MAX || layout->n % 8 != 0) /* ring/kernels.h, dot2 */
-        return hemi_fail(err, HEMI_ERR_PARAMS, "set %s does not serve matrix products of this layout", ctx->params->name);
+    if (ctx->params != layout->params || ctx->q->m.bits > HEMI_DOT_MODULUS_BITS_MAX ||
+        layout->n % 8 != 0) /* ring/kernels.h, dot2 */
+        return hemi_fail(err, HEMI_ERR_PARAMS, "set %s does not serve matrix products of this layout",
+                         ctx->params->name);
     hemi_linear *linear = hemi_alloc(1, sizeof *linear);
     const uint32_t products = hemi_linear_products(layout), n = layout->n;
     if (linear) {
@@ -109,7 +112,8 @@ hemi_status hemi_linear_new(hemi_linear **out, const hemi_context *ctx, const he
         linear->output_positions = hemi_alloc(layout->outputs, sizeof(uint32_t));
         linear->bytes = (size_t)products * n * HEMI_DOT_BYTES;
     }
-    if (!linear || !linear->plaintexts || (bias && !linear->bias) || !linear->input_positions || !linear->output_positions) {
+    if (!linear || !linear->plaintexts || (bias && !linear->bias) || !linear->input_positions ||
+        !linear->output_positions) {
         hemi_linear_free(linear);
         return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for %u plaintexts of %u coefficients", products, n);
     }
@@ -152,15 +156,17 @@ typedef struct keyring {
     const hemi_galois_key *baby[32], *giant, *trace[32];
 } keyring;
 
-static hemi_status find_keys(keyring *found, const hemi_linear *linear, const hemi_evaluation_keys *keys, hemi_error *err) {
+static hemi_status find_keys(keyring *found, const hemi_linear *linear, const hemi_evaluation_keys *keys,
+                             hemi_error *err) {
     const hemi_linear_layout *l = &linear->layout;
     *found = (keyring){.giant = NULL};
     if (keys->ctx->params != linear->ctx->params)
-        return hemi_fail(err, HEMI_ERR_KEY, "the evaluation keys are of set %s, the module needs %s", keys->ctx->params->name,
-                         linear->ctx->params->name);
+        return hemi_fail(err, HEMI_ERR_KEY, "the evaluation keys are of set %s, the module needs %s",
+                         keys->ctx->params->name, linear->ctx->params->name);
     for (size_t i = 0; i < linear->automorphisms; i++)
         if (!hemi_evaluation_keys_find(keys, linear->automorphism[i]))
-            return hemi_fail(err, HEMI_ERR_KEY, "the evaluation keys lack automorphism %u: make keys for all the modules of the model",
+            return hemi_fail(err, HEMI_ERR_KEY,
+                             "the evaluation keys lack automorphism %u: make keys for all the modules of the model",
                              linear->automorphism[i]);
     for (unsigned bit = 0; 1u << bit < l->babies; bit++)
         found->baby[bit] = hemi_evaluation_keys_find(keys, hemi_linear_family(l, bit));
@@ -178,9 +184,9 @@ static void place_input(const hemi_linear *linear, uint64_t *left, const uint64_
         linear->ctx->k->dot_left(left + (size_t)i * linear->layout.babies, a + i, len, &linear->ctx->q->m);
 }
 
-/* Baby b from its key switch (u0, u1) and the c0 that was rotated, block by block: (u.q - u.p) / P, c0 added, into its place; c0
- * stays multiplied by P, as the steps that follow want it. A baby that is rotated further is kept as it is, too. */
-static void finish_baby(const hemi_linear *linear, hemi_workspace *w, uint32_t b, const uint64_t *c0, const uint32_t *index) {
+/* Baby b from its key switch (u0, u1), block by block: (u.q - u.p) / P into its place; c0 stays multiplied by P, as the steps
+ * that follow want it. A baby that is rotated further is kept as it is, too. */
+static void finish_baby(const hemi_linear *linear, hemi_workspace *w, uint32_t b) {
     const hemi_context *ctx = linear->ctx;
     const hemi_kernels *k = ctx->k;
     const hemi_modulus *m = &ctx->q->m;
@@ -190,7 +196,6 @@ static void finish_baby(const hemi_linear *linear, hemi_workspace *w, uint32_t b
         uint64_t *left0 = w->left0 + (size_t)i * babies + (size_t)b * len, *left1 = w->left1 + (left0 - w->left0);
         uint64_t *r0 = kept ? kept + i : left0, *r1 = kept ? kept + n + i : left1;
         k->sub(r0, w->u0.q + i, w->u0.p + i, len, m);
-        k->permute_add(r0, c0, index + i, len, m);
         k->sub_mul_scalar(r1, w->u1.q + i, w->u1.p + i, ctx->special_inverse, len, m);
         k->dot_left(left0, r0, len, m);
         k->dot_left(left1, r1, len, m);
@@ -200,14 +205,14 @@ static void finish_baby(const hemi_linear *linear, hemi_workspace *w, uint32_t b
 /* Babies b0 + 2^l for all 2^l > b0, by rotations of baby b0, which share its digit. */
 static void babies_of(const hemi_linear *linear, const keyring *keys, hemi_workspace *w, uint32_t b0) {
     const hemi_context *ctx = linear->ctx;
-    const uint64_t *c0 = w->source + (size_t)2 * b0 * ctx->n, *c1 = c0 + ctx->n;
+    uint64_t *c0 = w->source + (size_t)2 * b0 * ctx->n, *c1 = c0 + ctx->n;
     hemi_keyswitch_digit(ctx, w->digit, c1);
     for (unsigned bit = 0; 1u << bit < linear->layout.babies; bit++) {
         if (1u << bit <= b0) continue;
-        hemi_keyswitch_product(ctx, keys->baby[bit], w->u0, w->u1, c1, w->digit);
+        hemi_keyswitch_product(ctx, keys->baby[bit], w->u0, w->u1, c1, w->digit, (hemi_extended){c0, NULL});
         hemi_divide_by_special_begin(ctx, w->u0);
         hemi_divide_by_special_begin(ctx, w->u1);
-        finish_baby(linear, w, b0 + (1u << bit), c0, keys->baby[bit]->index);
+        finish_baby(linear, w, b0 + (1u << bit));
     }
 }
 
@@ -227,8 +232,9 @@ static void dot_step(void *context, size_t index, size_t worker) {
     const size_t at = index * linear->block, left = at * l->babies;
     (void)worker;
     for (uint32_t c = 0; c < giants; c++)
-        linear->ctx->k->dot2(w->sum0 + c * w->sum_stride + at, w->sum1 + c * w->sum_stride + at, w->left0 + left, w->left1 + left,
-                             linear->block, linear->plaintexts + plaintext_offset(linear, job->group, (uint32_t)index, c, 0),
+        linear->ctx->k->dot2(w->sum0 + c * w->sum_stride + at, w->sum1 + c * w->sum_stride + at, w->left0 + left,
+                             w->left1 + left, linear->block,
+                             linear->plaintexts + plaintext_offset(linear, job->group, (uint32_t)index, c, 0),
                              l->babies, linear->block, &linear->ctx->q->m);
 }
 
@@ -238,10 +244,8 @@ static void rotate(const hemi_context *ctx, const hemi_galois_key *key, hemi_wor
     const hemi_kernels *k = ctx->k;
     const uint32_t n = ctx->n;
     hemi_keyswitch_digit(ctx, w->digit, r->c1);
-    hemi_keyswitch_product(ctx, key, w->u0, w->u1, r->c1, w->digit);
+    hemi_keyswitch_product(ctx, key, w->u0, w->u1, r->c1, w->digit, r->e);
     hemi_divide_by_special(ctx, w->u1.q, w->u1);
-    k->permute_add(w->u0.q, r->e.q, key->index, n, &ctx->q->m);
-    k->permute_add(w->u0.p, r->e.p, key->index, n, &ctx->special->m);
     if (keep) {
         k->add(r->e.q, r->e.q, w->u0.q, n, &ctx->q->m);
         k->add(r->e.p, r->e.p, w->u0.p, n, &ctx->special->m);
@@ -255,7 +259,8 @@ static void rotate(const hemi_context *ctx, const hemi_galois_key *key, hemi_wor
 }
 
 /* The group's sums over the babies, and their sum over the giants, in Horner form. */
-static void sum_group(const hemi_linear *linear, const keyring *keys, hemi_workspace *w, size_t group, hemi_running *r, hemi_team *team) {
+static void sum_group(const hemi_linear *linear, const keyring *keys, hemi_workspace *w, size_t group, hemi_running *r,
+                      hemi_team *team) {
     const hemi_context *ctx = linear->ctx;
     const hemi_kernels *k = ctx->k;
     const uint32_t n = ctx->n, giants = linear->layout.group[group].giants;
@@ -314,7 +319,8 @@ static void combine(const hemi_linear *linear, const keyring *keys, hemi_workspa
     unsigned steps = hemi_linear_trace_steps(l, 0);
     if (l->groups == 2) {
         sum_group(linear, keys, w, 1, &w->second, team);
-        for (unsigned j = steps; j < hemi_linear_trace_steps(l, 1); j++) rotate(linear->ctx, keys->trace[j], w, &w->second, true);
+        for (unsigned j = steps; j < hemi_linear_trace_steps(l, 1); j++)
+            rotate(linear->ctx, keys->trace[j], w, &w->second, true);
     }
     sum_group(linear, keys, w, 0, &w->first, team);
     if (l->groups == 2) join_groups(linear, keys, w, --steps);
@@ -348,7 +354,8 @@ static void load_input(const hemi_linear *linear, hemi_workspace *w, hemi_linear
 }
 
 /* Adds the zero product to the result and makes coefficients of it, c0 in e.q, c1 in c1. zero: NULL to leave it out. */
-static void finish(const hemi_linear *linear, hemi_workspace *w, const hemi_evaluation_keys *zero, hemi_stream *secret) {
+static void finish(const hemi_linear *linear, hemi_workspace *w, const hemi_evaluation_keys *zero,
+                   hemi_stream *secret) {
     const hemi_context *ctx = linear->ctx;
     const hemi_kernels *k = ctx->k;
     const uint32_t n = ctx->n;
@@ -367,7 +374,8 @@ static void finish(const hemi_linear *linear, hemi_workspace *w, const hemi_eval
     k->intt(r->c1, ctx->q);
 }
 
-static void store_output(const hemi_linear *linear, hemi_workspace *w, hemi_linear_output out, bool zero, hemi_stream *secret) {
+static void store_output(const hemi_linear *linear, hemi_workspace *w, hemi_linear_output out, bool zero,
+                         hemi_stream *secret) {
     const hemi_context *ctx = linear->ctx;
     const hemi_modulus *m = &ctx->q->m;
     const uint32_t outputs = linear->layout.outputs;
@@ -386,8 +394,8 @@ static void store_output(const hemi_linear *linear, hemi_workspace *w, hemi_line
     hemi_pack(out.packed_a, r1, ctx->n, out.a_bits);
 }
 
-static void multiply(const hemi_linear *linear, const keyring *found, const hemi_evaluation_keys *zero, hemi_workspace *w,
-                     hemi_linear_input in, hemi_linear_output out, hemi_team *team) {
+static void multiply(const hemi_linear *linear, const keyring *found, const hemi_evaluation_keys *zero,
+                     hemi_workspace *w, hemi_linear_input in, hemi_linear_output out, hemi_team *team) {
     const hemi_linear_layout *l = &linear->layout;
     hemi_stream secret;
     if (zero) hemi_stream_init_fresh(&secret);

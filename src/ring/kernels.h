@@ -19,11 +19,11 @@
 typedef struct hemi_limb {
     hemi_modulus m;
     uint32_t n, log2_n;
-    uint64_t psi;               /* pinned primitive 2n-th root of unity */
+    uint64_t psi; /* pinned primitive 2n-th root of unity */
     uint64_t n_inverse;
-    const uint64_t *psi_powers; /* n: psi^brv(i), canonical; i = 1.. are the forward twiddles */
+    const uint64_t *psi_powers;         /* n: psi^brv(i), canonical; i = 1.. are the forward twiddles */
     const uint64_t *psi_inverse_powers; /* n: psi^-brv(i) */
-    void *twiddles;             /* private to the table */
+    void *twiddles;                     /* private to the table */
 } hemi_limb;
 
 typedef struct hemi_kernels {
@@ -52,16 +52,16 @@ typedef struct hemi_kernels {
 
     /* r[i] = a[index[i]]; r is not a. */
     void (*permute)(uint64_t *r, const uint64_t *a, const uint32_t *index, size_t n);
-    /* r[i] += a[index[i]]. */
-    void (*permute_add)(uint64_t *r, const uint64_t *a, const uint32_t *index, size_t n, const hemi_modulus *m);
-    /* Key switching's product: r0[i] = d[index[i]] * w0[i], r1[i] = d[index[i]] * w1[i], w0 and w1 fixed. */
-    void (*permute_mul2_fixed)(uint64_t *r0, uint64_t *r1, const uint64_t *d, const uint32_t *index, const uint64_t *w0,
-                               const uint64_t *w1, size_t n, const hemi_modulus *m);
+    /* Key switching's product: r0[i] = d[index[i]] * w0[i] + e[index[i]], r1[i] = d[index[i]] * w1[i], w0 and w1 fixed; e may be
+     * NULL: zeros. r0 and r1 are neither d nor e. */
+    void (*keyswitch_product)(uint64_t *r0, uint64_t *r1, const uint64_t *d, const uint64_t *e, const uint32_t *index,
+                              const uint64_t *w0, const uint64_t *w1, size_t n, const hemi_modulus *m);
 
     /* r = the centred representative of a (mod from) taken mod to. Any two primes. r may be a. */
     void (*lift)(uint64_t *r, const uint64_t *a, size_t n, const hemi_modulus *from, const hemi_modulus *to);
     /* r = (a - b) * s; r may be a or b. The second half of a division by a special prime. */
-    void (*sub_mul_scalar)(uint64_t *r, const uint64_t *a, const uint64_t *b, uint64_t s, size_t n, const hemi_modulus *m);
+    void (*sub_mul_scalar)(uint64_t *r, const uint64_t *a, const uint64_t *b, uint64_t s, size_t n,
+                           const hemi_modulus *m);
 
     /* Modulus switch to a power of two: r = round(a 2^bits / p) mod 2^bits = floor((a 2^bits + (p-1)/2) / p) mod 2^bits, exactly;
      * 1 <= bits <= 50. The inverse direction, exactly: r = round(a p / 2^bits) = floor((a p + 2^(bits-1)) / 2^bits) mod p, a < 2^bits. r may be a; n a power of two or
@@ -80,7 +80,7 @@ typedef struct hemi_kernels {
 } hemi_kernels;
 
 #define HEMI_DOT_MODULUS_BITS_MAX 48
-#define HEMI_DOT_COUNT_MAX 1024
+#define HEMI_DOT_COUNT_MAX        1024
 
 extern const hemi_kernels hemi_kernels_portable;
 extern const hemi_kernels hemi_kernels_avx2;   /* defined on x86-64 only */

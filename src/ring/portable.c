@@ -86,15 +86,11 @@ static void permute(uint64_t *r, const uint64_t *a, const uint32_t *index, size_
     for (size_t i = 0; i < n; i++) r[i] = a[index[i]];
 }
 
-static void permute_add(uint64_t *r, const uint64_t *a, const uint32_t *index, size_t n, const hemi_modulus *m) {
-    for (size_t i = 0; i < n; i++) r[i] = hemi_mod_add(r[i], a[index[i]], m);
-}
-
-static void permute_mul2_fixed(uint64_t *r0, uint64_t *r1, const uint64_t *d, const uint32_t *index, const uint64_t *w0,
-                               const uint64_t *w1, size_t n, const hemi_modulus *m) {
+static void keyswitch_product(uint64_t *r0, uint64_t *r1, const uint64_t *d, const uint64_t *e, const uint32_t *index,
+                              const uint64_t *w0, const uint64_t *w1, size_t n, const hemi_modulus *m) {
     for (size_t i = 0; i < n; i++) {
-        const uint64_t v = d[index[i]];
-        r0[i] = hemi_mod_mul(v, w0[i], m);
+        const uint64_t v = d[index[i]], addend = e ? e[index[i]] : 0;
+        r0[i] = hemi_mod_reduce128((hemi_u128)v * w0[i] + addend, m);
         r1[i] = hemi_mod_mul(v, w1[i], m);
     }
 }
@@ -103,7 +99,8 @@ static void lift(uint64_t *r, const uint64_t *a, size_t n, const hemi_modulus *f
     for (size_t i = 0; i < n; i++) r[i] = hemi_mod_from_signed(hemi_mod_centre(a[i], from), to);
 }
 
-static void sub_mul_scalar(uint64_t *r, const uint64_t *a, const uint64_t *b, uint64_t s, size_t n, const hemi_modulus *m) {
+static void sub_mul_scalar(uint64_t *r, const uint64_t *a, const uint64_t *b, uint64_t s, size_t n,
+                           const hemi_modulus *m) {
     const twiddle t = {s, shoup(s, m->p)};
     for (size_t i = 0; i < n; i++) r[i] = mul_shoup(hemi_mod_sub(a[i], b[i], m), t, m->p);
 }
@@ -167,8 +164,7 @@ const hemi_kernels hemi_kernels_portable = {
     .mul_fixed = mul,
     .mul_add_fixed = mul_add,
     .permute = permute,
-    .permute_add = permute_add,
-    .permute_mul2_fixed = permute_mul2_fixed,
+    .keyswitch_product = keyswitch_product,
     .lift = lift,
     .sub_mul_scalar = sub_mul_scalar,
     .switch_down = switch_down,

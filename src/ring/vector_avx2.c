@@ -175,25 +175,19 @@ static void k_permute(uint64_t *r, const uint64_t *a, const uint32_t *index, siz
     for (size_t i = 0; i < n; i++) r[i] = a[index[i]];
 }
 
-static void k_permute_add(uint64_t *r, const uint64_t *a, const uint32_t *index, size_t n, const hemi_modulus *m) {
-    const job j = job_of(m);
-    size_t i = 0;
-    for (; i + 4 <= n; i += 4) store_int(r + i, slot_add(load_int(r + i), gather(a, index + i), j.p, &j));
-    for (; i < n; i++) r[i] = hemi_mod_add(r[i], a[index[i]], m);
-}
-
-static void k_permute_mul2_fixed(uint64_t *r0, uint64_t *r1, const uint64_t *d, const uint32_t *index,
-                                 const uint64_t *w0, const uint64_t *w1, size_t n, const hemi_modulus *m) {
+static void k_keyswitch_product(uint64_t *r0, uint64_t *r1, const uint64_t *d, const uint64_t *e, const uint32_t *index,
+                                const uint64_t *w0, const uint64_t *w1, size_t n, const hemi_modulus *m) {
     const job j = job_of(m);
     size_t i = 0;
     for (; i + 4 <= n; i += 4) {
-        const vi x = gather(d, index + i);
-        store_int(r0 + i, slot_mul_fixed(x, load_int(w0 + i), x, &j));
+        const vi x = gather(d, index + i), y = slot_mul_fixed(x, load_int(w0 + i), x, &j);
+        store_int(r0 + i, e ? slot_add(y, gather(e, index + i), j.p, &j) : y);
         store_int(r1 + i, slot_mul_fixed(x, load_int(w1 + i), x, &j));
     }
     for (; i < n; i++) {
         const uint64_t x = d[index[i]];
         k_mul_fixed(r0 + i, &x, w0 + i, 1, m);
+        if (e) r0[i] = hemi_mod_add(r0[i], e[index[i]], m);
         k_mul_fixed(r1 + i, &x, w1 + i, 1, m);
     }
 }
@@ -213,8 +207,7 @@ const hemi_kernels hemi_kernels_avx2 = {
     .mul_fixed = k_mul_fixed,
     .mul_add_fixed = k_mul_add_fixed,
     .permute = k_permute,
-    .permute_add = k_permute_add,
-    .permute_mul2_fixed = k_permute_mul2_fixed,
+    .keyswitch_product = k_keyswitch_product,
     .lift = k_lift,
     .sub_mul_scalar = k_sub_mul_scalar,
     .switch_down = k_switch_down,

@@ -14,7 +14,7 @@
         }                                                                                                              \
         if (i < (n)) {                                                                                                 \
             const bool whole = false;                                                                                  \
-            const __mmask8 lanes = (__mmask8)((1u << ((n) - i)) - 1);                                                  \
+            const __mmask8 lanes = (__mmask8)((1u << ((n)-i)) - 1);                                                    \
             __VA_ARGS__                                                                                                \
         }                                                                                                              \
     } while (0)
@@ -73,7 +73,8 @@ static void mul_scalar_(uint64_t *r, const uint64_t *a, uint64_t s, size_t n, co
     EACH_VECTOR(n, PUT(r, mul_by(GET(a), w, v, &c)););
 }
 
-static void sub_mul_scalar_(uint64_t *r, const uint64_t *a, const uint64_t *b, uint64_t s, size_t n, const hemi_modulus *m) {
+static void sub_mul_scalar_(uint64_t *r, const uint64_t *a, const uint64_t *b, uint64_t s, size_t n,
+                            const hemi_modulus *m) {
     const prime_avx512 c = prime_of(m);
     const vi w = all(s), v = all(quotient52(s, m));
     EACH_VECTOR(n, PUT(r, mul_by(add(sub(GET(a), GET(b)), c.p), w, v, &c)););
@@ -128,19 +129,22 @@ static void permute_(uint64_t *r, const uint64_t *a, const uint32_t *index, size
     EACH_VECTOR(n, PUT(r, PICK(a, index)););
 }
 
-static void permute_add_(uint64_t *r, const uint64_t *a, const uint32_t *index, size_t n, const hemi_modulus *m) {
-    const prime_avx512 c = prime_of(m);
-    EACH_VECTOR(n, PUT(r, below_p(add(GET(r), PICK(a, index)), &c)););
-}
-
-static void permute_mul2_fixed_(uint64_t *r0, uint64_t *r1, const uint64_t *d, const uint32_t *index, const uint64_t *w0,
-                                const uint64_t *w1, size_t n, const hemi_modulus *m) {
+static void keyswitch_product_(uint64_t *r0, uint64_t *r1, const uint64_t *d, const uint64_t *e, const uint32_t *index,
+                               const uint64_t *w0, const uint64_t *w1, size_t n, const hemi_modulus *m) {
     const montgomery k = montgomery_of(m);
-    EACH_VECTOR(n, {
-        const vi v = PICK(d, index);
-        PUT(r0, nonnegative(mul_montgomery(v, GET(w0), zero(), &k), &k));
-        PUT(r1, nonnegative(mul_montgomery(v, GET(w1), zero(), &k), &k));
-    });
+    const prime_avx512 c = prime_of(m);
+    if (e)
+        EACH_VECTOR(n, {
+            const vi v = PICK(d, index);
+            PUT(r0, below_p(nonnegative(mul_montgomery(v, GET(w0), PICK(e, index), &k), &k), &c));
+            PUT(r1, nonnegative(mul_montgomery(v, GET(w1), zero(), &k), &k));
+        });
+    else
+        EACH_VECTOR(n, {
+            const vi v = PICK(d, index);
+            PUT(r0, nonnegative(mul_montgomery(v, GET(w0), zero(), &k), &k));
+            PUT(r1, nonnegative(mul_montgomery(v, GET(w1), zero(), &k), &k));
+        });
 }
 
 /* A negative centred residue is a - from; the least multiple of `to` that is not less than `from`, below 2^51, makes it
@@ -198,8 +202,7 @@ const hemi_kernels hemi_kernels_avx512 = {
     .mul_fixed = mul_fixed_,
     .mul_add_fixed = mul_add_fixed_,
     .permute = permute_,
-    .permute_add = permute_add_,
-    .permute_mul2_fixed = permute_mul2_fixed_,
+    .keyswitch_product = keyswitch_product_,
     .lift = lift_,
     .sub_mul_scalar = sub_mul_scalar_,
     .switch_down = switch_down_,

@@ -14,9 +14,9 @@ void hemi_keyswitch_digit(const hemi_context *ctx, uint64_t *d_p, const uint64_t
 }
 
 void hemi_keyswitch_product(const hemi_context *ctx, const hemi_galois_key *key, hemi_extended u0, hemi_extended u1,
-                            const uint64_t *d_q, const uint64_t *d_p) {
-    ctx->k->permute_mul2_fixed(u0.q, u1.q, d_q, key->index, key->b_q, key->a_q, ctx->n, &ctx->q->m);
-    ctx->k->permute_mul2_fixed(u0.p, u1.p, d_p, key->index, key->b_p, key->a_p, ctx->n, &ctx->special->m);
+                            const uint64_t *d_q, const uint64_t *d_p, hemi_extended e) {
+    ctx->k->keyswitch_product(u0.q, u1.q, d_q, e.q, key->index, key->b_q, key->a_q, ctx->n, &ctx->q->m);
+    ctx->k->keyswitch_product(u0.p, u1.p, d_p, e.p, key->index, key->b_p, key->a_p, ctx->n, &ctx->special->m);
 }
 
 void hemi_divide_by_special_begin(const hemi_context *ctx, hemi_extended u) {
@@ -44,7 +44,8 @@ void hemi_zero_product(const hemi_evaluation_keys *keys, uint64_t *z0, uint64_t 
     for (size_t i = 0; i < ctx->n; i += CHUNK) {
         const size_t count = ctx->n - i < CHUNK ? ctx->n - i : CHUNK;
         hemi_sample_ternary(u, count, secret);
-        for (size_t j = 0; j < count; j++) z0[i + j] = (uint64_t)(int64_t)u[j] + (m->p & (uint64_t)((int64_t)u[j] >> 63));
+        for (size_t j = 0; j < count; j++)
+            z0[i + j] = (uint64_t)(int64_t)u[j] + (m->p & (uint64_t)((int64_t)u[j] >> 63));
     }
     hemi_wipe(u, sizeof u);
     ctx->k->ntt(z0, ctx->q);

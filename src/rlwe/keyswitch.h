@@ -14,9 +14,9 @@ typedef struct hemi_extended {
     uint64_t *q, *p;
 } hemi_extended;
 
-/* (u0, u1) = sigma_t(d) (b, a) over qP. */
+/* (u0, u1) = sigma_t(d) (b, a) + (sigma_t(e), 0) over qP. e.q and e.p: c0, times P; e.p may be NULL, for 0. */
 void hemi_keyswitch_product(const hemi_context *ctx, const hemi_galois_key *key, hemi_extended u0, hemi_extended u1,
-                            const uint64_t *d_q, const uint64_t *d_p);
+                            const uint64_t *d_q, const uint64_t *d_p, hemi_extended e);
 
 /* r = round(u / P) modulo q, rounding by the centred residue modulo P. Two NTTs. u.p is overwritten; r may be u.q. */
 void hemi_divide_by_special(const hemi_context *ctx, uint64_t *r, hemi_extended u);

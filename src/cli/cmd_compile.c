@@ -16,7 +16,7 @@
 
 typedef struct compile {
     const char *onnx, *name, *calibration, *output, *set;
-    long n_bits, weight_bits, input_bits, layout, b_bits;
+    long n_bits, input_bits, layout, b_bits;
     bool json;
     char folder[4096]; /* what was written */
     double elapsed_ms;
@@ -43,8 +43,8 @@ static hemi_status compile_module(compile *c, hemi_error *err) {
     HEMI_TRY(hemi_file_read(&onnx, &onnx_bytes, c->onnx, ONNX_BYTES_MAX, err));
     hemi_status status = hemi_npy_read(&x, shape, &rank, c->calibration, err);
     if (status == HEMI_OK) {
-        const hemi_compile_options options = {.weight_bits = (int)(c->weight_bits >= 0 ? c->weight_bits : c->n_bits),
-                                              .input_bits = (int)(c->input_bits >= 0 ? c->input_bits : c->n_bits),
+        const hemi_compile_options options = {.weight_bits = (int)c->n_bits,
+                                              .input_bits = (int)c->input_bits,
                                               .layout = (uint32_t)c->layout,
                                               .set = c->set,
                                               .b_bits = (unsigned)c->b_bits,
@@ -115,7 +115,7 @@ static int report(const compile *c) {
 }
 
 int cmd_compile(int argc, char **argv) {
-    compile c = {.weight_bits = -1, .input_bits = -1, .n_bits = 8};
+    compile c = {.n_bits = 8};
     const cli_positional positionals[] = {{"MODULE.onnx", &c.onnx, "an ONNX file that holds the sub-module alone"},
                                           {0}};
     const cli_option options[] = {
@@ -124,9 +124,8 @@ int cmd_compile(int argc, char **argv) {
          "inputs as the module will see them, float32, features last"},
         {"output", 'o', "DIR", CLI_TEXT, &c.output, 0, 0, "the model's folder; made if need be"},
         {"n-bits", 'b', "B", CLI_INT, &c.n_bits, 0, 16,
-         "bits of weights and inputs (default 8; 0: the compiler's choice)"},
-        {"weight-bits", 0, "B", CLI_INT, &c.weight_bits, 0, 16, "bits of weights alone"},
-        {"input-bits", 0, "B", CLI_INT, &c.input_bits, 0, 16, "bits of inputs alone"},
+         "bits of weights (default 8; 0: the compiler's choice)"},
+        {"input-bits", 0, "B", CLI_INT, &c.input_bits, 0, 16, "bits of inputs (default 16: they cost nothing)"},
         {"layout", 0, "S", CLI_INT, &c.layout, 0, 65536,
          "power of two >= inputs: larger is less upload and more time (0: chosen)"},
         {"set", 0, "NAME", CLI_TEXT, &c.set, 0, 0, "parameter set (default L4096; `hemi version` lists them)"},

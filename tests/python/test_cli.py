@@ -172,7 +172,7 @@ def test_compile(made):
     d = made.described
     assert d["folder"] == str(made.model / "seq.0" / "po_1_10_pc")
     assert (d["inputs"], d["outputs"], d["shape"], d["bias"]) == (10, 4, [1, 10], True)
-    assert (d["weight_bits"], d["input_bits"], d["set"]) == (8, 8, "L4096")
+    assert (d["weight_bits"], d["input_bits"], d["set"]) == (8, 16, "L4096")
     for name in ("client", "server"):
         assert (made.model / "seq.0" / "po_1_10_pc" / f"{name}.zip").stat().st_size == d[f"{name}_file_bytes"]
     assert 0 < d["predicted_error"] < 1e-3 * d["output_max"]

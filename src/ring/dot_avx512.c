@@ -11,11 +11,11 @@ enum { GROUP = 8, GROUP_BYTES = 48 };
 
 /* Bytes 6 i ... 6 i + 5 to lane i, and back. The upper two bytes of a lane are masked off. */
 #define LANE(i) 6 * (i), 6 * (i) + 1, 6 * (i) + 2, 6 * (i) + 3, 6 * (i) + 4, 6 * (i) + 5, 0, 0
-static const uint8_t unpack_index[64] __attribute__((aligned(64))) = {LANE(0), LANE(1), LANE(2), LANE(3),
-                                                                      LANE(4), LANE(5), LANE(6), LANE(7)};
+static const uint8_t unpack_index[64]
+    __attribute__((aligned(64))) = {LANE(0), LANE(1), LANE(2), LANE(3), LANE(4), LANE(5), LANE(6), LANE(7)};
 #define BYTES(i) 8 * (i), 8 * (i) + 1, 8 * (i) + 2, 8 * (i) + 3, 8 * (i) + 4, 8 * (i) + 5
-static const uint8_t pack_index[64] __attribute__((aligned(64))) = {BYTES(0), BYTES(1), BYTES(2), BYTES(3),
-                                                                    BYTES(4), BYTES(5), BYTES(6), BYTES(7)};
+static const uint8_t pack_index[64]
+    __attribute__((aligned(64))) = {BYTES(0), BYTES(1), BYTES(2), BYTES(3), BYTES(4), BYTES(5), BYTES(6), BYTES(7)};
 #define LANE_MASK UINT64_C(0x3f3f3f3f3f3f3f3f)
 #define PACK_MASK ((UINT64_C(1) << GROUP_BYTES) - 1)
 
@@ -32,7 +32,8 @@ void hemi_avx512_dot_right(uint8_t *w, const uint64_t *a, size_t n, const hemi_m
     for (size_t i = 0; i < n; i += GROUP, w += GROUP_BYTES) {
         const size_t present = n - i < GROUP ? n - i : GROUP;
         const vi x = mul_by(_mm512_maskz_loadu_epi64((__mmask8)((1u << present) - 1), a + i), r, v, &c);
-        _mm512_mask_storeu_epi8(w, PACK_MASK >> (GROUP_BYTES - 6 * present), _mm512_permutexvar_epi8(load(pack_index), x));
+        _mm512_mask_storeu_epi8(w, PACK_MASK >> (GROUP_BYTES - 6 * present),
+                                _mm512_permutexvar_epi8(load(pack_index), x));
     }
 }
 
@@ -67,8 +68,8 @@ HEMI_INLINE vi finished(const sums *s, const finish *f) {
 
 /* One strip of `groups` groups of 8 places, all terms. `w` is at the strip's bytes of the first term; `end` is the end of
  * the whole array: a group is read with the 16 bytes that follow it, unless they are beyond that. */
-HEMI_INLINE void strip(uint64_t *r0, uint64_t *r1, const uint64_t *x0, const uint64_t *x1, size_t stride, const uint8_t *w,
-                       size_t row_bytes, size_t count, unsigned groups, bool last, const finish *f) {
+HEMI_INLINE void strip(uint64_t *r0, uint64_t *r1, const uint64_t *x0, const uint64_t *x1, size_t stride,
+                       const uint8_t *w, size_t row_bytes, size_t count, unsigned groups, bool last, const finish *f) {
     sums s0[4], s1[4];
 #pragma GCC unroll 4
     for (unsigned g = 0; g < groups; g++) s0[g] = s1[g] = (sums){zero(), zero()};
@@ -77,7 +78,8 @@ HEMI_INLINE void strip(uint64_t *r0, uint64_t *r1, const uint64_t *x0, const uin
         for (unsigned g = 0; g < groups; g++) {
             const uint8_t *at = w + GROUP_BYTES * g;
             _mm_prefetch((const char *)((uintptr_t)at + AHEAD), _MM_HINT_T0);
-            const vi v = unpack(last && g == groups - 1 && k == count - 1 ? _mm512_maskz_loadu_epi8(PACK_MASK, at) : load(at));
+            const vi v =
+                unpack(last && g == groups - 1 && k == count - 1 ? _mm512_maskz_loadu_epi8(PACK_MASK, at) : load(at));
             const vi a = load(x0 + GROUP * g), b = load(x1 + GROUP * g);
             s0[g].low = lo(s0[g].low, a, v);
             s0[g].high = hi(s0[g].high, a, v);
@@ -92,8 +94,8 @@ HEMI_INLINE void strip(uint64_t *r0, uint64_t *r1, const uint64_t *x0, const uin
     }
 }
 
-void hemi_avx512_dot2(uint64_t *r0, uint64_t *r1, const uint64_t *x0, const uint64_t *x1, size_t stride, const uint8_t *w,
-                      size_t count, size_t len, const hemi_modulus *m) {
+void hemi_avx512_dot2(uint64_t *r0, uint64_t *r1, const uint64_t *x0, const uint64_t *x1, size_t stride,
+                      const uint8_t *w, size_t count, size_t len, const hemi_modulus *m) {
     const finish f = finish_of(m);
     size_t i = 0;
     for (; i + 4 * GROUP <= len; i += 4 * GROUP)

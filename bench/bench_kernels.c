@@ -61,8 +61,7 @@ static void b_dot_right(bench *b, size_t x) { b->k->dot_right(b->right, b->a, x,
 /* 4096 products of both sums: 16 babies, blocks of x coefficients. The left factors lie apart by the block, so that
  * blocks of 64 stay in the first-level cache. */
 static void dot(bench *b, size_t block, size_t stride, const uint8_t *right) {
-    for (size_t done = 0; done < N; done += block * BABIES)
-        b->k->dot2(b->r, b->s, b->left0, b->left1, stride, right + 6 * done, BABIES, block, &b->m);
+    b->k->dot2(b->r, b->s, block, N / (block * BABIES), b->left0, b->left1, stride, right, BABIES, block, &b->m);
 }
 static void b_dot(bench *b, size_t x) { dot(b, x, x, b->right); }
 static void b_dot_strided(bench *b, size_t x) { dot(b, x, N, b->right); }

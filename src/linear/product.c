@@ -228,14 +228,12 @@ static void dot_step(void *context, size_t index, size_t worker) {
     const hemi_linear *linear = job->linear;
     const hemi_linear_layout *l = &linear->layout;
     const hemi_workspace *w = job->w;
-    const uint32_t giants = l->group[job->group].giants;
     const size_t at = index * linear->block, left = at * l->babies;
     (void)worker;
-    for (uint32_t c = 0; c < giants; c++)
-        linear->ctx->k->dot2(w->sum0 + c * w->sum_stride + at, w->sum1 + c * w->sum_stride + at, w->left0 + left,
-                             w->left1 + left, linear->block,
-                             linear->plaintexts + plaintext_offset(linear, job->group, (uint32_t)index, c, 0),
-                             l->babies, linear->block, &linear->ctx->q->m);
+    linear->ctx->k->dot2(w->sum0 + at, w->sum1 + at, w->sum_stride, l->group[job->group].giants, w->left0 + left,
+                         w->left1 + left, linear->block,
+                         linear->plaintexts + plaintext_offset(linear, job->group, (uint32_t)index, 0, 0), l->babies,
+                         linear->block, &linear->ctx->q->m);
 }
 
 /* One automorphism of a running ciphertext: e' = sigma(e) + u0, c1' = u1 / P. keep: a trace step, the ciphertext itself

@@ -100,7 +100,7 @@ void hemi_avx2_ntt(uint64_t *a, const hemi_limb *l);
 void hemi_avx2_intt(uint64_t *a, const hemi_limb *l);
 void hemi_avx2_fix(uint64_t *w, const uint64_t *a, size_t n, const hemi_modulus *m);
 void hemi_avx2_dot_right(uint8_t *w, const uint64_t *a, size_t n, const hemi_modulus *m);
-void hemi_avx2_dot2(uint64_t *r0, uint64_t *r1, const uint64_t *x0, const uint64_t *x1, size_t stride, const uint8_t *w,
-                    size_t count, size_t len, const hemi_modulus *m);
+void hemi_avx2_dot2(uint64_t *r0, uint64_t *r1, size_t r_stride, size_t sums, const uint64_t *x0, const uint64_t *x1,
+                    size_t stride, const uint8_t *w, size_t count, size_t len, const hemi_modulus *m);
 
 #endif

@@ -98,15 +98,21 @@ HEMI_INLINE void dot8(uint64_t *r0, uint64_t *r1, const uint64_t *x0, const uint
     store_int(r1 + 4, canonical_biased(s[3].low, m));
 }
 
-void hemi_avx2_dot2(uint64_t *r0, uint64_t *r1, const uint64_t *x0, const uint64_t *x1, size_t stride, const uint8_t *w,
-                    size_t count, size_t len, const hemi_modulus *m) {
-    const prime_avx2 prime = prime_of(m);
-    /* The right factors of the next call usually follow these. The rows of one call are read side by side, which the
-     * processor does not foresee; asking for the next ones in order halves the time where they come from memory. */
+static void dot_one(uint64_t *r0, uint64_t *r1, const uint64_t *x0, const uint64_t *x1, size_t stride, const uint8_t *w,
+                    size_t count, size_t len, const prime_avx2 *prime) {
+    /* The right factors of the next sum follow these. The rows of one sum are read side by side, which the processor does
+     * not foresee; asking for the next ones in order halves the time where they come from memory. */
     uintptr_t next = (uintptr_t)w + 6 * len * count + PREFETCH;
     for (size_t i = 0; i < len; i += 8) {
         for (const uintptr_t end = next + 48 * count; next < end; next += 64)
             _mm_prefetch((const char *)next, _MM_HINT_T1);
-        dot8(r0 + i, r1 + i, x0 + i, x1 + i, stride, w + 6 * i, count, len, &prime);
+        dot8(r0 + i, r1 + i, x0 + i, x1 + i, stride, w + 6 * i, count, len, prime);
     }
+}
+
+void hemi_avx2_dot2(uint64_t *r0, uint64_t *r1, size_t r_stride, size_t sums, const uint64_t *x0, const uint64_t *x1,
+                    size_t stride, const uint8_t *w, size_t count, size_t len, const hemi_modulus *m) {
+    const prime_avx2 prime = prime_of(m);
+    for (size_t c = 0; c < sums; c++, w += 6 * len * count)
+        dot_one(r0 + c * r_stride, r1 + c * r_stride, x0, x1, stride, w, count, len, &prime);
 }

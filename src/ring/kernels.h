@@ -69,14 +69,14 @@ typedef struct hemi_kernels {
     void (*switch_down)(uint64_t *r, const uint64_t *a, size_t n, unsigned bits, const hemi_modulus *m);
     void (*switch_up)(uint64_t *r, const uint64_t *a, size_t n, unsigned bits, const hemi_modulus *m);
 
-    /* The sum of products of an encrypted matrix product, for p < 2^48:
-     *   r0[i] = sum_(k<count) x0[k stride + i] w_k[i],   r1[i] = sum_(k<count) x1[k stride + i] w_k[i],   i < len,
-     * x in `dot_left` form, w_k = bytes [6 len k, 6 len (k+1)) of w in `dot_right` form. count <= 1024, len a multiple of 8
-     * (portable: any). dot_left (x may be a) and dot_right convert canonical residues; dot_right writes 6 n bytes. */
+    /* The sums of products of an encrypted matrix product, for p < 2^48: for c < sums and i < len
+     *   r0[c r_stride + i] = sum_(k<count) x0[k stride + i] w_(c,k)[i],  r1[c r_stride + i] = sum_(k<count) x1[k stride + i] w_(c,k)[i],
+     * x in `dot_left` form, w_(c,k) = the 6 len bytes of w from 6 len (c count + k) on, in `dot_right` form. count <= 1024, len
+     * a multiple of 8. dot_left (x may be a) and dot_right convert canonical residues; dot_right writes 6 n bytes. */
     void (*dot_left)(uint64_t *x, const uint64_t *a, size_t n, const hemi_modulus *m);
     void (*dot_right)(uint8_t *w, const uint64_t *a, size_t n, const hemi_modulus *m);
-    void (*dot2)(uint64_t *r0, uint64_t *r1, const uint64_t *x0, const uint64_t *x1, size_t stride, const uint8_t *w,
-                 size_t count, size_t len, const hemi_modulus *m);
+    void (*dot2)(uint64_t *r0, uint64_t *r1, size_t r_stride, size_t sums, const uint64_t *x0, const uint64_t *x1,
+                 size_t stride, const uint8_t *w, size_t count, size_t len, const hemi_modulus *m);
 } hemi_kernels;
 
 #define HEMI_DOT_MODULUS_BITS_MAX 48

@@ -135,18 +135,19 @@ static inline uint64_t load48(const uint8_t *w) {
     return v;
 }
 
-static void dot2(uint64_t *r0, uint64_t *r1, const uint64_t *x0, const uint64_t *x1, size_t stride, const uint8_t *w,
-                 size_t count, size_t len, const hemi_modulus *m) {
-    for (size_t i = 0; i < len; i++) {
-        hemi_u128 s0 = 0, s1 = 0; /* 1024 products below 2^96 */
-        for (size_t k = 0; k < count; k++) {
-            const uint64_t v = load48(w + 6 * (len * k + i));
-            s0 += (hemi_u128)x0[k * stride + i] * v;
-            s1 += (hemi_u128)x1[k * stride + i] * v;
+static void dot2(uint64_t *r0, uint64_t *r1, size_t r_stride, size_t sums, const uint64_t *x0, const uint64_t *x1,
+                 size_t stride, const uint8_t *w, size_t count, size_t len, const hemi_modulus *m) {
+    for (size_t c = 0; c < sums; c++)
+        for (size_t i = 0; i < len; i++) {
+            hemi_u128 s0 = 0, s1 = 0; /* 1024 products below 2^96 */
+            for (size_t k = 0; k < count; k++) {
+                const uint64_t v = load48(w + 6 * (len * (c * count + k) + i));
+                s0 += (hemi_u128)x0[k * stride + i] * v;
+                s1 += (hemi_u128)x1[k * stride + i] * v;
+            }
+            r0[c * r_stride + i] = hemi_mod_reduce128(s0, m);
+            r1[c * r_stride + i] = hemi_mod_reduce128(s1, m);
         }
-        r0[i] = hemi_mod_reduce128(s0, m);
-        r1[i] = hemi_mod_reduce128(s1, m);
-    }
 }
 
 const hemi_kernels hemi_kernels_portable = {

@@ -37,24 +37,27 @@ void hemi_avx512_dot_right(uint8_t *w, const uint64_t *a, size_t n, const hemi_m
     }
 }
 
-/* (2^52 high + low) / 2^52 mod p, high < 2^54, low < 2^62. With low = 2^52 e + l and t = -l / p mod 2^52, l + t p is a multiple
- * of 2^52: 2^52 (hi(t p) + 1), or 0 if l is. y = high + e + hi(t p) + (l != 0) < 2^54 + 2^49 is split at bit 51:
- * (y mod 2^51) + floor(y / 2^51) (2^51 mod p) < 2^51 + 8 * 2^48 = 2^52. */
+/* (2^52 high + low) / 2^52 mod p. With low = 2^52 e + l and t = l / p mod 2^52, l - t p is -2^52 hi(t p), so the quotient is
+ * y = high + e - hi(t p); sums begin with high = p, and y is not negative. For up to 128 terms, high < 2^51 + p and e < 2^10 leave
+ * y below 2^52. For more, y < 2^54 + 2^49 is split at bit 51: (y mod 2^51) + floor(y / 2^51) (2^51 mod p) < 2^51 + 8 * 2^48 = 2^52. */
+enum { FEW = 128 };
+
 typedef struct finish {
     prime_avx512 c;
-    vi mont, r51, mask51;
+    vi inverse_of_p, r51, mask51;
+    bool many;
 } finish;
 
-HEMI_INLINE finish finish_of(const hemi_modulus *m) {
+HEMI_INLINE finish finish_of(const hemi_modulus *m, size_t count) {
     const uint64_t two51 = UINT64_C(1) << 51;
-    return (finish){prime_of(m), all(m->mont52), all(two51 % m->p), all(two51 - 1)};
+    const bool many = count > FEW;
+    return (finish){prime_of(m), all(m->inverse64 & MASK52), all(many ? two51 % m->p : 0), all(two51 - 1), many};
 }
 
 HEMI_INLINE vi finished(vi low, vi high, const finish *f) {
-    const vi t = lo(zero(), low, f->mont);
-    vi y = hi(add(high, _mm512_srli_epi64(low, 52)), t, f->c.p);
-    y = _mm512_mask_add_epi64(y, _mm512_test_epi64_mask(low, all(MASK52)), y, all(1));
-    y = lo(_mm512_and_si512(y, f->mask51), _mm512_srli_epi64(y, 51), f->r51);
+    const vi t = lo(zero(), low, f->inverse_of_p);
+    vi y = sub(add(high, _mm512_srli_epi64(low, 52)), hi(zero(), t, f->c.p));
+    if (f->many) y = lo(_mm512_and_si512(y, f->mask51), _mm512_srli_epi64(y, 51), f->r51);
     return canonical(y, &f->c);
 }
 
@@ -68,33 +71,41 @@ typedef struct shape {
     size_t stride, row_bytes, sum_bytes, count, r_stride;
 } shape;
 
-/* `sums` sums of `groups` groups of 8 places, all terms: sums * groups <= 4. w is at the places' bytes of the first sum's first
- * term. A group is read with the 16 bytes that follow it, unless nothing follows: last. */
-HEMI_INLINE void strip(uint64_t *r0, uint64_t *r1, const uint64_t *x0, const uint64_t *x1, const uint8_t *w,
-                       unsigned sums, unsigned groups, bool last, const shape *d, const finish *f) {
-    struct {
-        vi low, high;
-    } s0[4], s1[4];
+typedef struct sum {
+    vi low, high;
+} sum;
+
+/* One term. A group is read with the 16 bytes that follow it, unless it is the end of all. */
+HEMI_INLINE void term(sum *s0, sum *s1, const uint64_t *x0, const uint64_t *x1, const uint8_t *w, unsigned sums,
+                      unsigned groups, bool end, const shape *d) {
 #pragma GCC unroll 4
-    for (unsigned j = 0; j < 4; j++) s0[j].low = s0[j].high = s1[j].low = s1[j].high = zero();
-    for (size_t k = 0; k < d->count; k++, x0 += d->stride, x1 += d->stride, w += d->row_bytes) {
+    for (unsigned g = 0; g < groups; g++) {
+        const vi a = load(x0 + GROUP * g), b = load(x1 + GROUP * g);
 #pragma GCC unroll 4
-        for (unsigned g = 0; g < groups; g++) {
-            const vi a = load(x0 + GROUP * g), b = load(x1 + GROUP * g);
-#pragma GCC unroll 4
-            for (unsigned c = 0; c < sums; c++) {
-                const uint8_t *at = w + c * d->sum_bytes + GROUP_BYTES * g;
-                const unsigned j = c * groups + g;
-                _mm_prefetch((const char *)((uintptr_t)at + AHEAD), _MM_HINT_T0);
-                const bool end = last && g == groups - 1 && c == sums - 1 && k == d->count - 1;
-                const vi v = unpack(end ? _mm512_maskz_loadu_epi8(PACK_MASK, at) : load(at));
-                s0[j].low = lo(s0[j].low, a, v);
-                s0[j].high = hi(s0[j].high, a, v);
-                s1[j].low = lo(s1[j].low, b, v);
-                s1[j].high = hi(s1[j].high, b, v);
-            }
+        for (unsigned c = 0; c < sums; c++) {
+            const uint8_t *at = w + c * d->sum_bytes + GROUP_BYTES * g;
+            const unsigned j = c * groups + g;
+            _mm_prefetch((const char *)((uintptr_t)at + AHEAD), _MM_HINT_T0);
+            const vi v =
+                unpack(end && g == groups - 1 && c == sums - 1 ? _mm512_maskz_loadu_epi8(PACK_MASK, at) : load(at));
+            s0[j].low = lo(s0[j].low, a, v);
+            s0[j].high = hi(s0[j].high, a, v);
+            s1[j].low = lo(s1[j].low, b, v);
+            s1[j].high = hi(s1[j].high, b, v);
         }
     }
+}
+
+/* `sums` sums of `groups` groups of 8 places, all terms: sums * groups <= 4. w is at the places' bytes of the first sum's first
+ * term; last: nothing follows them. */
+HEMI_INLINE void strip(uint64_t *r0, uint64_t *r1, const uint64_t *x0, const uint64_t *x1, const uint8_t *w,
+                       unsigned sums, unsigned groups, bool last, const shape *d, const finish *f) {
+    sum s0[4], s1[4];
+#pragma GCC unroll 4
+    for (unsigned j = 0; j < 4; j++) s0[j] = s1[j] = (sum){zero(), f->c.p};
+    for (size_t k = last ? 1 : 0; k < d->count; k++, x0 += d->stride, x1 += d->stride, w += d->row_bytes)
+        term(s0, s1, x0, x1, w, sums, groups, false, d);
+    if (last) term(s0, s1, x0, x1, w, sums, groups, true, d);
 #pragma GCC unroll 4
     for (unsigned c = 0; c < sums; c++)
 #pragma GCC unroll 4
@@ -117,7 +128,7 @@ HEMI_INLINE void strips(uint64_t *r0, uint64_t *r1, const uint64_t *x0, const ui
 
 void hemi_avx512_dot2(uint64_t *r0, uint64_t *r1, size_t r_stride, size_t sums, const uint64_t *x0, const uint64_t *x1,
                       size_t stride, const uint8_t *w, size_t count, size_t len, const hemi_modulus *m) {
-    const finish f = finish_of(m);
+    const finish f = finish_of(m, count);
     const shape d = {stride, 6 * len, 6 * len * count, count, r_stride};
     size_t c = 0;
     for (; c + SUMS <= sums; c += SUMS)

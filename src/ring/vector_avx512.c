@@ -129,21 +129,31 @@ static void permute_(uint64_t *r, const uint64_t *a, const uint32_t *index, size
     EACH_VECTOR(n, PUT(r, PICK(a, index)););
 }
 
+/* Loads come before stores: all these arrays lie at the same place of their pages, and a load waits for an earlier store to
+ * the same place of another page. Keys come from the second-level cache at best. */
+enum { KEY_AHEAD = 1024 }; /* bytes */
+
 static void keyswitch_product_(uint64_t *r0, uint64_t *r1, const uint64_t *d, const uint64_t *e, const uint32_t *index,
                                const uint64_t *w0, const uint64_t *w1, size_t n, const hemi_modulus *m) {
     const montgomery k = montgomery_of(m);
     const prime_avx512 c = prime_of(m);
     if (e)
         EACH_VECTOR(n, {
-            const vi v = PICK(d, index);
-            PUT(r0, below_p(nonnegative(mul_montgomery(v, GET(w0), PICK(e, index), &k), &k), &c));
-            PUT(r1, nonnegative(mul_montgomery(v, GET(w1), zero(), &k), &k));
+            const vi v = PICK(d, index), x = mul_montgomery(v, GET(w0), PICK(e, index), &k);
+            const vi y = mul_montgomery(v, GET(w1), zero(), &k);
+            _mm_prefetch((const char *)((uintptr_t)(w0 + i) + KEY_AHEAD), _MM_HINT_T0);
+            _mm_prefetch((const char *)((uintptr_t)(w1 + i) + KEY_AHEAD), _MM_HINT_T0);
+            PUT(r0, below_p(nonnegative(x, &k), &c));
+            PUT(r1, nonnegative(y, &k));
         });
     else
         EACH_VECTOR(n, {
-            const vi v = PICK(d, index);
-            PUT(r0, nonnegative(mul_montgomery(v, GET(w0), zero(), &k), &k));
-            PUT(r1, nonnegative(mul_montgomery(v, GET(w1), zero(), &k), &k));
+            const vi v = PICK(d, index), x = mul_montgomery(v, GET(w0), zero(), &k);
+            const vi y = mul_montgomery(v, GET(w1), zero(), &k);
+            _mm_prefetch((const char *)((uintptr_t)(w0 + i) + KEY_AHEAD), _MM_HINT_T0);
+            _mm_prefetch((const char *)((uintptr_t)(w1 + i) + KEY_AHEAD), _MM_HINT_T0);
+            PUT(r0, nonnegative(x, &k));
+            PUT(r1, nonnegative(y, &k));
         });
 }
 

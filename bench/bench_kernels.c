@@ -38,7 +38,7 @@ static double now_us(void) {
 
 /* ---- what is measured: x is the row's number */
 static void b_ntt(bench *b, size_t x) { b->k->ntt(b->r, b->ring[x]->limb); }
-static void b_intt(bench *b, size_t x) { b->k->intt(b->r, b->ring[x]->limb); }
+static void b_intt(bench *b, size_t x) { b->k->intt(b->r, b->r, b->ring[x]->limb); }
 static void b_add(bench *b, size_t x) { b->k->add(b->r, b->a, b->b, x, &b->m); }
 static void b_sub(bench *b, size_t x) { b->k->sub(b->r, b->a, b->b, x, &b->m); }
 static void b_mul(bench *b, size_t x) { b->k->mul(b->r, b->a, b->b, x, &b->m); }

@@ -109,7 +109,7 @@ static view view_of(const product *p, const hemi_context *ctx, const uint8_t *pa
     view v = {ctx, &p->l, hemi_alloc(ctx->n, sizeof(uint64_t)), hemi_alloc(ctx->n, sizeof(uint64_t)), p->a_bits};
     assert_true(v.a && v.reply);
     hemi_sample_uniform_vartime(v.a, ctx->n, ctx->q->m.p, p->seed, HEMI_DOMAIN_CIPHERTEXT, 0);
-    ctx->k->intt(v.a, ctx->q);
+    ctx->k->intt(v.a, v.a, ctx->q);
     hemi_unpack(v.reply, packed_a, ctx->n, p->a_bits);
     ctx->k->switch_up(v.reply, v.reply, ctx->n, p->a_bits, &ctx->q->m);
     return v;

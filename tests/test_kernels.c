@@ -393,7 +393,7 @@ static void transforms_are_those_of_the_portable_table(void **state) {
     for (uint32_t log2_n = HEMI_RING_LOG2_N_MIN; log2_n <= HEMI_RING_LOG2_N_MAX; log2_n++) {
         const size_t n = (size_t)1 << log2_n;
         uint64_t p[] = {0, 0, UINT64_C(1) << 31, UINT64_C(1) << 40, P48, P50, R50, UINT64_C(1) << 50};
-        uint64_t *a = vector(n + 1), *b = vector(n + 1);
+        uint64_t *a = vector(n + 1), *b = vector(n + 1), *from = vector(n), *kept = vector(n);
         for (size_t pi = 0; pi < TEST_COUNT(p); pi++) {
             /* the two least, the largest below 2^31, 2^40 and 2^50, and those in use */
             if (pi < 2)
@@ -405,20 +405,28 @@ static void transforms_are_those_of_the_portable_table(void **state) {
             assert_ok(hemi_ring_new(&fast, log2_n, &p[pi], 1, k, NULL), NULL);
             assert_ok(hemi_ring_new(&plain, log2_n, &p[pi], 1, portable, NULL), NULL);
             for (size_t r = 0; r < 8 + (n < 4096 ? 8 : 2); r++)
-                for (size_t inverse = 0; inverse < 2; inverse++) {
-                    for (size_t i = 0; i < n; i++) a[i] = b[i] = transform_operand(r, i, p[pi], &rng);
+                for (size_t what = 0; what < 3; what++) { /* ntt, intt in place, intt from elsewhere */
+                    for (size_t i = 0; i < n; i++)
+                        a[i] = b[i] = from[i] = kept[i] = transform_operand(r, i, p[pi], &rng);
                     a[n] = b[n] = GUARD;
-                    (inverse ? k->intt : k->ntt)(a, fast->limb);
-                    (inverse ? portable->intt : portable->ntt)(b, plain->limb);
-                    if (memcmp(a, b, (n + 1) * sizeof *a) != 0)
-                        fail_msg("%s, n %zu, p %llu, operand %zu", inverse ? "intt" : "ntt", n,
-                                 (unsigned long long)p[pi], r);
+                    if (what == 0) {
+                        k->ntt(a, fast->limb);
+                        portable->ntt(b, plain->limb);
+                    } else {
+                        if (what == 2) memset(a, 0xee, n * sizeof *a);
+                        k->intt(a, what == 1 ? a : from, fast->limb);
+                        portable->intt(b, b, plain->limb);
+                    }
+                    if (memcmp(a, b, (n + 1) * sizeof *a) != 0 || memcmp(from, kept, n * sizeof *from) != 0)
+                        fail_msg("transform %zu, n %zu, p %llu, operand %zu", what, n, (unsigned long long)p[pi], r);
                 }
             hemi_ring_free(fast);
             hemi_ring_free(plain);
         }
         hemi_free(a);
         hemi_free(b);
+        hemi_free(from);
+        hemi_free(kept);
     }
 }
 

@@ -19,7 +19,7 @@ static void times_secret(const hemi_secret_key *sk, size_t limb, uint64_t *a) {
     const hemi_context *ctx = sk->ctx;
     const hemi_limb *l = &ctx->ring->limb[limb];
     ctx->k->mul_fixed(a, a, limb == 0 ? sk->s_q : sk->s_p, ctx->n, &l->m);
-    ctx->k->intt(a, l);
+    ctx->k->intt(a, a, l);
 }
 
 /* ---- contexts */
@@ -216,7 +216,7 @@ static void gather_keyswitch(moments *m, const party *p, const hemi_galois_key *
     hemi_keyswitch_product(ctx, key, u0, u1, c1, digit, (hemi_extended){NULL, NULL});
     if (test_below(rng, 2) == 0) {
         hemi_divide_by_special(ctx, u0.q, u0);
-        ctx->k->intt(u0.q, ctx->q);
+        ctx->k->intt(u0.q, u0.q, ctx->q);
     } else {
         hemi_divide_by_special_to_coefficients(ctx, u0.q, u0);
     }
@@ -294,7 +294,7 @@ static void division_is_exact(void **state) {
         ctx->k->ntt(w + n, ctx->special);
         memcpy(w + 2 * n, w, 2 * n * sizeof *w);
         hemi_divide_by_special(ctx, r, (hemi_extended){w, w + n});
-        ctx->k->intt(r, ctx->q);
+        ctx->k->intt(r, r, ctx->q);
         for (size_t i = 0; i < n; i++) assert_true(r[i] == hemi_mod_from_signed(quotient[i], &ctx->q->m));
         hemi_divide_by_special_to_coefficients(ctx, w + 2 * n, (hemi_extended){w + 2 * n, w + 3 * n});
         assert_memory_equal(w + 2 * n, r, n * sizeof *r);
@@ -326,8 +326,8 @@ static void zero_product_noise(void **state) {
                 for (size_t i = 0; i < n; i++) same += z[n + i] == last[i];
                 assert_true(same < 3);
                 memcpy(last, z + n, n * sizeof *z);
-                p.ctx->k->intt(z, p.ctx->q);
-                p.ctx->k->intt(z + n, p.ctx->q);
+                p.ctx->k->intt(z, z, p.ctx->q);
+                p.ctx->k->intt(z + n, z + n, p.ctx->q);
                 hemi_add_error(z, n, q, &secret);
                 hemi_add_error(z + n, n, q, &secret);
                 p.ctx->k->ntt(z + n, p.ctx->q);

@@ -183,8 +183,8 @@ static void key_error(int64_t *e, const party *p, const uint8_t *packed, const u
     for (size_t i = 0; i < n; i++) assert_true(b[i] < l->m.p);
     hemi_sample_uniform_vartime(a, n, l->m.p, seed, 0x10000000 + t,
                                 (uint32_t)limb); /* the rule of docs/wire-format.md */
-    ctx->k->intt(a, l);
-    ctx->k->intt(b, l);
+    ctx->k->intt(a, a, l);
+    ctx->k->intt(b, b, l);
     schoolbook(e, a, p->sk->s, n, l->m.p);
     for (size_t i = 0; i < n; i++) e[i] = centred(centred(e[i] + (int64_t)b[i], l->m.p) - g[i], l->m.p);
     hemi_free(b);
@@ -264,7 +264,7 @@ static void encryption_by_schoolbook(void **state) {
             hemi_unpack(b, packed, count, 48);
             p.ctx->k->switch_up(b, b, n, 48, &p.ctx->q->m);
             hemi_sample_uniform_vartime(a, n, q, seed, HEMI_DOMAIN_CIPHERTEXT, 0);
-            p.ctx->k->intt(a, p.ctx->q);
+            p.ctx->k->intt(a, a, p.ctx->q);
             schoolbook(as, a, p.sk->s, n, q);
             for (size_t i = 0; i < count; i++) {
                 const uint32_t at = positions[i];

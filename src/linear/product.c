@@ -366,10 +366,10 @@ static void finish(const hemi_linear *linear, hemi_workspace *w, const hemi_eval
         k->add(r->c1, r->c1, z1, n, &ctx->q->m);
     }
     if (linear->layout.direct)
-        k->intt(r->e.q, ctx->q);
+        k->intt(r->e.q, r->e.q, ctx->q);
     else
         hemi_divide_by_special_to_coefficients(ctx, r->e.q, r->e);
-    k->intt(r->c1, ctx->q);
+    k->intt(r->c1, r->c1, ctx->q);
 }
 
 static void store_output(const hemi_linear *linear, hemi_workspace *w, hemi_linear_output out, bool zero,

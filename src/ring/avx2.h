@@ -97,7 +97,7 @@ HEMI_INLINE vf centred(vf x, const prime_avx2 *m) {
 size_t hemi_avx2_twiddle_bytes(uint32_t n);
 void hemi_avx2_twiddle_init(hemi_limb *l);
 void hemi_avx2_ntt(uint64_t *a, const hemi_limb *l);
-void hemi_avx2_intt(uint64_t *a, const hemi_limb *l);
+void hemi_avx2_intt(uint64_t *r, const uint64_t *a, const hemi_limb *l);
 void hemi_avx2_fix(uint64_t *w, const uint64_t *a, size_t n, const hemi_modulus *m);
 void hemi_avx2_dot_right(uint8_t *w, const uint64_t *a, size_t n, const hemi_modulus *m);
 void hemi_avx2_dot2(uint64_t *r0, uint64_t *r1, size_t r_stride, size_t sums, const uint64_t *x0, const uint64_t *x1,

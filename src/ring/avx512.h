@@ -64,7 +64,7 @@ HEMI_INLINE vi mul_by(vi a, vi w, vi v, const prime_avx512 *m) {
 size_t hemi_avx512_twiddle_bytes(uint32_t n);
 void hemi_avx512_twiddle_init(hemi_limb *l);
 void hemi_avx512_ntt(uint64_t *a, const hemi_limb *l);
-void hemi_avx512_intt(uint64_t *a, const hemi_limb *l);
+void hemi_avx512_intt(uint64_t *r, const uint64_t *a, const hemi_limb *l);
 void hemi_avx512_dot_left(uint64_t *x, const uint64_t *a, size_t n, const hemi_modulus *m);
 void hemi_avx512_dot_right(uint8_t *w, const uint64_t *a, size_t n, const hemi_modulus *m);
 void hemi_avx512_dot2(uint64_t *r0, uint64_t *r1, size_t r_stride, size_t sums, const uint64_t *x0, const uint64_t *x1,

@@ -33,10 +33,10 @@ typedef struct hemi_kernels {
     size_t (*twiddle_bytes)(uint32_t n);
     void (*twiddle_init)(hemi_limb *limb);
 
-    /* Negacyclic NTT in place. Slot i of the output is the value at psi^(2 brv(i) + 1). intt is its inverse
-     * (multiplied by n^-1). */
+    /* Negacyclic NTT, in place. Slot i of the output is the value at psi^(2 brv(i) + 1). intt is its inverse
+     * (multiplied by n^-1); r may be a. */
     void (*ntt)(uint64_t *a, const hemi_limb *l);
-    void (*intt)(uint64_t *a, const hemi_limb *l);
+    void (*intt)(uint64_t *r, const uint64_t *a, const hemi_limb *l);
 
     /* r = a + b, a - b, a * b, r + a * b, a * s (slot by slot); r may be a or b. */
     void (*add)(uint64_t *r, const uint64_t *a, const uint64_t *b, size_t n, const hemi_modulus *m);

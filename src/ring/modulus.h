@@ -13,11 +13,11 @@ typedef struct hemi_modulus {
     unsigned bits;       /* bit length of p */
     uint64_t barrett_lo; /* floor(2^128 / p), 128 bits */
     uint64_t barrett_hi;
-    double value;        /* (double)p, exact */
-    double inverse;      /* 1 / p, rounded */
-    uint64_t inverse64;  /* p^-1 mod 2^64 */
-    uint64_t mont52;     /* -p^-1 mod 2^52 */
-    uint64_t r52;        /* 2^52 mod p */
+    double value;       /* (double)p, exact */
+    double inverse;     /* 1 / p, rounded */
+    uint64_t inverse64; /* p^-1 mod 2^64 */
+    uint64_t mont52;    /* -p^-1 mod 2^52 */
+    uint64_t r52;       /* 2^52 mod p */
 } hemi_modulus;
 
 /* False unless p is an odd prime below 2^50. */
@@ -51,9 +51,7 @@ static inline uint64_t hemi_mod_sub(uint64_t a, uint64_t b, const hemi_modulus *
     const uint64_t d = a - b;
     return d + (m->p & (0 - (uint64_t)(a < b)));
 }
-static inline uint64_t hemi_mod_neg(uint64_t a, const hemi_modulus *m) {
-    return (m->p - a) & (0 - (uint64_t)(a != 0));
-}
+static inline uint64_t hemi_mod_neg(uint64_t a, const hemi_modulus *m) { return (m->p - a) & (0 - (uint64_t)(a != 0)); }
 /* Canonical residue of a signed number of any size. */
 static inline uint64_t hemi_mod_from_signed(int64_t v, const hemi_modulus *m) {
     const uint64_t negative = (uint64_t)(v < 0);

@@ -20,6 +20,8 @@
  * a vector have a pass of their own, for two reasons: a block of 16 that stays in registers for four layers is one
  * chain of instructions longer than the processor looks ahead (a third slower than two passes), and transposing by
  * loads and stores of half vectors spares the one port that can move data across halves. */
+#include <string.h>
+
 #include <stdalign.h>
 
 #include "ring/avx2.h"
@@ -366,9 +368,9 @@ static void inverse_last2(uint64_t *a, const tables *c, size_t t, const prime_av
     }
 }
 
-void hemi_avx2_intt(uint64_t *a, const hemi_limb *l) {
+void hemi_avx2_intt(uint64_t *r, const uint64_t *a, const hemi_limb *l) {
     if (l->n < SHORTEST) {
-        hemi_kernels_portable.intt(a, l);
+        hemi_kernels_portable.intt(r, a, l);
         return;
     }
     const tables *t = l->twiddles;
@@ -377,13 +379,14 @@ void hemi_avx2_intt(uint64_t *a, const hemi_limb *l) {
     const size_t block = n < CACHE_BLOCK ? n : CACHE_BLOCK >> odd;
     bool reduced = false;
     size_t s = 0;
-    for (uint64_t *b = a; b < a + n; b += block) {
+    for (uint64_t *b = r; b < r + n; b += block) {
+        if (r != a) memcpy(b, a + (b - r), block * sizeof *b);
         inverse_first2(b, t, block / 16, &m);
         if (odd) inverse_single(b, &t->order8, block / 8, &m);
         reduced = false;
         for (s = odd ? 8 : 4; 4 * s <= block && 16 * s <= n; s *= 4, reduced = !reduced)
             inverse_pass(reduced, b, &t->step[s / 4], block / (4 * s), s, &m);
     }
-    for (; 16 * s <= n; s *= 4, reduced = !reduced) inverse_pass(reduced, a, &t->step[s / 4], n / (4 * s), s, &m);
-    inverse_last2(a, t, n / 4, &m);
+    for (; 16 * s <= n; s *= 4, reduced = !reduced) inverse_pass(reduced, r, &t->step[s / 4], n / (4 * s), s, &m);
+    inverse_last2(r, t, n / 4, &m);
 }

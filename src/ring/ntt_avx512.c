@@ -403,8 +403,8 @@ HEMI_INLINE void transpose_quarter(uint64_t *to, const uint64_t *a, unsigned i) 
 /* The layers of distance 1, 2, 4, 8 of a group of transposed blocks. Canonical numbers are in [0, 2) after the first and in
  * [0, 4) after the second layer, where place 0 has w = 1, the others x + p. Wide: in the third layer, place 0 comes to [0, 8) in
  * the same way, the others to [0, 6); in the fourth, place 0 is reduced and the others get x + 5p: [4, 12). */
-HEMI_INLINE void inverse_group(uint64_t *a, const uint64_t *from, uint64_t *next, const uint64_t *w, int schedule,
-                               const hemi_modulus *m) {
+HEMI_INLINE void inverse_group(uint64_t *a, const uint64_t *ahead, const uint64_t *from, uint64_t *next,
+                               const uint64_t *w, int schedule, const hemi_modulus *m) {
     const context c = context_of(m);
     const vi twice_p = all(2 * m->p), room = all(5 * m->p);
     vi x[16];
@@ -413,14 +413,14 @@ HEMI_INLINE void inverse_group(uint64_t *a, const uint64_t *from, uint64_t *next
 #pragma GCC unroll 8
     for (unsigned e = 0; e < 16; e += 2) {
         sum_difference(&x[e], &x[e + 1], c.m.p);
-        if (e == 8 && next) transpose_quarter(next, a + GROUP, 0);
+        if (e == 8 && next) transpose_quarter(next, ahead, 0);
     }
 #pragma GCC unroll 4
     for (unsigned e = 0; e < 16; e += 4) {
         sum_difference(&x[e], &x[e + 2], twice_p);
         x[e + 1] = add(x[e + 1], c.m.p);
         butterfly(&x[e + 1], &x[e + 3], all(w[0]), all(w[1]), &c);
-        if (e == 8 && next) transpose_quarter(next, a + GROUP, 1);
+        if (e == 8 && next) transpose_quarter(next, ahead, 1);
     }
 #pragma GCC unroll 8
     for (unsigned e = 0; e < 8; e++) {
@@ -434,8 +434,8 @@ HEMI_INLINE void inverse_group(uint64_t *a, const uint64_t *from, uint64_t *next
             x[at] = schedule == WIDE ? add(x[at], c.m.p) : reduced(x[at], 1, &c);
             butterfly(&x[at], &x[at + 4], all(w[2 * place]), all(w[2 * place + 1]), &c);
         }
-        if (e == 3 && next) transpose_quarter(next, a + GROUP, 2);
-        if (e == 7 && next) transpose_quarter(next, a + GROUP, 3);
+        if (e == 3 && next) transpose_quarter(next, ahead, 2);
+        if (e == 7 && next) transpose_quarter(next, ahead, 3);
     }
 #pragma GCC unroll 8
     for (unsigned e = 0; e < 8; e++) {
@@ -449,13 +449,14 @@ HEMI_INLINE void inverse_group(uint64_t *a, const uint64_t *from, uint64_t *next
 
 /* Groups are transposed into one of two buffers while the one before is at work: whole registers cannot be had from
  * quarters still on their way. */
-HEMI_INLINE void inverse_groups(uint64_t *a, uint32_t n, const uint64_t *w, int schedule, const hemi_modulus *m) {
+HEMI_INLINE void inverse_groups(uint64_t *r, const uint64_t *a, uint32_t n, const uint64_t *w, int schedule,
+                                const hemi_modulus *m) {
     uint64_t buffer[2][GROUP] __attribute__((aligned(64)));
     for (unsigned i = 0; i < 4; i++) transpose_quarter(buffer[0], a, i);
     uint32_t i = 0;
     for (; i + GROUP < n; i += GROUP)
-        inverse_group(a + i, buffer[i / GROUP % 2], buffer[(i / GROUP + 1) % 2], w, schedule, m);
-    inverse_group(a + i, buffer[i / GROUP % 2], NULL, w, schedule, m);
+        inverse_group(r + i, a + i + GROUP, buffer[i / GROUP % 2], buffer[(i / GROUP + 1) % 2], w, schedule, m);
+    inverse_group(r + i, NULL, buffer[i / GROUP % 2], NULL, w, schedule, m);
 }
 
 /* The last pass begins with products, and the one before need not reduce. Wide: a pass begins with [4, 12), which four layers
@@ -513,29 +514,29 @@ typedef void inverse_pass_fn(uint64_t *a, uint32_t n, uint32_t stride, const uin
     INVERSE_PASS(name##_last4, 4, schedule, false, true)                                                               \
     INVERSE_PASS(name##_middle, 4, schedule, false, false)                                                             \
     INVERSE_PASS(name##_before_last, 4, schedule, true, false)                                                         \
-    SEPARATE name##_groups(uint64_t *a, uint32_t n, const uint64_t *w, const hemi_modulus *m) {                        \
-        inverse_groups(a, n, w, schedule, m);                                                                          \
+    SEPARATE name##_groups(uint64_t *r, const uint64_t *a, uint32_t n, const uint64_t *w, const hemi_modulus *m) {     \
+        inverse_groups(r, a, n, w, schedule, m);                                                                       \
     }                                                                                                                  \
-    static void name(uint64_t *a, const hemi_limb *l) {                                                                \
+    static void name(uint64_t *r, const uint64_t *a, const hemi_limb *l) {                                             \
         static inverse_pass_fn *const last[] = {name##_last1, name##_last2, name##_last3, name##_last4};               \
         const tables t = tables_of(l);                                                                                 \
         const unsigned k = odd_pass(l->log2_n);                                                                        \
-        name##_groups(a, l->n, t.inverse_group, &l->m);                                                                \
+        name##_groups(r, a, l->n, t.inverse_group, &l->m);                                                             \
         /* 2 (stride - 16) words of twiddles have been used when a pass of that stride begins */                       \
         for (uint32_t stride = BLOCK; stride < l->n; stride *= 16)                                                     \
             (stride << k == l->n ? last[k - 1]                                                                         \
              : stride << (k + 4) == l->n                                                                               \
                  ? name##_before_last                                                                                  \
-                 : name##_middle)(a, l->n, stride, t.inverse_pass + 2 * (stride - BLOCK), t.scale, &l->m);             \
+                 : name##_middle)(r, l->n, stride, t.inverse_pass + 2 * (stride - BLOCK), t.scale, &l->m);             \
     }
 INVERSE(inverse_tight, TIGHT)
 INVERSE(inverse_wide, WIDE)
 
-void hemi_avx512_intt(uint64_t *a, const hemi_limb *l) {
+void hemi_avx512_intt(uint64_t *r, const uint64_t *a, const hemi_limb *l) {
     if (l->n < GROUP)
-        hemi_kernels_portable.intt(a, l);
+        hemi_kernels_portable.intt(r, a, l);
     else if (l->m.bits <= WIDE_BITS)
-        inverse_wide(a, l);
+        inverse_wide(r, a, l);
     else
-        inverse_tight(a, l);
+        inverse_tight(r, a, l);
 }

@@ -47,18 +47,19 @@ static void mul_scalar(uint64_t *r, const uint64_t *a, uint64_t s, size_t n, con
 }
 
 /* Gentleman-Sande, the inverse network. */
-static void intt(uint64_t *a, const hemi_limb *l) {
+static void intt(uint64_t *r, const uint64_t *a, const hemi_limb *l) {
+    if (r != a) memcpy(r, a, l->n * sizeof *r);
     const twiddle *w = (const twiddle *)l->twiddles + l->n;
     for (uint32_t len = l->n / 2, t = 1; len >= 1; len /= 2, t *= 2)
         for (uint32_t i = 0; i < len; i++) {
-            uint64_t *x = a + (size_t)2 * i * t, *y = x + t;
+            uint64_t *x = r + (size_t)2 * i * t, *y = x + t;
             for (uint32_t j = 0; j < t; j++) {
                 const uint64_t u = x[j], v = y[j];
                 x[j] = hemi_mod_add(u, v, &l->m);
                 y[j] = mul_shoup(hemi_mod_sub(u, v, &l->m), w[len + i], l->m.p);
             }
         }
-    mul_scalar(a, a, l->n_inverse, l->n, &l->m);
+    mul_scalar(r, r, l->n_inverse, l->n, &l->m);
 }
 
 static void add(uint64_t *r, const uint64_t *a, const uint64_t *b, size_t n, const hemi_modulus *m) {

@@ -59,7 +59,8 @@ hemi_status hemi_ring_new(hemi_ring **out, uint32_t log2_n, const uint64_t *prim
     ring->limbs = limbs;
     ring->k = k;
     for (size_t i = 0; i < limbs; i++) {
-        const hemi_status s = limb_init(&ring->limb[i], log2_n, primes[i], (uint8_t *)ring->storage + i * per_limb, k, err);
+        const hemi_status s =
+            limb_init(&ring->limb[i], log2_n, primes[i], (uint8_t *)ring->storage + i * per_limb, k, err);
         if (s != HEMI_OK) {
             hemi_ring_free(ring);
             return s;

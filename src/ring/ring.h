@@ -7,7 +7,7 @@
 
 #define HEMI_RING_LOG2_N_MIN 2
 #define HEMI_RING_LOG2_N_MAX 16
-#define HEMI_RING_LIMBS_MAX 64
+#define HEMI_RING_LIMBS_MAX  64
 
 /* Immutable after creation; shared freely between threads. */
 typedef struct hemi_ring {

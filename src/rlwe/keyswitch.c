@@ -7,8 +7,7 @@
 #define CHUNK 512 /* small values sampled at a time */
 
 void hemi_keyswitch_digit(const hemi_context *ctx, uint64_t *d_p, const uint64_t *c1) {
-    memcpy(d_p, c1, ctx->n * sizeof *d_p);
-    ctx->k->intt(d_p, ctx->q);
+    ctx->k->intt(d_p, c1, ctx->q);
     ctx->k->lift(d_p, d_p, ctx->n, &ctx->q->m, &ctx->special->m);
     ctx->k->ntt(d_p, ctx->special);
 }
@@ -20,7 +19,7 @@ void hemi_keyswitch_product(const hemi_context *ctx, const hemi_galois_key *key,
 }
 
 void hemi_divide_by_special_begin(const hemi_context *ctx, hemi_extended u) {
-    ctx->k->intt(u.p, ctx->special);
+    ctx->k->intt(u.p, u.p, ctx->special);
     ctx->k->lift(u.p, u.p, ctx->n, &ctx->special->m, &ctx->q->m);
     ctx->k->ntt(u.p, ctx->q);
 }
@@ -31,9 +30,9 @@ void hemi_divide_by_special(const hemi_context *ctx, uint64_t *r, hemi_extended 
 }
 
 void hemi_divide_by_special_to_coefficients(const hemi_context *ctx, uint64_t *r, hemi_extended u) {
-    ctx->k->intt(u.p, ctx->special);
+    ctx->k->intt(u.p, u.p, ctx->special);
     ctx->k->lift(u.p, u.p, ctx->n, &ctx->special->m, &ctx->q->m);
-    ctx->k->intt(u.q, ctx->q);
+    ctx->k->intt(u.q, u.q, ctx->q);
     ctx->k->sub_mul_scalar(r, u.q, u.p, ctx->special_inverse, ctx->n, &ctx->q->m);
 }
 

@@ -7,8 +7,9 @@
 #include "base/memory.h"
 #include "rlwe/keyswitch.h"
 
-hemi_status hemi_secret_encrypt(const hemi_secret_key *key, const int32_t *x, size_t inputs, uint64_t delta, const uint32_t *positions,
-                                size_t count, unsigned b_bits, uint8_t seed[HEMI_SEED_BYTES], uint8_t *packed_b, hemi_error *err) {
+hemi_status hemi_secret_encrypt(const hemi_secret_key *key, const int32_t *x, size_t inputs, uint64_t delta,
+                                const uint32_t *positions, size_t count, unsigned b_bits, uint8_t seed[HEMI_SEED_BYTES],
+                                uint8_t *packed_b, hemi_error *err) {
     const hemi_context *ctx = key->ctx;
     const hemi_modulus *m = &ctx->q->m;
     const size_t n = ctx->n;
@@ -18,7 +19,7 @@ hemi_status hemi_secret_encrypt(const hemi_secret_key *key, const int32_t *x, si
     hemi_seed_fresh(seed);
     hemi_sample_uniform_vartime(as, n, m->p, seed, HEMI_DOMAIN_CIPHERTEXT, 0);
     ctx->k->mul_fixed(as, as, key->s_q, n, m);
-    ctx->k->intt(as, ctx->q);
+    ctx->k->intt(as, as, ctx->q);
     for (size_t i = 0; i < inputs; i++) /* b is message - a s where there is a message, -a s elsewhere */
         as[i] = hemi_mod_sub(as[i], hemi_mod_from_signed((int64_t)x[i] * (int64_t)delta, m), m);
     for (size_t i = 0; i < count; i++) b[i] = hemi_mod_neg(as[positions[i]], m);
@@ -34,8 +35,9 @@ hemi_status hemi_secret_encrypt(const hemi_secret_key *key, const int32_t *x, si
     return HEMI_OK;
 }
 
-hemi_status hemi_secret_decrypt(const hemi_secret_key *key, const uint8_t *packed_a, unsigned a_bits, const uint8_t *packed_b,
-                                unsigned b_bits, const uint32_t *positions, size_t count, int64_t *phase, hemi_error *err) {
+hemi_status hemi_secret_decrypt(const hemi_secret_key *key, const uint8_t *packed_a, unsigned a_bits,
+                                const uint8_t *packed_b, unsigned b_bits, const uint32_t *positions, size_t count,
+                                int64_t *phase, hemi_error *err) {
     const hemi_context *ctx = key->ctx;
     const hemi_modulus *m = &ctx->q->m;
     const size_t n = ctx->n;
@@ -48,7 +50,7 @@ hemi_status hemi_secret_decrypt(const hemi_secret_key *key, const uint8_t *packe
     ctx->k->switch_up(b, b, n, b_bits, m);
     ctx->k->ntt(as, ctx->q);
     ctx->k->mul_fixed(as, as, key->s_q, n, m);
-    ctx->k->intt(as, ctx->q);
+    ctx->k->intt(as, as, ctx->q);
     for (size_t i = 0; i < count; i++) phase[i] = hemi_mod_centre(hemi_mod_add(b[i], as[positions[i]], m), m);
     hemi_free(as);
     return HEMI_OK;

@@ -325,20 +325,12 @@ static void combine(const hemi_linear *linear, const keyring *keys, hemi_workspa
     for (unsigned j = 0; j < steps; j++) rotate(linear->ctx, keys->trace[j], w, &w->first, true);
 }
 
-/* Vector kernels take whole vectors: count rounded up, the rest zero. The buffer has n words. */
-static size_t padded(uint64_t *a, size_t count, size_t n) {
-    size_t end = (count + 15) / 16 * 16;
-    if (end > n) end = n;
-    for (size_t i = count; i < end; i++) a[i] = 0;
-    return end;
-}
-
 static void load_input(const hemi_linear *linear, hemi_workspace *w, hemi_linear_input in) {
     const hemi_context *ctx = linear->ctx;
     const size_t n = ctx->n, count = hemi_linear_input_positions(&linear->layout, NULL);
     uint64_t *c0 = w->source, *c1 = c0 + n;
     hemi_unpack(w->digit, in.packed_b, count, in.b_bits);
-    ctx->k->switch_up(w->digit, w->digit, padded(w->digit, count, n), in.b_bits, &ctx->q->m);
+    ctx->k->switch_up(w->digit, w->digit, count, in.b_bits, &ctx->q->m);
     memset(c0, 0, n * sizeof *c0);
     for (size_t i = 0; i < count; i++) c0[linear->input_positions[i]] = w->digit[i];
     ctx->k->ntt(c0, ctx->q);
@@ -386,7 +378,7 @@ static void store_output(const hemi_linear *linear, hemi_workspace *w, hemi_line
         hemi_add_error(b, outputs, m, secret);
         hemi_add_error(r1, ctx->n, m, secret);
     }
-    ctx->k->switch_down(b, b, padded(b, outputs, ctx->n), out.b_bits, m);
+    ctx->k->switch_down(b, b, outputs, out.b_bits, m);
     ctx->k->switch_down(r1, r1, ctx->n, out.a_bits, m);
     hemi_pack(out.packed_b, b, outputs, out.b_bits);
     hemi_pack(out.packed_a, r1, ctx->n, out.a_bits);

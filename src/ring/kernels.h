@@ -1,8 +1,8 @@
 /* The table of kernels: one per instruction set, chosen at start, all with bit-identical results.
  *
  * Every polynomial is an array of n canonical residues (uint64_t in [0, p)), aligned to 64 bytes, in
- * and out; how a kernel computes in between is its own affair. n is a power of two >= 4 (portable) and
- * kernels handle every such n: where n is too short for their vectors they call the portable function.
+ * and out; how a kernel computes in between is its own affair. Transforms take a power of two
+ * from 4 on and call the portable function where that is too short for their vectors; what works slot by slot takes any n.
  *
  * "Fixed" operands are private to a table: `fix` turns canonical residues into the form that `*_fixed`
  * functions and the dot product want. They never leave the process. */
@@ -64,8 +64,7 @@ typedef struct hemi_kernels {
                            const hemi_modulus *m);
 
     /* Modulus switch to a power of two: r = round(a 2^bits / p) mod 2^bits = floor((a 2^bits + (p-1)/2) / p) mod 2^bits, exactly;
-     * 1 <= bits <= 50. The inverse direction, exactly: r = round(a p / 2^bits) = floor((a p + 2^(bits-1)) / 2^bits) mod p, a < 2^bits. r may be a; n a power of two or
-     * a multiple of 16. */
+     * 1 <= bits <= 50. The inverse direction, exactly: r = round(a p / 2^bits) = floor((a p + 2^(bits-1)) / 2^bits) mod p, a < 2^bits. r may be a. */
     void (*switch_down)(uint64_t *r, const uint64_t *a, size_t n, unsigned bits, const hemi_modulus *m);
     void (*switch_up)(uint64_t *r, const uint64_t *a, size_t n, unsigned bits, const hemi_modulus *m);
 

@@ -27,9 +27,7 @@ hemi_status hemi_secret_encrypt(const hemi_secret_key *key, const int32_t *x, si
     hemi_stream_init_fresh(&secret);
     hemi_add_error(b, count, m, &secret);
     hemi_stream_wipe(&secret);
-    size_t padded = (count + 15) / 16 * 16;
-    if (padded > n) padded = n;
-    ctx->k->switch_down(b, b, padded, b_bits, m); /* what follows the last coefficient is zero */
+    ctx->k->switch_down(b, b, count, b_bits, m);
     hemi_pack(packed_b, b, count, b_bits);
     hemi_free(as);
     return HEMI_OK;
@@ -47,7 +45,7 @@ hemi_status hemi_secret_decrypt(const hemi_secret_key *key, const uint8_t *packe
     hemi_unpack(as, packed_a, n, a_bits);
     hemi_unpack(b, packed_b, count, b_bits);
     ctx->k->switch_up(as, as, n, a_bits, m);
-    ctx->k->switch_up(b, b, n, b_bits, m);
+    ctx->k->switch_up(b, b, count, b_bits, m);
     ctx->k->ntt(as, ctx->q);
     ctx->k->mul_fixed(as, as, key->s_q, n, m);
     ctx->k->intt(as, as, ctx->q);

@@ -7,6 +7,7 @@
 #include "client/keys.h"
 #include "model/module.h"
 #include "secret/cipher.h"
+#include "secret/ringswitch.h"
 #include "wire/wire.h"
 
 struct hemi_pending {
@@ -130,7 +131,8 @@ typedef struct decryption {
 static hemi_status decrypt_row(decryption *d, size_t i, hemi_error *err) {
     const hemi_module_info *m = &d->module->info;
     const uint8_t *at = d->in + i * (d->a_bytes + d->b_bytes);
-    return hemi_secret_decrypt(d->key, at, m->reply_a_bits, at + d->a_bytes, m->reply_b_bits, d->positions, m->outputs, d->phase, err);
+    return (m->reply_ring != 0 ? hemi_secret_decrypt_switched : hemi_secret_decrypt)(
+        d->key, at, m->reply_a_bits, at + d->a_bytes, m->reply_b_bits, d->positions, m->outputs, d->phase, err);
 }
 
 static hemi_status decrypt_rows(decryption *d, hemi_keys *keys, const hemi_pending *p, float *y, hemi_error *err) {
@@ -154,14 +156,19 @@ static hemi_status decrypt_rows(decryption *d, hemi_keys *keys, const hemi_pendi
 static hemi_status check_reply(decryption *d, const hemi_pending *p, const void *reply, size_t reply_bytes, hemi_error *err) {
     const hemi_module_info *m = &d->module->info;
     const uint32_t rows = (uint32_t)(p->rows + (p->zero_row ? 1 : 0));
-    hemi_reply_frame f = {.rows = rows, .outputs = m->outputs, .ciphertexts = rows, .a_bits = m->reply_a_bits, .b_bits = m->reply_b_bits};
+    hemi_reply_frame f = {.rows = rows,
+                          .outputs = m->outputs,
+                          .ciphertexts = rows,
+                          .a_bits = m->reply_a_bits,
+                          .b_bits = m->reply_b_bits,
+                          .ring = m->reply_ring};
     size_t offset;
     memcpy(f.module_id, m->id, sizeof f.module_id);
     if (memcmp(p->id, m->id, sizeof p->id) != 0)
         return hemi_fail(err, HEMI_ERR_ARGUMENT, "this reply's request was made for another module");
     HEMI_TRY(hemi_reply_parse(reply, reply_bytes, m->params, &f, 1, &offset, err));
     d->in = (const uint8_t *)reply + offset;
-    d->a_bytes = hemi_packed_bytes((size_t)1 << m->params->log2_n, m->reply_a_bits);
+    d->a_bytes = hemi_reply_a_bytes(m->params, &f);
     d->b_bytes = hemi_packed_bytes(m->outputs, m->reply_b_bits);
     return HEMI_OK;
 }

@@ -54,6 +54,8 @@ uint32_t hemi_linear_products(const hemi_linear_layout *layout);
 size_t hemi_linear_input_positions(const hemi_linear_layout *layout, uint32_t *positions);
 /* Coefficient of output o, for o < outputs. */
 void hemi_linear_output_positions(const hemi_linear_layout *layout, uint32_t *positions);
+/* Whether a reply may be switched to the ring of half the degree: the set has one, and all outputs are at even coefficients. */
+bool hemi_linear_outputs_halve(const hemi_linear_layout *layout);
 /* The automorphisms that need a key, increasing; returns how many (<= HEMI_AUTOMORPHISMS_MAX). t may be NULL. */
 size_t hemi_linear_automorphisms(const hemi_linear_layout *layout, uint32_t *t);
 

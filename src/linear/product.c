@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "linear/internal.h"
 #include "linear/plaintexts.h"
+#include "linear/reply.h"
 
 /* Coefficients of a block: both components of all babies should fill less than half of the first-level cache. */
 static uint32_t block_length(const hemi_linear_layout *l) {
@@ -364,8 +365,8 @@ static void finish(const hemi_linear *linear, hemi_workspace *w, const hemi_eval
     k->intt(r->c1, r->c1, ctx->q);
 }
 
-static void store_output(const hemi_linear *linear, hemi_workspace *w, hemi_linear_output out, bool zero,
-                         hemi_stream *secret) {
+static void store_output(const hemi_linear *linear, const hemi_evaluation_keys *keys, hemi_workspace *w, hemi_linear_output out,
+                         bool zero, hemi_stream *secret) {
     const hemi_context *ctx = linear->ctx;
     const hemi_modulus *m = &ctx->q->m;
     const uint32_t outputs = linear->layout.outputs;
@@ -378,22 +379,19 @@ static void store_output(const hemi_linear *linear, hemi_workspace *w, hemi_line
         hemi_add_error(b, outputs, m, secret);
         hemi_add_error(r1, ctx->n, m, secret);
     }
-    ctx->k->switch_down(b, b, outputs, out.b_bits, m);
-    ctx->k->switch_down(r1, r1, ctx->n, out.a_bits, m);
-    hemi_pack(out.packed_b, b, outputs, out.b_bits);
-    hemi_pack(out.packed_a, r1, ctx->n, out.a_bits);
+    hemi_linear_reply_store(keys, linear->output_positions, outputs, b, r1, out, w->u0.q, w->source);
 }
 
-static void multiply(const hemi_linear *linear, const keyring *found, const hemi_evaluation_keys *zero,
-                     hemi_workspace *w, hemi_linear_input in, hemi_linear_output out, hemi_team *team) {
+static void multiply(const hemi_linear *linear, const keyring *found, const hemi_evaluation_keys *keys, bool zero, hemi_workspace *w,
+                     hemi_linear_input in, hemi_linear_output out, hemi_team *team) {
     const hemi_linear_layout *l = &linear->layout;
     hemi_stream secret;
     if (zero) hemi_stream_init_fresh(&secret);
     load_input(linear, w, in);
     for (uint32_t b0 = 0; b0 < l->babies / 2; b0++) babies_of(linear, found, w, b0);
     combine(linear, found, w, team);
-    finish(linear, w, zero, &secret);
-    store_output(linear, w, out, zero != NULL, &secret);
+    finish(linear, w, zero ? keys : NULL, &secret);
+    store_output(linear, keys, w, out, zero, &secret);
     if (zero) hemi_stream_wipe(&secret);
 }
 
@@ -401,9 +399,10 @@ static hemi_status run(const hemi_linear *linear, const hemi_evaluation_keys *ke
                        hemi_linear_output out, hemi_team *team, hemi_error *err) {
     keyring found;
     HEMI_TRY(find_keys(&found, linear, keys, err));
+    HEMI_TRY(hemi_linear_reply_check(&linear->layout, keys, out, err));
     hemi_workspace *w = hemi_workspace_take(linear);
     if (!w) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a matrix product");
-    multiply(linear, &found, zero ? keys : NULL, w, in, out, team);
+    multiply(linear, &found, keys, zero, w, in, out, team);
     hemi_workspace_give(linear, w);
     return HEMI_OK;
 }

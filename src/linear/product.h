@@ -25,13 +25,15 @@ typedef struct hemi_linear_input {
     unsigned b_bits;
 } hemi_linear_input;
 
-/* The result, switched down: packed_a gets N fields of a_bits, packed_b one field of b_bits per output. */
+/* The result, switched down: packed_a gets N fields of a_bits, packed_b one field of b_bits per output. ring_switch: in the ring of
+ * degree N/2 (rlwe/ringswitch.h), so that packed_a gets N/2 fields. */
 typedef struct hemi_linear_output {
     uint8_t *packed_a, *packed_b;
     unsigned a_bits, b_bits;
+    bool ring_switch;
 } hemi_linear_output;
 
-/* ERR_KEY if keys lacks an automorphism the layout needs; ERR_MEMORY. The result is re-randomised under the public key. */
+/* ERR_KEY if keys lacks an automorphism the layout needs, or the ring-switching key where it is; ERR_MEMORY. The result is re-randomised under the public key. */
 HEMI_CHECK hemi_status hemi_linear_multiply(const hemi_linear *linear, const hemi_evaluation_keys *keys, hemi_linear_input in,
                                             hemi_linear_output out, hemi_team *team, hemi_error *err);
 

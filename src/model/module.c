@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "model/description.h"
+#include "rlwe/context.h"
 #include "wire/wire.h"
 
 int32_t hemi_module_input_max(const hemi_module *module) { return (1 << (module->info.input_bits - 1)) - 1; }
@@ -36,6 +37,12 @@ void hemi_module_get_info(const hemi_module *m, hemi_module_info *info) { *info 
 
 const char *hemi_module_client_json(const hemi_module *m) { return m->client_json; }
 
+size_t hemi_module_key_entries(const hemi_module *m, uint32_t *t) {
+    const size_t first = m->info.reply_ring != 0 ? 1 : 0;
+    if (first && t) t[0] = HEMI_KEY_RING_SWITCH;
+    return first + hemi_linear_automorphisms(&m->layout, t ? t + first : NULL); /* at most 18 of them: log2 N + 1 */
+}
+
 static void set_sizes(hemi_module_info *info) {
     const hemi_request request = {.params = info->params,
                                   .layout = info->layout,
@@ -48,10 +55,12 @@ static void set_sizes(hemi_module_info *info) {
                                     .outputs = info->outputs,
                                     .ciphertexts = 1,
                                     .a_bits = info->reply_a_bits,
-                                    .b_bits = info->reply_b_bits};
+                                    .b_bits = info->reply_b_bits,
+                                    .ring = info->reply_ring};
     info->upload_bytes = hemi_request_bytes(&request);
     info->download_bytes = HEMI_REPLY_HEADER_BYTES + hemi_reply_frame_bytes(info->params, &frame);
-    info->evaluation_key_bytes = hemi_keys_total_bytes(info->params, info->automorphisms);
+    info->evaluation_key_bytes = hemi_keys_total_bytes(info->params, info->automorphisms) +
+                                 (info->reply_ring != 0 ? hemi_key_entry_bytes(info->params, HEMI_KEY_RING_SWITCH) : 0);
 }
 
 hemi_status hemi_module_finish(hemi_module *m, hemi_error *err) {

@@ -9,6 +9,7 @@
 #include "hemi/server.h"
 #include "linear/product.h"
 #include "model/module.h"
+#include "rlwe/ringswitch.h"
 #include "wire/wire.h"
 
 struct hemi_evaluator {
@@ -55,17 +56,30 @@ size_t hemi_evaluator_bytes(const hemi_evaluator *e) { return hemi_linear_bytes(
 
 const uint8_t *hemi_evaluator_id(const hemi_evaluator *e) { return e->info.id; }
 
+/* scratch: 3 n words: the four samples have n/2 each. */
+static void expand_ring_switch(hemi_evaluation_keys *keys, const uint8_t *packed, const uint8_t *seed, uint64_t *scratch) {
+    const hemi_context *small = keys->ctx->reply;
+    const unsigned bits = small->q->m.bits;
+    for (size_t j = 0; j < HEMI_RINGSWITCH_SAMPLES; j++)
+        hemi_unpack(scratch + j * small->n, packed + j * hemi_packed_bytes(small->n, bits), small->n, bits);
+    hemi_ringswitch_key_set(keys, seed, scratch, scratch + HEMI_RINGSWITCH_SAMPLES * small->n);
+}
+
 static hemi_status expand_keys(hemi_evaluation_keys *keys, const hemi_context *ctx, const uint8_t *bytes, size_t entries, hemi_error *err) {
     const size_t n = ctx->n;
-    uint64_t *b = hemi_alloc(2 * n, sizeof *b);
+    uint64_t *b = hemi_alloc(3 * n, sizeof *b);
     if (!b) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for evaluation keys");
     const uint8_t *at = bytes + HEMI_KEYS_HEADER_BYTES;
-    for (size_t i = 0; i < entries; i++) {
+    for (size_t i = 0, set = 0; i < entries; i++) {
         const uint32_t t = hemi_load32(at);
         const uint8_t *packed = at + HEMI_KEY_ENTRY_HEADER_BYTES;
-        hemi_unpack(b, packed, n, ctx->q->m.bits);
-        if (t != 0) hemi_unpack(b + n, packed + hemi_packed_bytes(n, ctx->q->m.bits), n, ctx->special->m.bits);
-        hemi_evaluation_keys_set(keys, i, at + 8, b, t != 0 ? b + n : NULL);
+        if (t == HEMI_KEY_RING_SWITCH) {
+            expand_ring_switch(keys, packed, at + 8, b);
+        } else {
+            hemi_unpack(b, packed, n, ctx->q->m.bits);
+            if (t != 0) hemi_unpack(b + n, packed + hemi_packed_bytes(n, ctx->q->m.bits), n, ctx->special->m.bits);
+            hemi_evaluation_keys_set(keys, set++, at + 8, b, t != 0 ? b + n : NULL);
+        }
         at += hemi_key_entry_bytes(ctx->params, t);
     }
     hemi_free(b);
@@ -80,9 +94,11 @@ hemi_status hemi_server_keys_new(hemi_server_keys **out, const void *bytes, size
     *out = NULL;
     HEMI_TRY(hemi_keys_check(bytes, count, &params, &entries, err));
     HEMI_TRY(hemi_context_shared(&ctx, params, err));
-    for (size_t i = 1; i < entries; i++)
-        t[i - 1] = hemi_load32((const uint8_t *)bytes + HEMI_KEYS_HEADER_BYTES + hemi_key_entry_bytes(params, 0) +
-                               (i - 1) * hemi_key_entry_bytes(params, 1));
+    const uint8_t *at = (const uint8_t *)bytes + HEMI_KEYS_HEADER_BYTES + hemi_key_entry_bytes(params, 0);
+    for (size_t i = 1; i < entries; i++) {
+        t[i - 1] = hemi_load32(at);
+        at += hemi_key_entry_bytes(params, t[i - 1]);
+    }
     hemi_server_keys *k = hemi_alloc(1, sizeof *k);
     if (!k) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for evaluation keys");
     hemi_status s = hemi_evaluation_keys_new(&k->keys, ctx, t, entries - 1, err);
@@ -133,6 +149,7 @@ typedef struct row_job {
     uint8_t *out; /* the frame's first ciphertext */
     size_t a_bytes, b_bytes;
     unsigned a_bits, b_bits;
+    bool ring_switch;
     hemi_team *inner; /* for one large product; NULL when rows are shared out */
     hemi_status *status;
     hemi_error *error; /* one each */
@@ -144,7 +161,7 @@ static void row_step(void *context, size_t row, size_t worker) {
     uint8_t *o = j->out + row * (j->a_bytes + j->b_bytes);
     (void)worker;
     j->status[row] = hemi_linear_multiply(j->linear, j->keys, (hemi_linear_input){c, c + HEMI_SEED_BYTES, j->request->b_bits},
-                                          (hemi_linear_output){o, o + j->a_bytes, j->a_bits, j->b_bits}, j->inner, &j->error[row]);
+                                          (hemi_linear_output){o, o + j->a_bytes, j->a_bits, j->b_bits, j->ring_switch}, j->inner, &j->error[row]);
 }
 
 static hemi_status run_rows(row_job *j, size_t rows, hemi_team *team, hemi_error *err) {
@@ -173,7 +190,8 @@ static hemi_reply_frame frame_of(const hemi_evaluator *e, const hemi_request *r)
                           .outputs = e->info.outputs,
                           .ciphertexts = r->ciphertexts,
                           .a_bits = e->info.reply_a_bits,
-                          .b_bits = e->info.reply_b_bits};
+                          .b_bits = e->info.reply_b_bits,
+                          .ring = e->info.reply_ring};
     memcpy(f.module_id, e->info.id, sizeof f.module_id);
     return f;
 }
@@ -187,10 +205,11 @@ static hemi_status evaluate_module(const hemi_evaluator *e, const hemi_server_ke
                  .request = r,
                  .in = request,
                  .out = out + HEMI_REPLY_FRAME_BYTES,
-                 .a_bytes = hemi_packed_bytes((size_t)1 << r->params->log2_n, f.a_bits),
+                 .a_bytes = hemi_reply_a_bytes(r->params, &f),
                  .b_bytes = hemi_packed_bytes(f.outputs, f.b_bits),
                  .a_bits = f.a_bits,
-                 .b_bits = f.b_bits};
+                 .b_bits = f.b_bits,
+                 .ring_switch = f.ring != 0};
     return run_rows(&j, r->rows, team, err);
 }
 

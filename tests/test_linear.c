@@ -439,7 +439,7 @@ static void missing_keys_are_named(void **state) {
             if (j != i) others[count++] = t[j];
         keys = test_keys(r.p.sk, others, count);
         const hemi_linear_input in = {p.seed, p.request, p.in_bits};
-        const hemi_linear_output out = {p.reply_a, p.reply_b, p.a_bits, p.b_bits};
+        const hemi_linear_output out = {p.reply_a, p.reply_b, p.a_bits, p.b_bits, false};
         char number[16];
         snprintf(number, sizeof number, " %u", t[i]);
         assert_status(hemi_linear_multiply(p.linear, keys, in, out, NULL, ERR), HEMI_ERR_KEY);

@@ -118,9 +118,10 @@ hemi_status hemi_secret_key_import(hemi_secret_key **out, const hemi_context *ct
     uint8_t header[FILE_HEADER_BYTES], hash[FILE_HASH_BYTES];
     *out = NULL;
     file_header(header, ctx->params);
-    if (count > 6 && memcmp(bytes, header, 4) == 0 && hemi_load16(bytes + 4) < HEMI_SECRET_KEY_VERSION)
-        return hemi_fail(err, HEMI_ERR_VERSION, "a secret key file of version %u, written by an older release: make new keys",
-                         hemi_load16(bytes + 4));
+    if (count >= 8 && memcmp(bytes, header, 4) == 0 && memcmp(bytes + 6, header + 6, 2) == 0 &&
+        hemi_load16(bytes + 4) != HEMI_SECRET_KEY_VERSION)
+        return hemi_fail(err, HEMI_ERR_VERSION, "a secret key file of version %u, this release reads version %d: make a new key",
+                         hemi_load16(bytes + 4), HEMI_SECRET_KEY_VERSION);
     if (count != hemi_secret_key_file_bytes(ctx->params) || memcmp(bytes, header, sizeof header) != 0)
         return hemi_fail(err, HEMI_ERR_FORMAT, "this is not a secret key of set %s, version %d", ctx->params->name,
                          HEMI_SECRET_KEY_VERSION);

@@ -20,7 +20,7 @@ HEMI_CHECK hemi_status hemi_secret_key_from(hemi_secret_key **out, const hemi_co
 void hemi_secret_key_free(hemi_secret_key *key);
 
 /* The file format (docs/wire-format.md): header, 2 bits per coefficient of s and of s', BLAKE2b-256 of what precedes. The
- * caller wipes the buffer. ERR_VERSION: a file of before s'. */
+ * caller wipes the buffer. ERR_VERSION: a file of another version (1: of before s'). */
 #define HEMI_SECRET_KEY_VERSION 2
 size_t hemi_secret_key_file_bytes(const hemi_params *params);
 void hemi_secret_key_export(uint8_t *out, const hemi_secret_key *key);

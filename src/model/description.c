@@ -161,8 +161,8 @@ static void read_id(reader *r, uint8_t id[HEMI_MODULE_ID_BYTES]) {
 
 static const hemi_params *read_set(reader *r) {
     const hemi_params *params = hemi_params_by_name(get_string(r, "set"));
-    if (params == NULL && r->status == HEMI_OK)
-        r->status = hemi_fail(r->err, HEMI_ERR_PARAMS, "%s: the parameter set is unknown", r->file);
+    if ((params == NULL || params->reply_only) && r->status == HEMI_OK)
+        r->status = hemi_fail(r->err, HEMI_ERR_PARAMS, "%s: the parameter set is unknown, or not one of modules", r->file);
     return params;
 }
 

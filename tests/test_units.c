@@ -128,7 +128,7 @@ static void job_encrypt(job *j, const hemi_secret_key *sk) {
 
 static void job_multiply(job *j, const hemi_linear *map, const hemi_evaluation_keys *keys, bool bare, hemi_team *team) {
     const hemi_linear_input in = {j->request, j->in_stride, IN_BITS};
-    const hemi_linear_output out = {j->reply, j->out_stride, OUT_BITS, OUT_BITS};
+    const hemi_linear_output out = {j->reply, j->out_stride, OUT_BITS, OUT_BITS, false};
     ASSERT_OK((bare ? hemi_linear_multiply_bare : hemi_linear_multiply)(&map, 1, keys, in, &out, j->units, team, ERR));
 }
 
@@ -297,7 +297,7 @@ static void ways_of_computing_agree(void **state) {
             for (size_t i = 0; i < 2; i++) /* unit by unit */
                 for (size_t u = 0; u < j[0].units; u++) {
                     const hemi_linear_input in = {j[0].request + u * l[0].in_blocks * j[0].in_stride, j[0].in_stride, IN_BITS};
-                    const hemi_linear_output out = {alone[i] + u * l[i].out_blocks * j[i].out_stride, j[i].out_stride, OUT_BITS, OUT_BITS};
+                    const hemi_linear_output out = {alone[i] + u * l[i].out_blocks * j[i].out_stride, j[i].out_stride, OUT_BITS, OUT_BITS, false};
                     const hemi_linear *one = map[i];
                     ASSERT_OK(hemi_linear_multiply_bare(&one, 1, r.keys, in, &out, 1, NULL, ERR));
                 }
@@ -306,7 +306,7 @@ static void ways_of_computing_agree(void **state) {
                 hemi_linear_output out[2];
                 for (size_t i = 0; i < 2; i++) {
                     memset(j[i].reply, 0, j[i].units * l[i].out_blocks * j[i].out_stride);
-                    out[i] = (hemi_linear_output){j[i].reply, j[i].out_stride, OUT_BITS, OUT_BITS};
+                    out[i] = (hemi_linear_output){j[i].reply, j[i].out_stride, OUT_BITS, OUT_BITS, false};
                 }
                 const hemi_linear *both[2] = {map[0], map[1]};
                 ASSERT_OK(hemi_linear_multiply_bare(both, 2, r.keys, in, out, j[0].units, threads ? team : NULL, ERR));
@@ -374,7 +374,7 @@ static void refusals(void **state) {
         ASSERT_OK(hemi_linear_new(&map[i], r.p.ctx, &l[i], j[i].w, NULL, 1, HEMI_LINEAR_FAST, NULL, ERR));
     }
     const hemi_linear *both[2] = {map[0], map[1]};
-    const hemi_linear_output out[2] = {{j[0].reply, j[0].out_stride, OUT_BITS, OUT_BITS}, {j[1].reply, j[1].out_stride, OUT_BITS, OUT_BITS}};
+    const hemi_linear_output out[2] = {{j[0].reply, j[0].out_stride, OUT_BITS, OUT_BITS, false}, {j[1].reply, j[1].out_stride, OUT_BITS, OUT_BITS, false}};
     const hemi_linear_input in = {j[0].request, j[0].in_stride, IN_BITS};
     assert_status(hemi_linear_multiply(both, 2, r.keys, in, out, 1, NULL, ERR), HEMI_ERR_ARGUMENT);
     assert_status(hemi_linear_multiply(both, 0, r.keys, in, out, 1, NULL, ERR), HEMI_ERR_ARGUMENT);

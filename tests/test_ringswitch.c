@@ -1,5 +1,8 @@
 /* Replies in the ring of half the degree: every result of tiny rings exact, noise as predicted, what the key holds under the secret,
  * agreement of the tables of kernels, and what is refused. The words of docs/wire-format.md are checked by test_golden.c. */
+#include "base/file.h"
+#include "hemi/client.h"
+#include "hemi/server.h"
 #include "product.h"
 
 /* ---- a set with a ring of replies, made up */
@@ -377,12 +380,92 @@ static void keys_and_layouts_that_do_not_fit(void **state) {
     ring_close(&r);
 }
 
+/* ---- client and server, with keys in a folder */
+
+enum { INPUTS = 100, OUTPUTS = 60 };
+
+static hemi_module *random_module(void) {
+    static float weight[INPUTS * OUTPUTS], bias[OUTPUTS], x[INPUTS];
+    static const uint32_t shape[] = {1, INPUTS};
+    test_rng rng = test_rng_new();
+    hemi_module *m;
+    for (size_t i = 0; i < TEST_COUNT(weight); i++) weight[i] = (float)test_normal(&rng);
+    for (size_t i = 0; i < OUTPUTS; i++) bias[i] = (float)test_normal(&rng);
+    for (size_t i = 0; i < INPUTS; i++) x[i] = (float)test_normal(&rng);
+    ASSERT_OK(hemi_module_from_linear(&m, weight, bias, OUTPUTS, INPUTS, x, shape, 2, NULL, ERR));
+    return m;
+}
+
+/* What one process asks for another can read: s' is kept with s. */
+static void secrets_are_kept_in_the_folder(void **state) {
+    (void)state;
+    char folder[256], path[300];
+    hemi_keys *keys;
+    hemi_server_keys *server_keys;
+    hemi_evaluator *evaluator;
+    hemi_pending *pending;
+    uint8_t *bytes, *request, *reply;
+    size_t count, request_bytes, reply_bytes;
+    float x[INPUTS], y[OUTPUTS], expected[OUTPUTS];
+    hemi_module *m = random_module();
+    const hemi_module *of[] = {m};
+    hemi_module_info info;
+    hemi_module_get_info(m, &info);
+    assert_int_equal(info.reply_ring, 2048);
+    test_folder_new(folder);
+    snprintf(path, sizeof path, "%s/L4096.key", folder);
+    for (size_t i = 0; i < INPUTS; i++) x[i] = (float)((double)i / INPUTS - 0.4);
+    ASSERT_OK(hemi_module_run_clear(m, x, 1, expected, false, ERR));
+
+    ASSERT_OK(hemi_keys_new(&keys, folder, ERR));
+    ASSERT_OK(hemi_keys_evaluation(keys, of, 1, &bytes, &count, ERR));
+    assert_int_equal(count, info.evaluation_key_bytes);
+    ASSERT_OK(hemi_server_keys_new(&server_keys, bytes, count, ERR));
+    ASSERT_OK(hemi_evaluator_new(&evaluator, m, 1, ERR));
+    ASSERT_OK(hemi_encrypt(m, keys, x, 1, &pending, &request, &request_bytes, ERR));
+    const hemi_evaluator *const served[] = {evaluator};
+    ASSERT_OK(hemi_evaluate(served, 1, server_keys, request, request_bytes, 1, &reply, &reply_bytes, ERR));
+    /* two rows, the second for the bias; one frame */
+    assert_int_equal(reply_bytes - info.download_bytes, info.download_bytes - 24 - 48);
+    hemi_keys_free(keys);
+
+    ASSERT_OK(hemi_keys_new(&keys, folder, ERR)); /* the other process */
+    ASSERT_OK(hemi_decrypt(m, keys, pending, reply, reply_bytes, y, ERR));
+    for (size_t o = 0; o < OUTPUTS; o++)
+        assert_true(fabs((double)y[o] - (double)expected[o]) < 3 * PRODUCT_SIGMAS * info.predicted_error);
+    static const uint32_t rings[] = {0, 1024, 4096, 0x80000800}; /* the frame's field says another ring */
+    for (size_t i = 0; i < TEST_COUNT(rings); i++) {
+        hemi_store32(reply + 24 + 44, rings[i]);
+        assert_status(hemi_decrypt(m, keys, pending, reply, reply_bytes, y, ERR), HEMI_ERR_FORMAT);
+    }
+    assert_status(hemi_keys_generate(keys, hemi_params_by_name("R2048"), false, ERR), HEMI_ERR_PARAMS);
+    hemi_keys_free(keys);
+    hemi_pending_free(pending);
+    hemi_bytes_release(bytes);
+    hemi_bytes_release(request);
+    hemi_bytes_free(reply);
+
+    ASSERT_OK(hemi_file_read(&bytes, &count, path, 1 << 20, ERR)); /* a file of before: refused by its version, named */
+    bytes[4] = 1;
+    ASSERT_OK(hemi_file_write(path, bytes, count - 512, 0600, ERR));
+    ASSERT_OK(hemi_keys_new(&keys, folder, ERR));
+    assert_status(hemi_encrypt(m, keys, x, 1, &pending, &request, &request_bytes, ERR), HEMI_ERR_VERSION);
+    assert_non_null(strstr(test_err.message, "L4096.key"));
+    hemi_keys_free(keys);
+    hemi_free(bytes);
+    hemi_server_keys_free(server_keys);
+    hemi_evaluator_free(evaluator);
+    hemi_module_free(m);
+    test_folder_remove(folder);
+}
+
 int main(void) {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_layout_of_tiny_rings),   cmocka_unit_test(stated_layouts_in_two_groups),
         cmocka_unit_test(noise_of_the_switch_alone),
         cmocka_unit_test(noise_of_replies),             cmocka_unit_test(the_key_holds_what_it_should),
         cmocka_unit_test(the_secrets_are_independent),  cmocka_unit_test(tables_agree),
+        cmocka_unit_test(secrets_are_kept_in_the_folder),
         cmocka_unit_test(rows_that_hold_no_replies),    cmocka_unit_test(keys_and_layouts_that_do_not_fit),
     };
     return TEST_RUN_PER_TABLE("ring switch", tests);

@@ -234,7 +234,7 @@ static void noisy_rings_of_replies_are_not_used(void **state) {
         hemi_error err = {0};
         reply.q = cases[i].q;
         params.reply = &reply;
-        assert_ok(hemi_linear_layout_init(&l, &params, 768, 768, 0, &err), &err);
+        assert_ok(test_layout(&l, &params, 768, 768, 0, &err), &err);
         assert_ok(hemi_plan_make(&p, &l, 768 * 32 * 32, 768 * 26 * 127, 0, &err), &err);
         assert_int_equal(p.reply_ring, cases[i].ring);
         params.reply = NULL;

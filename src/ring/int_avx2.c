@@ -5,6 +5,13 @@
 
 HEMI_INLINE int_form form_of(const hemi_int_matrix *w) { return w->width == 1 ? INT_WORDS16 : INT_WORDS12; }
 
+/* sum += products of pairs, in every lane. Written as an instruction, the sums stay in registers, each in its own; the compiler by itself
+ * moves and spills them. */
+HEMI_INLINE void step(vi *sum, vi w, vi x) {
+    const vi products = _mm256_madd_epi16(w, x);
+    __asm__("vpaddd %1, %0, %0" : "+x"(*sum) : "x"(products));
+}
+
 /* ---- sums to residues */
 
 /* Sums |s| <= 2^42 as doubles. */
@@ -12,21 +19,26 @@ HEMI_INLINE vf from_signed(const int64_t *s) {
     return sub(_mm256_castsi256_pd(_mm256_add_epi64(load_int(s), _mm256_castpd_si256(all(ROUNDER)))), all(ROUNDER));
 }
 
-/* r[i] = sum_k sums[k stride + i] 2^(bits k), Horner's rule: y <= 1/2, so y 2^bits is exact and below 2^63, its quotient off by less than
- * 1/2 + 2^-34, the remainder an integer below 2^47 + 2^16; with the next sum it is below 2^48. sums is readable up to a multiple of 4. */
-static void finish(uint64_t *r, const int64_t *sums, size_t stride, size_t n, unsigned limbs, unsigned bits,
-                   const hemi_modulus *m) {
+/* r[i] = sum_k sums[k stride + i] 2^(bits k). A sum times a power of two is exact and at most 2^78; p > 2^32, so its quotient is below 2^46
+ * and off by less than 1/2 + 2^-6, and the remainder is exact. All together: |y| < 2^42 + 3 (1/2 + 2^-6) 2^48 < 2^50. sums is
+ * readable up to a multiple of 4. */
+HEMI_INLINE void finish(uint64_t *r, const int64_t *sums, size_t stride, size_t n, unsigned limbs, unsigned bits,
+                        const hemi_modulus *m) {
     const prime_avx2 c = prime_of(m);
-    const vf power = all((double)(1u << bits));
     for (size_t i = 0; i < n; i += 4) {
-        vf y = reduce(from_signed(sums + (limbs - 1) * stride + i), &c);
-        for (unsigned k = limbs - 1; k-- > 0;) {
-            y = reduce(mul(y, power), &c);
-            y = reduce(add(y, from_signed(sums + k * stride + i)), &c);
+        vf y = sub(from_signed(sums + i), c.half);
+#pragma GCC unroll 4
+        for (unsigned k = 1; k < limbs; k++) {
+            const vf s = mul(from_signed(sums + k * stride + i), all((double)(UINT64_C(1) << (bits * k))));
+            y = add(y, fnma_(nearest(s, c.inverse), c.p, s));
         }
-        uint64_t out[4];
-        store_int(out, canonical(y, &c));
-        memcpy(r + i, out, (n - i < 4 ? n - i : 4) * sizeof *out);
+        if (n - i >= 4) {
+            store_int(r + i, canonical_biased(y, &c));
+        } else {
+            uint64_t out[4];
+            store_int(out, canonical_biased(y, &c));
+            memcpy(r + i, out, (n - i) * sizeof *out);
+        }
     }
 }
 
@@ -47,9 +59,11 @@ HEMI_INLINE int64_t total(vi a) {
 }
 
 /* `rows` rows from entry `at` on: sums[k BLOCK + i]. */
-HEMI_INLINE void vector_rows(int64_t *sums, const hemi_int_matrix *w, size_t at, const int16_t *x, unsigned rows,
+HEMI_INLINE void vector_rows(int64_t *sums, const hemi_int_matrix *w, size_t at, const uint8_t *x, unsigned rows,
                              unsigned width, int_form f) {
-    const size_t stride = w->stride, flush = 16 * int_flush(f, w);
+    const size_t stride = w->stride, flush = 32 * (int_flush(f, w) / 2); /* entries: two steps a block of x */
+    const uint8_t *row[VECTOR_ROWS];
+    for (unsigned i = 0; i < rows; i++) row[i] = (const uint8_t *)w->entries + (at + i * stride) * width;
     for (size_t j = 0; j < stride;) {
         const size_t end = stride - j < flush ? stride : j + flush;
         vi acc[VECTOR_ROWS][4];
@@ -57,15 +71,15 @@ HEMI_INLINE void vector_rows(int64_t *sums, const hemi_int_matrix *w, size_t at,
         for (unsigned i = 0; i < rows; i++)
 #pragma GCC unroll 4
             for (unsigned k = 0; k < f.limbs; k++) acc[i][k] = _mm256_setzero_si256();
-        for (; j < end; j += 16) {
+        for (; j < end; j += 32, x += 64 * f.limbs)
+#pragma GCC unroll 2
+            for (unsigned half = 0; half < 2; half++)
 #pragma GCC unroll 4
-            for (unsigned i = 0; i < rows; i++) {
-                const vi v = entries16(w->entries, width, at + i * stride + j);
+                for (unsigned i = 0; i < rows; i++) {
+                    const vi v = entries16(row[i], width, j + 16 * half);
 #pragma GCC unroll 4
-                for (unsigned k = 0; k < f.limbs; k++)
-                    acc[i][k] = _mm256_add_epi32(acc[i][k], _mm256_madd_epi16(v, load_int(x + k * stride + j)));
-            }
-        }
+                    for (unsigned k = 0; k < f.limbs; k++) step(&acc[i][k], v, load_int(x + 64 * k + 32 * half));
+                }
 #pragma GCC unroll 4
         for (unsigned i = 0; i < rows; i++)
 #pragma GCC unroll 4
@@ -74,7 +88,7 @@ HEMI_INLINE void vector_rows(int64_t *sums, const hemi_int_matrix *w, size_t at,
 }
 
 HEMI_INLINE void vector_product(uint64_t *r, size_t r_stride, const hemi_int_matrix *w, uint32_t first, uint32_t rows,
-                                const int16_t *x, unsigned together, unsigned width, int_form f,
+                                const uint8_t *x, unsigned together, unsigned width, int_form f,
                                 const hemi_modulus *m) {
     for (uint32_t i = 0; i < rows; i += BLOCK) {
         const uint32_t count = rows - i < BLOCK ? rows - i : BLOCK;
@@ -125,8 +139,8 @@ static void tile_add(int64_t *sums, const int16_t *entries, const uint8_t *x, si
             int32_t pair;
             memcpy(&pair, entries + i * TILE_STRIDE, sizeof pair);
             const vi v = _mm256_set1_epi32(pair);
-            acc[i][0] = _mm256_add_epi32(acc[i][0], _mm256_madd_epi16(v, x0));
-            acc[i][1] = _mm256_add_epi32(acc[i][1], _mm256_madd_epi16(v, x1));
+            step(&acc[i][0], v, x0);
+            step(&acc[i][1], v, x1);
         }
     }
 #pragma GCC unroll 6
@@ -136,7 +150,7 @@ static void tile_add(int64_t *sums, const int16_t *entries, const uint8_t *x, si
     }
 }
 
-static void tile_product(tile *t, const hemi_int_matrix *w, size_t row, size_t rows, const uint8_t *x, int_form f) {
+HEMI_INLINE void tile_product(tile *t, const hemi_int_matrix *w, size_t row, size_t rows, const uint8_t *x, int_form f) {
     const size_t groups = int_groups(w, f), flush = int_flush(f, w);
     memset(t->sums, 0, sizeof t->sums);
     for (size_t begin = 0; begin < groups; begin += CHUNK / 2) {
@@ -149,9 +163,8 @@ static void tile_product(tile *t, const hemi_int_matrix *w, size_t row, size_t r
     }
 }
 
-static void panels_product(uint64_t *r, size_t r_stride, const hemi_int_matrix *w, uint32_t first, uint32_t rows,
-                           const uint8_t *x, size_t count, const hemi_modulus *m) {
-    const int_form f = form_of(w);
+HEMI_INLINE void panels_product(uint64_t *r, size_t r_stride, const hemi_int_matrix *w, uint32_t first, uint32_t rows,
+                                const uint8_t *x, size_t count, int_form f, const hemi_modulus *m) {
     const size_t panel_bytes = f.limbs * int_groups(w, f) * 4 * PANEL;
     tile t;
     memset(&t, 0, sizeof t);
@@ -173,18 +186,20 @@ size_t hemi_avx2_int_right_bytes(const hemi_int_matrix *w, size_t count) {
 
 void hemi_avx2_int_right(void *x, const uint64_t *a, size_t stride, uint32_t first, uint32_t rows, size_t count,
                          const hemi_int_matrix *w, const hemi_modulus *m) {
-    if (count == 1 && w->width == 1) int_vector(x, a, stride, first, rows, w, INT_WORDS16, m->p);
-    if (count == 1 && w->width == 2) int_vector(x, a, stride, first, rows, w, INT_WORDS12, m->p);
+    if (count == 1 && w->width == 1) int_vector(x, a, stride, w, INT_WORDS16, m->p);
+    if (count == 1 && w->width == 2) int_vector(x, a, stride, w, INT_WORDS12, m->p);
     if (count > 1 && w->width == 1) int_panels(x, a, stride, first, rows, count, PANEL, w, INT_WORDS16, m->p);
     if (count > 1 && w->width == 2) int_panels(x, a, stride, first, rows, count, PANEL, w, INT_WORDS12, m->p);
 }
 
 void hemi_avx2_int_product(uint64_t *r, size_t r_stride, const hemi_int_matrix *w, uint32_t first, uint32_t rows,
                            const void *x, size_t count, const hemi_modulus *m) {
-    if (count > 1)
-        panels_product(r, r_stride, w, first, rows, x, count, m);
-    else if (w->width == 1)
+    if (count == 1 && w->width == 1)
         vector_product(r, r_stride, w, first, rows, x, VECTOR_ROWS, 1, INT_WORDS16, m);
-    else
+    else if (count == 1)
         vector_product(r, r_stride, w, first, rows, x, 2, 2, INT_WORDS12, m);
+    else if (w->width == 1)
+        panels_product(r, r_stride, w, first, rows, x, count, INT_WORDS16, m);
+    else
+        panels_product(r, r_stride, w, first, rows, x, count, INT_WORDS12, m);
 }

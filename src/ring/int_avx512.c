@@ -15,9 +15,12 @@ void hemi_avx2_int_product(uint64_t *r, size_t r_stride, const hemi_int_matrix *
 
 HEMI_INLINE int_form form_of(const hemi_int_matrix *w) { return w->width == 1 ? INT_BYTES : INT_WORDS12; }
 
-/* sum + products of a group of entries and limbs in every lane. The bytes of x are unsigned, those of w signed. */
-HEMI_INLINE vi step(vi sum, vi x, vi w, unsigned width) {
-    return width == 1 ? _mm512_dpbusd_epi32(sum, x, w) : _mm512_dpwssd_epi32(sum, x, w);
+/* sum += products of a group of entries and limbs, in every lane. The bytes of x are unsigned, those of w signed. The empty statement
+ * keeps the sums in registers, which the compiler by itself does not manage. */
+HEMI_INLINE void step(vi *sum, vi x, vi w, unsigned width) {
+    vi s = width == 1 ? _mm512_dpbusd_epi32(*sum, x, w) : _mm512_dpwssd_epi32(*sum, x, w);
+    __asm__("" : "+v"(s));
+    *sum = s;
 }
 
 /* ---- sums to residues */
@@ -84,15 +87,15 @@ HEMI_INLINE void vector_rows(int64_t *sums, const hemi_int_matrix *w, size_t at,
         for (unsigned k = 0; k < f.limbs; k++)
 #pragma GCC unroll 4
             for (unsigned i = 0; i < VECTOR_ROWS; i++) acc[k][i] = zero();
-        for (; j < end; j += 64) {
+        for (; j < end; j += 64, x += 64 * f.limbs) {
             vi v[VECTOR_ROWS];
 #pragma GCC unroll 4
             for (unsigned i = 0; i < VECTOR_ROWS; i++) v[i] = load(row[i] + j);
 #pragma GCC unroll 6
             for (unsigned k = 0; k < f.limbs; k++) {
-                const vi limb = load(x + k * bytes + j);
+                const vi limb = load(x + 64 * k);
 #pragma GCC unroll 4
-                for (unsigned i = 0; i < VECTOR_ROWS; i++) acc[k][i] = step(acc[k][i], limb, v[i], width);
+                for (unsigned i = 0; i < VECTOR_ROWS; i++) step(&acc[k][i], limb, v[i], width);
             }
         }
 #pragma GCC unroll 6
@@ -133,6 +136,12 @@ HEMI_INLINE void flush_to(int64_t *s, vi a) {
     store(s + 8, add(load(s + 8), _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64(a, 1))));
 }
 
+HEMI_INLINE vi broadcast(const uint8_t *group) {
+    int32_t v;
+    memcpy(&v, group, sizeof v);
+    return _mm512_set1_epi32(v);
+}
+
 /* steps groups of one limb: sums += entries x. */
 HEMI_INLINE void tile_add(int64_t *sums, const uint8_t *entries, const uint8_t *x, size_t steps, unsigned width) {
     vi acc[ROWS][2];
@@ -142,11 +151,9 @@ HEMI_INLINE void tile_add(int64_t *sums, const uint8_t *entries, const uint8_t *
         const vi x0 = load(x), x1 = load(x + 64);
 #pragma GCC unroll 12
         for (unsigned i = 0; i < ROWS; i++) {
-            int32_t group;
-            memcpy(&group, entries + i * TILE_STRIDE, sizeof group);
-            const vi v = _mm512_set1_epi32(group);
-            acc[i][0] = step(acc[i][0], x0, v, width);
-            acc[i][1] = step(acc[i][1], x1, v, width);
+            const vi v = broadcast(entries + i * TILE_STRIDE);
+            step(&acc[i][0], x0, v, width);
+            step(&acc[i][1], x1, v, width);
         }
     }
 #pragma GCC unroll 12
@@ -199,9 +206,9 @@ void hemi_avx512_int_right(void *x, const uint64_t *a, size_t stride, uint32_t f
     if (!hemi_cpu_has_avx512_vnni())
         hemi_avx2_int_right(x, a, stride, first, rows, count, w, m);
     else if (count == 1 && w->width == 1)
-        int_vector(x, a, stride, first, rows, w, INT_BYTES, m->p);
+        int_vector(x, a, stride, w, INT_BYTES, m->p);
     else if (count == 1)
-        int_vector(x, a, stride, first, rows, w, INT_WORDS12, m->p);
+        int_vector(x, a, stride, w, INT_WORDS12, m->p);
     else if (w->width == 1)
         int_panels(x, a, stride, first, rows, count, PANEL, w, INT_BYTES, m->p);
     else

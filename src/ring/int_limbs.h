@@ -48,30 +48,33 @@ INT_SPECIALISED uint32_t int_limb(uint64_t t, int_form f, unsigned k) {
     return f.offset ? (digit - (1u << (f.bits - 1))) & 0xFFFF : digit;
 }
 
-/* ---- one column: plane k holds limb k of all entries, w->stride of them, zeros behind the last. */
+/* ---- one column: blocks of 64 bytes of each limb side by side, zeros behind the last entry. */
 INT_SPECIALISED size_t int_vector_bytes(const hemi_int_matrix *w, int_form f) {
     return (size_t)w->stride * f.limbs * (4 / f.group);
 }
 
-INT_SPECIALISED void int_vector(uint8_t *x, const uint64_t *a, size_t stride, uint32_t first, uint32_t rows,
-                                const hemi_int_matrix *w, int_form f, uint64_t p) {
-    enum { AT_ONCE = 64 };
-    const size_t entry = 4 / f.group;
-    for (uint32_t j = 0; j < rows; j += AT_ONCE) {
-        const uint32_t count = rows - j < AT_ONCE ? rows - j : AT_ONCE;
-        uint64_t t[AT_ONCE] = {0};
-        for (uint32_t i = 0; i < count; i++) t[i] = int_biased(a[(j + i) * stride], f, p);
-        for (unsigned k = 0; k < f.limbs; k++) {
-            uint8_t narrow[AT_ONCE];
-            uint16_t wide[AT_ONCE];
-            for (unsigned i = 0; entry == 1 && i < AT_ONCE; i++) narrow[i] = (uint8_t)int_limb(t[i], f, k);
-            for (unsigned i = 0; entry == 2 && i < AT_ONCE; i++) wide[i] = (uint16_t)int_limb(t[i], f, k);
-            memcpy(x + ((size_t)k * w->stride + first + j) * entry, entry == 1 ? (void *)narrow : wide, count * entry);
+INT_SPECIALISED void int_vector(uint8_t *x, const uint64_t *a, size_t stride, const hemi_int_matrix *w, int_form f,
+                                uint64_t p) {
+    enum { AT_ONCE = HEMI_INT_ALIGNMENT };
+    for (size_t j = 0; j < w->columns; j += AT_ONCE) {
+        const size_t count = w->columns - j < AT_ONCE ? w->columns - j : AT_ONCE;
+        uint64_t t[AT_ONCE];
+        uint8_t bytes[AT_ONCE];
+        uint16_t words[AT_ONCE];
+        for (size_t i = 0; i < count; i++) t[i] = int_biased(a[(j + i) * stride], f, p);
+        for (size_t i = count; i < AT_ONCE; i++) t[i] = f.offset;
+        for (unsigned k = 0; k < f.limbs; k++, x += 64) {
+            if (f.group == 4) {
+                for (unsigned i = 0; i < AT_ONCE; i++) bytes[i] = (uint8_t)int_limb(t[i], f, k);
+                memcpy(x, bytes, 64);
+            } else {
+                for (unsigned i = 0; i < AT_ONCE; i++) words[i] = (uint16_t)int_limb(t[i], f, k);
+                memcpy(x, words, 64);
+                memcpy(x + 64 * f.limbs, words + 32, 64);
+            }
         }
+        if (f.group == 2) x += 64 * f.limbs;
     }
-    const size_t end = first + rows; /* whatever is there meets weights of zero; it should be defined all the same */
-    for (unsigned k = 0; end == w->columns && k < f.limbs; k++)
-        memset(x + ((size_t)k * w->stride + end) * entry, 0, (w->stride - end) * entry);
 }
 
 /* ---- many: panels of `panel` columns; in each, limb by limb, for every group of entries and column 32 bits. */

@@ -163,15 +163,20 @@ HEMI_INLINE void tile_add(int64_t *sums, const uint8_t *entries, const uint8_t *
     }
 }
 
+/* Rows that are missing stay what they were: their sums are not used. count is a multiple of 64, as rows are padded. */
+static void tile_load(tile *t, const uint8_t *from, size_t rows, size_t stride, size_t count) {
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < count; j += 64) store(t->entries + i * TILE_STRIDE + j, load(from + i * stride + j));
+}
+
 HEMI_INLINE void tile_product(tile *t, const hemi_int_matrix *w, size_t row, size_t rows, const uint8_t *x,
                               unsigned width, int_form f) {
     const size_t groups = int_groups(w, f), flush = int_flush(f, w), bytes = (size_t)w->stride * width;
     memset(t->sums, 0, sizeof t->sums);
     for (size_t begin = 0; begin < groups; begin += CHUNK / 4) {
         const size_t end = groups - begin < CHUNK / 4 ? groups : begin + CHUNK / 4;
-        for (size_t i = 0; i < rows; i++) /* rows that are missing stay what they were: their sums are not used */
-            memcpy(t->entries + i * TILE_STRIDE, (const uint8_t *)w->entries + (row + i) * bytes + 4 * begin,
-                   4 * (end - begin));
+        tile_load(t, (const uint8_t *)w->entries + row * bytes + 4 * begin, rows, bytes,
+                  bytes - 4 * begin < CHUNK ? bytes - 4 * begin : CHUNK);
         for (unsigned k = 0; k < f.limbs; k++)
             for (size_t g = begin; g < end; g += flush)
                 tile_add(t->sums + k * ROWS * PANEL, t->entries + 4 * (g - begin), x + (k * groups + g) * 4 * PANEL,

@@ -49,7 +49,8 @@ static void *zeros(size_t count, size_t size) {
     return p;
 }
 
-static void batch_open(batch *b, uint32_t inputs, uint32_t outputs, uint32_t rows, int largest, bool bias, test_rng *rng) {
+static void batch_open(batch *b, uint32_t inputs, uint32_t outputs, uint32_t rows, int largest, bool bias,
+                       test_rng *rng) {
     const size_t n = client.ctx->n, side = inputs > outputs ? inputs : outputs;
     *b = (batch){.inputs = inputs, .outputs = outputs, .rows = rows, .in_bits = 32, .a_bits = 25, .b_bits = 21};
     b->w = zeros((size_t)inputs * outputs, sizeof *b->w);
@@ -77,7 +78,8 @@ static void batch_open(batch *b, uint32_t inputs, uint32_t outputs, uint32_t row
 static void batch_close(batch *b) {
     hemi_batch_free(b->matrix);
     hemi_batch_state_free(b->state);
-    void *const all[] = {b->w, b->bias, b->request, b->reply_a, b->reply_b, b->x, b->pads, b->masks, b->scratch, b->phase};
+    void *const all[] = {b->w, b->bias, b->request, b->reply_a, b->reply_b,
+                         b->x, b->pads, b->masks,   b->scratch, b->phase};
     for (size_t i = 0; i < TEST_COUNT(all); i++) hemi_free(all[i]);
 }
 
@@ -85,8 +87,8 @@ static void batch_encrypt(batch *b) {
     b->in_bytes = hemi_packed_bytes(b->inputs, b->in_bits);
     ASSERT_OK(hemi_secret_batch_pads(b->pads, client.sk, b->seed, b->inputs, b->rows, ERR));
     for (size_t r = 0; r < b->rows; r++)
-        hemi_secret_batch_encrypt(b->request + r * b->in_bytes, b->pads + r * b->inputs, b->x + r * b->inputs, b->inputs,
-                                  b->delta, b->in_bits, client.ctx, b->scratch);
+        hemi_secret_batch_encrypt(b->request + r * b->in_bytes, b->pads + r * b->inputs, b->x + r * b->inputs,
+                                  b->inputs, b->delta, b->in_bits, client.ctx, b->scratch);
 }
 
 static void batch_prepare(batch *b, hemi_team *team) {
@@ -96,7 +98,8 @@ static void batch_prepare(batch *b, hemi_team *team) {
                                  sizeof context, b->rows, team, ERR));
     assert_int_equal(hemi_batch_state_rows(b->state), b->rows);
     assert_true(hemi_batch_state_bytes(b->state) == hemi_batch_state_bytes_for(b->outputs, b->rows));
-    assert_in_range(hemi_batch_state_bytes(b->state), 4 * (size_t)b->rows * b->outputs, 4 * (size_t)b->rows * b->outputs + 100);
+    assert_in_range(hemi_batch_state_bytes(b->state), 4 * (size_t)b->rows * b->outputs,
+                    4 * (size_t)b->rows * b->outputs + 100);
 }
 
 /* All rows, `at_once` a call. */
@@ -104,16 +107,16 @@ static void batch_rows(batch *b, uint32_t at_once, hemi_team *team) {
     b->out_bytes = hemi_packed_bytes(b->outputs, b->b_bits);
     for (uint32_t r = 0; r < b->rows; r += at_once)
         ASSERT_OK(hemi_batch_rows(b->matrix, b->state, r, b->rows - r < at_once ? b->rows - r : at_once,
-                                  b->request + r * b->in_bytes, b->in_bits, b->reply_b + r * b->out_bytes, b->b_bits, team,
-                                  ERR));
+                                  b->request + r * b->in_bytes, b->in_bits, b->reply_b + r * b->out_bytes, b->b_bits,
+                                  team, ERR));
 }
 
 /* Adds all errors, in units of the predicted standard deviation, to m. */
 static void batch_decrypt(batch *b, double variance, moments *m) {
     ASSERT_OK(hemi_secret_batch_masks(b->masks, client.sk, b->reply_a, b->a_bits, b->outputs, b->rows, ERR));
     for (size_t r = 0; r < b->rows; r++) {
-        hemi_secret_batch_decrypt(b->phase, b->reply_b + r * b->out_bytes, b->b_bits, b->masks + r * b->outputs, b->outputs,
-                                  client.ctx, b->scratch);
+        hemi_secret_batch_decrypt(b->phase, b->reply_b + r * b->out_bytes, b->b_bits, b->masks + r * b->outputs,
+                                  b->outputs, client.ctx, b->scratch);
         for (size_t o = 0; o < b->outputs; o++) {
             int64_t sum = 0;
             for (size_t j = 0; j < b->inputs; j++) sum += (int64_t)b->w[o * b->inputs + j] * b->x[r * b->inputs + j];
@@ -136,9 +139,9 @@ static void results_are_those_in_the_clear(void **state) {
         uint32_t inputs, outputs, rows, at_once;
         int largest;
         bool bias;
-    } shape[] = {{1, 1, 1, 1, 127, false},    {3, 2, 5, 2, 127, true},       {10, 10, 2048, 2048, 127, true},
-                 {65, 49, 64, 64, 127, true}, {97, 131, 200, 150, 127, true}, {130, 5, 33, 12, 2047, true},
-                 {5, 130, 77, 11, 2047, false}, {64, 96, 70, 65, 32767, true}, {200, 33, 13, 13, 127, false}};
+    } shape[] = {{1, 1, 1, 1, 127, false},      {3, 2, 5, 2, 127, true},        {10, 10, 2048, 2048, 127, true},
+                 {65, 49, 64, 64, 127, true},   {97, 131, 200, 150, 127, true}, {130, 5, 33, 12, 2047, true},
+                 {5, 130, 77, 11, 2047, false}, {64, 96, 70, 65, 32767, true},  {200, 33, 13, 13, 127, false}};
     for (size_t i = 0; i < TEST_COUNT(shape); i++) {
         batch b;
         moments m = {0};
@@ -149,10 +152,12 @@ static void results_are_those_in_the_clear(void **state) {
         batch_prepare(&b, i % 2 ? team : NULL);
         batch_rows(&b, shape[i].at_once, i % 2 ? NULL : team);
         batch_decrypt(&b, batch_variance(&b), &m);
-        printf("  %u x %u, %u rows, weights up to %d: largest error %.2f predicted standard deviations, 2^%.1f of the range\n",
+        printf("  %u x %u, %u rows, weights up to %d: largest error %.2f predicted standard deviations, 2^%.1f of the "
+               "range\n",
                b.inputs, b.outputs, b.rows, shape[i].largest, m.largest,
                log2(m.largest * sqrt(batch_variance(&b)) / (double)TEST_Q));
-        if (m.largest > PRODUCT_SIGMAS) fail_msg("%u x %u: an error of %g standard deviations", b.inputs, b.outputs, m.largest);
+        if (m.largest > PRODUCT_SIGMAS)
+            fail_msg("%u x %u: an error of %g standard deviations", b.inputs, b.outputs, m.largest);
         batch_close(&b);
     }
     hemi_team_free(team);
@@ -195,7 +200,8 @@ static void tables_give_the_same(void **state) {
     hemi_context *portable;
     ASSERT_OK(hemi_context_new(&portable, client.ctx->params, &hemi_kernels_portable, ERR));
     uint8_t *bytes = test_key_bytes(client.sk, NULL, 0);
-    hemi_evaluation_keys *here = test_keys_from(client.ctx, bytes, NULL, 0), *there = test_keys_from(portable, bytes, NULL, 0);
+    hemi_evaluation_keys *here = test_keys_from(client.ctx, bytes, NULL, 0),
+                         *there = test_keys_from(portable, bytes, NULL, 0);
     for (int width = 0; width < 2; width++) {
         batch b;
         batch_open(&b, 37, 53, 70, width ? 32767 : 128, true, &rng);
@@ -331,7 +337,8 @@ static void second_components_are_fresh(void **state) {
         double expected[BINS];
         for (size_t i = 0; i < BINS; i++) expected[i] = (double)(n * OUTPUTS) / BINS;
         const double chi = test_chi_square(count[what], expected, BINS);
-        if (chi > test_chi_square_limit(BINS - 1)) fail_msg("%s: chi-square %g", what ? "corrections" : "a' - W a", chi);
+        if (chi > test_chi_square_limit(BINS - 1))
+            fail_msg("%s: chi-square %g", what ? "corrections" : "a' - W a", chi);
     }
     hemi_free(a);
     hemi_free(sum);
@@ -351,7 +358,8 @@ static void second_components_hold_an_error(void **state) {
     uint64_t *a = zeros(n, sizeof *a), *public_a = zeros(n, sizeof *public_a);
     batch b;
     batch_open(&b, 1, 1, 1, 127, false, &rng);
-    ASSERT_OK(hemi_batch_prepare(&b.state, b.reply_a, 48, b.matrix, own, b.seed, server_secret, context, 1, 1, NULL, ERR));
+    ASSERT_OK(
+        hemi_batch_prepare(&b.state, b.reply_a, 48, b.matrix, own, b.seed, server_secret, context, 1, 1, NULL, ERR));
     hemi_unpack(a, b.reply_a, n, 48);
     ctx->k->switch_up(a, a, n, 48, m); /* exact: 2^48 > q */
     ctx->k->ntt(a, ctx->q);
@@ -380,7 +388,8 @@ static void noise_is_the_predicted_one(void **state) {
         uint32_t inputs, outputs;
         int largest;
         unsigned in_bits, a_bits, b_bits;
-    } cases[] = {{96, 60, 127, 48, 48, 48}, {96, 60, 2047, 48, 48, 48}, {96, 60, 127, 32, 48, 48}, {96, 60, 127, 32, 25, 21}};
+    } cases[] = {
+        {96, 60, 127, 48, 48, 48}, {96, 60, 2047, 48, 48, 48}, {96, 60, 127, 32, 48, 48}, {96, 60, 127, 32, 25, 21}};
     for (size_t i = 0; i < TEST_COUNT(cases); i++) {
         batch b;
         moments m = {0};
@@ -428,7 +437,8 @@ static void pads_hold_small_fresh_errors(void **state) {
     const hemi_context *ctx = client.ctx;
     const hemi_modulus *m = &ctx->q->m;
     uint8_t seed[HEMI_SEED_BYTES];
-    uint64_t *pads = zeros(INPUTS * ROWS, sizeof *pads), *again = zeros(INPUTS * ROWS, sizeof *again), *a = zeros(ctx->n, 8);
+    uint64_t *pads = zeros(INPUTS * ROWS, sizeof *pads), *again = zeros(INPUTS * ROWS, sizeof *again),
+             *a = zeros(ctx->n, 8);
     moments errors = {0};
     size_t equal = 0;
     hemi_seed_fresh(seed);
@@ -489,14 +499,16 @@ static void arguments_are_checked(void **state) {
     batch_prepare(&b, NULL);
     static const uint32_t no_rows[][2] = {{0, 0}, {0, 11}, {10, 1}, {11, 1}, {9, 2}, {1, UINT32_MAX}, {UINT32_MAX, 1}};
     for (size_t i = 0; i < TEST_COUNT(no_rows); i++)
-        assert_status(hemi_batch_rows(b.matrix, b.state, no_rows[i][0], no_rows[i][1], b.request, 32, b.reply_b, 21, NULL, ERR),
-                      HEMI_ERR_ARGUMENT);
+        assert_status(
+            hemi_batch_rows(b.matrix, b.state, no_rows[i][0], no_rows[i][1], b.request, 32, b.reply_b, 21, NULL, ERR),
+            HEMI_ERR_ARGUMENT);
     ASSERT_OK(hemi_batch_new(&other, client.ctx, 8, 5, b.w, NULL, 1, ERR));
     assert_status(hemi_batch_rows(other, b.state, 0, 1, b.request, 32, b.reply_b, 21, NULL, ERR), HEMI_ERR_ARGUMENT);
     hemi_batch_free(other);
     for (uint32_t rows = 0; rows <= 2049; rows += 2049) {
-        assert_status(hemi_batch_prepare(&s, NULL, 25, b.matrix, keys, b.seed, server_secret, context, 1, rows, NULL, ERR),
-                      HEMI_ERR_ARGUMENT);
+        assert_status(
+            hemi_batch_prepare(&s, NULL, 25, b.matrix, keys, b.seed, server_secret, context, 1, rows, NULL, ERR),
+            HEMI_ERR_ARGUMENT);
         assert_null(s);
     }
     assert_status(hemi_batch_new(&other, client.ctx, 0, 1, b.w, NULL, 1, ERR), HEMI_ERR_ARGUMENT);
@@ -505,8 +517,9 @@ static void arguments_are_checked(void **state) {
     party_open(&wide, NULL, test_table());
     assert_status(hemi_batch_new(&other, wide.ctx, 8, 6, b.w, NULL, 1, ERR), HEMI_ERR_PARAMS);
     hemi_evaluation_keys *wide_keys = test_keys(wide.sk, NULL, 0);
-    assert_status(hemi_batch_prepare(&s, NULL, 25, b.matrix, wide_keys, b.seed, server_secret, context, 1, 1, NULL, ERR),
-                  HEMI_ERR_KEY);
+    assert_status(
+        hemi_batch_prepare(&s, NULL, 25, b.matrix, wide_keys, b.seed, server_secret, context, 1, 1, NULL, ERR),
+        HEMI_ERR_KEY);
     hemi_evaluation_keys_free(wide_keys);
     party_close(&wide);
     batch_close(&b);
@@ -516,16 +529,11 @@ static void arguments_are_checked(void **state) {
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, open_client, close_client)
 static const struct CMUnitTest tests[] = {
-    TEST(results_are_those_in_the_clear),
-    TEST(calls_and_teams_give_the_same),
-    TEST(tables_give_the_same),
-    TEST(states_follow_from_secret_seed_and_context),
-    TEST(second_components_are_fresh),
-    TEST(second_components_hold_an_error),
-    TEST(noise_is_the_predicted_one),
-    TEST(noise_of_the_corrections),
-    TEST(pads_hold_small_fresh_errors),
-    TEST(pads_are_wiped),
+    TEST(results_are_those_in_the_clear), TEST(calls_and_teams_give_the_same),
+    TEST(tables_give_the_same),           TEST(states_follow_from_secret_seed_and_context),
+    TEST(second_components_are_fresh),    TEST(second_components_hold_an_error),
+    TEST(noise_is_the_predicted_one),     TEST(noise_of_the_corrections),
+    TEST(pads_hold_small_fresh_errors),   TEST(pads_are_wiped),
     TEST(arguments_are_checked),
 };
 

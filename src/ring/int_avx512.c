@@ -62,7 +62,8 @@ HEMI_INLINE __m256i totals32(const vi a[4]) {
 }
 
 HEMI_INLINE vi widened(vi a) {
-    return add(_mm512_cvtepi32_epi64(_mm512_castsi512_si256(a)), _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64(a, 1)));
+    return add(_mm512_cvtepi32_epi64(_mm512_castsi512_si256(a)),
+               _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64(a, 1)));
 }
 
 /* The same in 64 bits, where a flush may leave up to 2^31 in every lane. */

@@ -235,7 +235,7 @@ hemi_status hemi_module_from_linear(hemi_module **out, const float *weight, cons
         return hemi_fail(err, HEMI_ERR_SHAPE, "the calibration data has %u features, the weights are for %u",
                          shape[rank - 1], inputs);
     /* only read; freed by no one */
-    c.map = (hemi_affine){.inputs = inputs, .outputs = outputs, .weight = (float *)weight, .bias = (float *)bias};
+    c.map = (hemi_affine){.inputs = inputs, .outputs = outputs, .taps = 1, .weight = (float *)weight, .bias = (float *)bias, .bias_count = outputs};
     HEMI_TRY(compile_map(&c, params, shape, rank, err));
     *out = c.module;
     return HEMI_OK;
@@ -250,8 +250,7 @@ hemi_status hemi_module_compile(hemi_module **out, const void *onnx, size_t onnx
     if (onnx == NULL) return hemi_fail(err, HEMI_ERR_ARGUMENT, "there is no ONNX file");
     HEMI_TRY(check_options(c.options, &params, err));
     HEMI_TRY(check_shape(shape, rank, &c.rows, err));
-    HEMI_TRY(hemi_onnx_import(&c.map, onnx, onnx_bytes, shape[rank - 1], c.options->progress,
-                              c.options->progress_context, err));
+    HEMI_TRY(hemi_onnx_import(&c.map, onnx, onnx_bytes, shape, rank, c.options->progress, c.options->progress_context, err));
     const hemi_status status = compile_map(&c, params, shape, rank, err);
     hemi_affine_free(&c.map);
     *out = c.module;

@@ -1,7 +1,5 @@
 #include "model/affine.h"
 
-#include <math.h>
-
 #include "base/memory.h"
 
 void hemi_affine_free(hemi_affine *map) {
@@ -35,26 +33,6 @@ size_t hemi_affine_outputs(const hemi_affine *m) {
                                        : m->outputs;
 }
 
-double hemi_affine_bias(const hemi_affine *m, size_t i) {
-    if (m->bias == NULL) return 0;
-    const bool per_channel = m->kind == HEMI_AFFINE_GRID && m->bias_count == m->grid.out_channels;
-    return (double)m->bias[per_channel ? i / m->grid.out_height / m->grid.out_width : i];
-}
-
-double hemi_affine_bias_max(const hemi_affine *m, uint32_t o) {
-    if (m->bias == NULL) return 0;
-    if (m->kind != HEMI_AFFINE_GRID) return fabs((double)m->bias[o]);
-    if (m->bias_count == m->grid.out_channels)
-        return fabs((double)m->bias[o / m->grid.out_step_y / m->grid.out_step_x]);
-    double largest = 0;
-    for (uint32_t i = 0; i < hemi_grid_rows(&m->grid); i++)
-        for (uint32_t j = 0; j < hemi_grid_columns(&m->grid); j++) {
-            const size_t at = hemi_grid_output_place(&m->grid, o, i, j);
-            if (at != SIZE_MAX) largest = fmax(largest, fabs((double)m->bias[at]));
-        }
-    return largest;
-}
-
 static double position(const hemi_affine *m, const float *x, uint32_t o, int64_t i, int64_t j) {
     const hemi_grid *g = &m->grid;
     const float *w = m->weight + (size_t)o * m->taps * m->inputs;
@@ -74,14 +52,53 @@ void hemi_affine_apply(double *y, const hemi_affine *m, const float *x) {
             for (uint32_t i = 0; i < hemi_grid_rows(&m->grid); i++)
                 for (uint32_t j = 0; j < hemi_grid_columns(&m->grid); j++) {
                     const size_t at = hemi_grid_output_place(&m->grid, o, i, j);
-                    if (at != SIZE_MAX) y[at] = position(m, x, o, i, j) + hemi_affine_bias(m, at);
+                    if (at != SIZE_MAX) y[at] = position(m, x, o, i, j) + (m->bias != NULL ? (double)m->bias[o] : 0);
                 }
         return;
     }
     for (size_t o = 0; o < m->outputs; o++) {
         const float *w = m->weight + o * m->inputs;
-        double sum = hemi_affine_bias(m, o);
+        double sum = m->bias != NULL ? (double)m->bias[o] : 0;
         for (size_t j = 0; j < m->inputs; j++) sum += (double)w[j] * (double)x[j];
         y[o] = sum;
     }
+}
+
+/* Weights of output o at position (i, j), each to its input. */
+static void spread(float *row, const hemi_affine *m, uint32_t o, int64_t i, int64_t j) {
+    const hemi_grid *g = &m->grid;
+    const float *w = m->weight + (size_t)o * m->taps * m->inputs;
+    for (int64_t ty = 0; ty < (int64_t)g->taps_y; ty++)
+        for (int64_t tx = 0; tx < (int64_t)g->taps_x; tx++)
+            for (uint32_t c = 0; c < m->inputs; c++, w++) {
+                const size_t at = hemi_grid_input_place(g, c, i + ty + g->origin_y, j + tx + g->origin_x);
+                if (at != SIZE_MAX) row[at] = *w;
+            }
+}
+
+bool hemi_affine_dense(hemi_affine *out, const hemi_affine *m) {
+    const size_t inputs = hemi_affine_inputs(m), outputs = hemi_affine_outputs(m);
+    float *weight = hemi_alloc(inputs * outputs, sizeof *weight);
+    float *bias = m->bias != NULL ? hemi_alloc(outputs, sizeof *bias) : NULL;
+    if (weight == NULL || (m->bias != NULL && bias == NULL)) {
+        hemi_free(weight);
+        hemi_free(bias);
+        return false;
+    }
+    for (uint32_t o = 0; o < m->outputs; o++)
+        for (uint32_t i = 0; i < hemi_grid_rows(&m->grid); i++)
+            for (uint32_t j = 0; j < hemi_grid_columns(&m->grid); j++) {
+                const size_t at = hemi_grid_output_place(&m->grid, o, i, j);
+                if (at == SIZE_MAX) continue;
+                spread(weight + at * inputs, m, o, i, j);
+                if (bias != NULL) bias[at] = m->bias[o];
+            }
+    *out = *m;
+    out->kind = HEMI_AFFINE_DENSE;
+    out->inputs = (uint32_t)inputs;
+    out->outputs = (uint32_t)outputs;
+    out->taps = 1;
+    out->weight = weight;
+    out->bias = bias;
+    return true;
 }

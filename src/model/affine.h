@@ -22,9 +22,7 @@ typedef struct hemi_affine {
     uint32_t taps;            /* positions that an output reads; 1 without a grid */
     hemi_grid grid;
     float *weight; /* outputs x taps x inputs, row-major */
-    float *bias;   /* NULL, or bias_count numbers */
-    size_t
-        bias_count; /* outputs; of a grid: out_channels, or every number of a sample where they differ between positions */
+    float *bias;   /* outputs, or NULL */
     /* Of one sample, without the batch; rows: empty. */
     size_t in_rank, out_rank;
     uint32_t in_shape[HEMI_AFFINE_RANK_MAX], out_shape[HEMI_AFFINE_RANK_MAX];
@@ -35,14 +33,14 @@ void hemi_affine_free(hemi_affine *map); /* hemi_free of both; safe on a zeroed 
 /* Numbers of a row, or of a sample. */
 size_t hemi_affine_inputs(const hemi_affine *map);
 size_t hemi_affine_outputs(const hemi_affine *map);
-/* The bias of number i of a result (0 without); the largest |bias| at output o of any position. */
-double hemi_affine_bias(const hemi_affine *map, size_t i);
-double hemi_affine_bias_max(const hemi_affine *map, uint32_t o);
 /* y = W x + b of one row or sample, in double precision. */
 void hemi_affine_apply(double *y, const hemi_affine *map, const float *x);
 
 /* Where output number o of coarse position (i, j) is in a sample, and number c of it in the input; SIZE_MAX if it is outside. */
 size_t hemi_grid_output_place(const hemi_grid *grid, uint32_t o, int64_t i, int64_t j);
 size_t hemi_grid_input_place(const hemi_grid *grid, uint32_t c, int64_t i, int64_t j);
+
+/* The same map as a matrix of the whole sample. False, and nothing written, without memory. */
+bool hemi_affine_dense(hemi_affine *out, const hemi_affine *map);
 
 #endif

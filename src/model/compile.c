@@ -235,7 +235,7 @@ hemi_status hemi_module_from_linear(hemi_module **out, const float *weight, cons
         return hemi_fail(err, HEMI_ERR_SHAPE, "the calibration data has %u features, the weights are for %u",
                          shape[rank - 1], inputs);
     /* only read; freed by no one */
-    c.map = (hemi_affine){.inputs = inputs, .outputs = outputs, .taps = 1, .weight = (float *)weight, .bias = (float *)bias, .bias_count = outputs};
+    c.map = (hemi_affine){.inputs = inputs, .outputs = outputs, .taps = 1, .weight = (float *)weight, .bias = (float *)bias};
     HEMI_TRY(compile_map(&c, params, shape, rank, err));
     *out = c.module;
     return HEMI_OK;

@@ -391,19 +391,28 @@ static hemi_status take_grid(hemi_affine *out, hemi_onnx_graph *g, const hemi_on
     return HEMI_OK;
 }
 
-/* One number a channel where that is all a grid's bias is. */
 static hemi_status take_bias(hemi_affine *out, const hemi_onnx_value *result, hemi_error *err) {
     if (result->b == NULL) return HEMI_OK;
-    const size_t area = out->kind == HEMI_AFFINE_GRID ? (size_t)out->grid.out_height * out->grid.out_width : 1;
-    bool uniform = true;
-    for (size_t i = 0; i < result->features; i++) uniform &= result->b[i] == result->b[i / area * area];
-    const size_t step = uniform ? area : 1;
-    out->bias_count = result->features / step;
-    out->bias = hemi_alloc(out->bias_count, sizeof *out->bias);
-    if (out->bias == NULL)
-        return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a bias of %zu numbers", out->bias_count);
-    for (size_t i = 0; i < out->bias_count; i++) out->bias[i] = result->b[i * step];
+    out->bias = hemi_alloc(out->outputs, sizeof *out->bias);
+    if (out->bias == NULL) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a bias of %u numbers", out->outputs);
+    for (uint32_t o = 0; o < out->outputs; o++) {
+        /* at the first position of a grid, as at the others */
+        const size_t place = out->kind == HEMI_AFFINE_GRID ? hemi_grid_output_place(&out->grid, o, 0, 0) : o;
+        if (place != SIZE_MAX) out->bias[o] = result->b[place];
+    }
     return HEMI_OK;
+}
+
+/* Whether every position of a stencil has the same bias. */
+static bool even_bias(const hemi_onnx_value *v) {
+    const hemi_stencil *s = &v->stencil;
+    const float *b = v->b;
+    if (b == NULL) return true;
+    for (size_t o = 0; o < s->out_channels; o++, b += (size_t)s->y.out * s->x.out)
+        for (size_t y = 0; y < s->y.out; y++)
+            for (size_t x = 0; x < s->x.out; x++)
+                if (b[y * s->x.out + x] != b[y % s->y.out_step * s->x.out + x % s->x.out_step]) return false;
+    return true;
 }
 
 static hemi_status take_shapes(hemi_affine *out, const hemi_onnx_graph *g, const hemi_onnx_value *result,
@@ -425,12 +434,20 @@ static hemi_status take(hemi_affine *out, hemi_onnx_graph *g, const hemi_onnx_va
         return take_bias(out, result, err);
     }
     const hemi_stencil *s = &result->stencil;
-    /* all outputs at one position of the grid: a matrix */
-    const bool lone = result->map == HEMI_ONNX_STENCIL && s->y.out <= s->y.out_step && s->x.out <= s->x.out_step &&
-                      g->inputs <= HEMI_ONNX_FEATURES_MAX && result->features <= HEMI_ONNX_FEATURES_MAX &&
-                      result->features <= HEMI_ONNX_DENSE_MAX / g->inputs;
+    const bool small = g->inputs <= HEMI_ONNX_FEATURES_MAX && result->features <= HEMI_ONNX_FEATURES_MAX &&
+                       result->features <= HEMI_ONNX_DENSE_MAX / g->inputs;
+    const bool stencil = result->map == HEMI_ONNX_STENCIL, even = !stencil || even_bias(result);
+    /* all outputs at one position of the grid */
+    const bool lone = stencil && s->y.out <= s->y.out_step && s->x.out <= s->x.out_step;
+    if (!even && !small)
+        return hemi_fail(err, HEMI_ERR_UNSUPPORTED,
+                         "what is added to the result differs between positions (a bias or a normalisation before "
+                         "padding), and as a "
+                         "matrix of the whole sample the graph would have more than 2^26 weights: cut before the "
+                         "padded layer, into two "
+                         "remote modules");
     HEMI_TRY(take_shapes(out, g, result, err));
-    if (result->map == HEMI_ONNX_DENSE || lone) {
+    if (!stencil || !even || (lone && small)) {
         const bool row = g->batched && out->in_rank == 1 && out->out_rank == 1; /* the batch counts rows */
         out->kind = row ? HEMI_AFFINE_ROWS : HEMI_AFFINE_DENSE;
         if (row) out->in_rank = out->out_rank = 0;

@@ -66,6 +66,12 @@ size_t hemi_module_automorphisms(const hemi_module *m, uint32_t t[HEMI_AUTOMORPH
     return count;
 }
 
+size_t hemi_module_row_weights(const hemi_module *m) {
+    return (size_t)m->layout.taps_y * m->layout.taps_x * m->layout.inputs;
+}
+
+size_t hemi_module_weights(const hemi_module *m) { return m->layout.outputs * hemi_module_row_weights(m); }
+
 size_t hemi_module_row_inputs(const hemi_module *m) {
     return m->is_grid ? (size_t)m->grid.in_channels * m->grid.in_height * m->grid.in_width : m->layout.inputs;
 }
@@ -75,7 +81,8 @@ size_t hemi_module_row_outputs(const hemi_module *m) {
 }
 
 size_t hemi_module_units(const hemi_module *m, hemi_form form, size_t rows) {
-    return m->is_grid ? rows * hemi_units_of_sample(&m->layout, &m->grid) : hemi_units_of_rows(hemi_module_layout(m, form), rows);
+    return m->is_grid ? rows * hemi_units_of_sample(&m->layout, &m->grid)
+                      : hemi_units_of_rows(hemi_module_layout(m, form), rows);
 }
 
 hemi_request hemi_module_request(const hemi_module *m, hemi_form form, size_t units) {
@@ -106,7 +113,8 @@ hemi_reply_frame hemi_module_frame(const hemi_module *m, hemi_form form, size_t 
 /* With S and babies of the other layout, where that is possible: then it needs no other keys. */
 hemi_status hemi_module_pack(hemi_module *m, hemi_error *err) {
     const hemi_linear_layout *l = &m->layout;
-    hemi_linear_choice choice = {.s = l->direct ? 0 : l->s, .rows = HEMI_LINEAR_ROWS_FULL, .babies = l->direct ? 0 : l->babies};
+    hemi_linear_choice choice = {
+        .s = l->direct ? 0 : l->s, .rows = HEMI_LINEAR_ROWS_FULL, .babies = l->direct ? 0 : l->babies};
     hemi_linear_layout packed;
     m->has_packed = false;
     if (m->is_grid) return HEMI_OK;
@@ -131,13 +139,18 @@ static void set_sizes(hemi_module *m) {
 
 hemi_status hemi_module_finish(hemi_module *m, hemi_error *err) {
     hemi_module_info *info = &m->info;
-    info->operation = "linear";
+    info->operation = m->is_grid ? "conv" : m->is_dense ? "dense" : "linear";
     info->params = m->layout.params;
-    info->inputs = m->layout.inputs;
-    info->outputs = m->layout.outputs;
+    info->inputs = (uint32_t)hemi_module_row_inputs(m);
+    info->outputs = (uint32_t)hemi_module_row_outputs(m);
+    info->map_inputs = m->layout.inputs;
+    info->map_outputs = m->layout.outputs;
+    info->taps = m->layout.taps_y * m->layout.taps_x;
     info->layout = m->layout.s;
-    HEMI_TRY(hemi_module_pack(m, err));
+    info->babies = m->layout.babies;
     info->products = (uint32_t)hemi_linear_products(&m->layout);
+    info->units = (uint32_t)hemi_module_units(m, HEMI_FORM_SINGLE, 1);
+    info->packed_rows = m->has_packed ? m->packed.rows : 1;
     info->automorphisms = hemi_module_automorphisms(m, NULL);
     info->has_weights = m->weights != NULL;
     set_sizes(m);

@@ -64,7 +64,7 @@ static void every_channel_keeps_its_bits(void **state) {
         layer l = layer_new(50, 40, 1, 3);
         for (size_t o = 0; o < l.outputs; o++) /* channels that differ by up to 8, less than the guard */
             for (size_t j = 0; j < l.inputs; j++) l.w[o * l.inputs + j] *= (float)exp2(3.0 * (double)o / 40);
-        const hemi_affine map = {.inputs = 50, .outputs = 40, .weight = l.w};
+        const hemi_affine map = {.inputs = 50, .outputs = 40, .taps = 1, .weight = l.w};
         hemi_weight_range range;
         hemi_error err = {0};
         assert_ok(hemi_weight_range_of(&range, &map, &err), &err);
@@ -197,7 +197,8 @@ static void plans_keep_their_promises(void **state) {
             hemi_error err = {0};
             assert_ok(test_layout(&l, params, shapes[i][0], shapes[i][1], 0, &err), &err);
             const double norm2 = weight * weight * shapes[i][0], bound = weight * 32767 * shapes[i][0];
-            if (hemi_plan_make(&p, &l, norm2, bound, 0, &err) != HEMI_OK) {
+            const hemi_plan_input input = {.layout = &l, .norm2 = norm2, .bound = bound};
+            if (hemi_plan_make(&p, &input, &err) != HEMI_OK) {
                 assert_int_equal(err.status, HEMI_ERR_UNSUPPORTED);
                 assert_true(bound > 0x1p38);
                 continue;
@@ -205,7 +206,10 @@ static void plans_keep_their_promises(void **state) {
             assert_true(p.delta >= HEMI_DELTA_MIN && (double)p.delta * bound * 2 <= (double)params->q);
             assert_true((double)p.delta * bound * 2 >= (double)params->q / 1.02 / 1.1);
             const double noise = hemi_linear_noise_variance(&l, norm2, p.b_bits);
-            const double total = noise + hemi_linear_switch_variance(&l, p.reply_a_bits, p.reply_b_bits);
+            const double total =
+                noise + (p.reply_ring != 0 ? hemi_noise_switched_download_variance(params, p.reply_a_bits, p.reply_b_bits)
+                                           : hemi_linear_switch_variance(&l, p.reply_a_bits, p.reply_b_bits));
+            assert_int_equal(p.reply_ring, !l.direct && hemi_linear_outputs_halve(&l) ? 2048 : 0);
             assert_true(fabs(total / p.variance - 1) < 1e-12);
             const double floor_std = (double)p.delta * bound * exp2(-19.1);
             assert_true(sqrt(total) <= 1.05 * fmax(1.3 * sqrt(noise), floor_std));
@@ -224,8 +228,8 @@ static void promised_sizes_and_errors(void **state) {
         size_t upload, download, keys;
         double log2_error;
     } cases[] = {{10, 10, 0, 1000, 13000, 60000, -15.5},
-                 {768, 768, 0, 12800, 15000, 480000, -15.5},
-                 {768, 768, 4096, 3300, 15000, 480000, -15},
+                 {768, 768, 0, 12800, 9500, 530000, -15.5},
+                 {768, 768, 4096, 3300, 9500, 530000, -15},
                  {768, 3072, 0, 12800, 22000, 480000, -15},
                  {4096, 4096, 0, 16600, 25000, 800000, -12.5}};
     for (size_t i = 0; i < TEST_COUNT(cases) - (test_quick() ? 1 : 0); i++) {
@@ -239,6 +243,8 @@ static void promised_sizes_and_errors(void **state) {
         assert_true(info->download_bytes < cases[i].download);
         assert_true(info->evaluation_key_bytes < cases[i].keys);
         const double error = log2(info->predicted_error / info->output_max);
+        printf("  %u x %u, S %u: %zu bytes up, %zu down (%u bits of a, %u of b, ring %u), 2^%.2f\n", l.inputs, l.outputs, info->layout,
+               info->upload_bytes, info->download_bytes, info->reply_a_bits, info->reply_b_bits, info->reply_ring, error);
         if (error >= cases[i].log2_error) fail_msg("%u x %u: 2^%.2f", l.inputs, l.outputs, error);
         hemi_module_free(m);
         layer_free(&l);

@@ -54,6 +54,7 @@ typedef struct hemi_module_info {
     uint32_t packed_rows;             /* rows of a unit where many rows come together; 1: not packed */
     int weight_bits, input_bits;
     unsigned b_bits, reply_a_bits, reply_b_bits;
+    uint32_t reply_ring;              /* degree of the ring that replies are switched to; 0: they stay in the set's own */
     bool has_bias;
     double input_scale, output_scale; /* y = (phase / delta) output_scale */
     uint64_t delta;

@@ -15,6 +15,8 @@
 #define HEMI_DESCRIPTION_WEIGHTS_MAX (1u << 28)
 #define SCALE_MAX                    1e200
 
+static unsigned bit_length(uint64_t x) { return 64u - (unsigned)__builtin_clzll(x); }
+
 static const char *format_name(hemi_description_kind kind) {
     return kind == HEMI_CLIENT_DESCRIPTION ? "hemi-module" : "hemi-module-server";
 }
@@ -52,7 +54,7 @@ static json_t *grid_json(const hemi_grid *g) {
 
 static json_t *automorphisms_json(const hemi_module *m) {
     uint32_t t[HEMI_AUTOMORPHISMS_MAX];
-    const size_t count = hemi_module_automorphisms(m, t);
+    const size_t count = hemi_module_key_entries(m, t);
     return integers_json(t, count);
 }
 
@@ -75,6 +77,8 @@ hemi_status hemi_description_write(char **text, const hemi_module *m, hemi_descr
     int bad = j == NULL || numbers == NULL || json_object_update(j, numbers) != 0;
     if (!bad && m->is_grid) bad = json_object_set_new(j, "grid", grid_json(&m->grid)) != 0;
     if (!bad && m->has_packed) bad = json_object_set_new(j, "packed", layout_json(&m->packed)) != 0;
+    if (!bad && info->reply_ring != 0)
+        bad = json_object_set_new(j, "reply_ring", json_integer((json_int_t)info->reply_ring)) != 0;
     if (!bad && kind == HEMI_SERVER_DESCRIPTION)
         bad = json_object_set_new(j, "predicted_error", json_real(info->predicted_error)) != 0 ||
               json_object_set_new(j, "output_max", json_real(info->output_max)) != 0;
@@ -189,8 +193,8 @@ static void read_id(reader *r, uint8_t id[HEMI_MODULE_ID_BYTES]) {
 
 static const hemi_params *read_set(reader *r) {
     const hemi_params *params = hemi_params_by_name(get_string(r, "set"));
-    if (params == NULL && r->status == HEMI_OK)
-        r->status = hemi_fail(r->err, HEMI_ERR_PARAMS, "%s: the parameter set is unknown", r->file);
+    if ((params == NULL || params->reply_only) && r->status == HEMI_OK)
+        r->status = hemi_fail(r->err, HEMI_ERR_PARAMS, "%s: the parameter set is unknown, or not one of modules", r->file);
     return params;
 }
 
@@ -288,12 +292,26 @@ static void read_layout(reader *r, const char *name, hemi_linear_layout *l, cons
     if (!same_choice(&c, &made)) wrong(r, name, "a layout that its numbers give");
 }
 
-static void read_automorphisms(reader *r, const hemi_module *m) {
+/* Absent: the set's own ring. */
+static void read_reply_ring(reader *r, hemi_module *m) {
+    if (json_object_get(r->object, "reply_ring") == NULL) return;
+    const uint64_t half = m->layout.n / 2;
+    m->info.reply_ring = (uint32_t)get_integer(r, "reply_ring", half, half);
+    if (!hemi_linear_outputs_halve(&m->layout)) {
+        wrong(r, "reply_ring", "absent: the outputs do not fit that ring");
+        return;
+    }
+    const unsigned bits = bit_length(m->layout.params->reply->q);
+    if (m->info.reply_a_bits > bits || m->info.reply_b_bits > bits)
+        wrong(r, "reply_a_bits", "within the modulus of the ring of replies");
+}
+
+static void read_automorphisms(reader *r, hemi_module *m) {
     uint32_t there[HEMI_AUTOMORPHISMS_MAX], expected[HEMI_AUTOMORPHISMS_MAX];
     const size_t count = get_sizes(r, "automorphisms", there, HEMI_AUTOMORPHISMS_MAX, UINT32_MAX);
     if (r->status != HEMI_OK) return;
-    if (count != hemi_module_automorphisms(m, expected) || memcmp(there, expected, count * sizeof *there) != 0)
-        wrong(r, "automorphisms", "those that the layouts need");
+    if (count != hemi_module_key_entries(m, expected) || memcmp(there, expected, count * sizeof *there) != 0)
+        wrong(r, "automorphisms", "those that the layouts and the reply need");
 }
 
 /* The one-row form must be one row, the other several. */
@@ -312,7 +330,7 @@ static void read_fields(reader *r, hemi_module *m, hemi_description_kind kind) {
     read_kind(r, kind);
     const hemi_params *params = r->status == HEMI_OK ? read_set(r) : NULL;
     if (r->status != HEMI_OK || params == NULL) return;
-    const unsigned q_bits = 64u - (unsigned)__builtin_clzll(params->q);
+    const unsigned q_bits = bit_length(params->q);
     read_operation(r, m);
     read_id(r, info->id);
     info->inputs = (uint32_t)get_integer(r, "inputs", 1, m->is_grid ? INT32_MAX : HEMI_LINEAR_FEATURES_MAX);
@@ -334,6 +352,7 @@ static void read_fields(reader *r, hemi_module *m, hemi_description_kind kind) {
     }
     if (r->status == HEMI_OK && m->is_grid) read_grid(r, m);
     if (r->status == HEMI_OK) read_layouts(r, m, params);
+    if (r->status == HEMI_OK) read_reply_ring(r, m);
     if (r->status == HEMI_OK) read_automorphisms(r, m);
 }
 

@@ -11,15 +11,17 @@ struct hemi_module {
     hemi_linear_layout layout; /* one row a unit, or a tile of a grid */
     hemi_linear_layout packed; /* rows side by side; only if has_packed */
     bool has_packed, is_grid;
-    bool is_dense;  /* a row is a whole sample */
-    hemi_grid grid; /* only if is_grid */
-    int16_t *
-        weights; /* outputs x taps x inputs integers (of the layout), row-major; NULL when only the client file was read */
-    double
-        *bias; /* outputs numbers in units of the integer product (bias / output_scale); NULL without bias or weights */
-    int32_t weight_max; /* max |weights| */
+    bool is_dense;             /* a row is a whole sample */
+    hemi_grid grid;            /* only if is_grid */
+    int16_t *weights;          /* outputs x taps x inputs integers (of the map), row-major; NULL when only the client file was read */
+    double *bias;              /* outputs numbers in units of the integer product (bias / output_scale); NULL without bias or weights */
+    int32_t weight_max;        /* max |weights| */
     char *client_json;
 };
+
+/* The entries of evaluation keys that the module needs beside the public key: HEMI_KEY_RING_SWITCH if its replies are switched, then its
+ * automorphisms, increasing; returns how many (<= HEMI_AUTOMORPHISMS_MAX). t may be NULL. */
+size_t hemi_module_key_entries(const hemi_module *module, uint32_t *t);
 
 /* x_int = round(x * factor / input_scale) for a row, factor = input_max * input_scale / max|x| (1 for a zero row), where
  * input_max = 2^(input_bits-1) - 1: so max|x_int| = input_max exactly. y = (y_int output_scale - bias) / factor + bias.

@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "base/error.h"
+#include "rlwe/noise.h"
 
 #define HEADROOM         1.02
 #define NOISE_SIGMAS     8.0
@@ -37,6 +38,38 @@ static unsigned choose_b_bits(const hemi_plan_input *in, double floor2) {
     return all;
 }
 
+static double reply_variance(const hemi_linear_layout *l, bool switched, unsigned a_bits, unsigned b_bits) {
+    return switched ? hemi_noise_switched_download_variance(l->params, a_bits, b_bits)
+                    : hemi_linear_switch_variance(l, a_bits, b_bits);
+}
+
+/* The bits of a reply in the set's own ring or in that of half the degree; false if no number of them keeps the limit. */
+static bool choose_bits(hemi_plan *plan, const hemi_linear_layout *l, bool switched, double noise, double limit) {
+    const unsigned all = bit_length(switched ? l->params->reply->q : l->params->q);
+    unsigned a = REPLY_A_BITS_MIN, b = REPLY_BITS_MIN;
+    while (a < all && noise + reply_variance(l, switched, a, all) > limit) a++;
+    const double with_a = noise + reply_variance(l, switched, a, all);
+    while (b < all && noise + reply_variance(l, switched, a, b) > REPLY_B_GROWTH * with_a) b++;
+    plan->reply_a_bits = a;
+    plan->reply_b_bits = b;
+    plan->reply_ring = switched ? l->n / 2 : 0;
+    plan->variance = noise + reply_variance(l, switched, a, b);
+    return with_a <= limit;
+}
+
+static uint64_t reply_bits(const hemi_plan *plan, const hemi_linear_layout *l) {
+    const uint64_t n = plan->reply_ring != 0 ? plan->reply_ring : l->n;
+    return l->out_blocks * (n * plan->reply_a_bits + (uint64_t)hemi_linear_output_positions(l, NULL) * plan->reply_b_bits);
+}
+
+static void choose_reply(hemi_plan *plan, const hemi_linear_layout *l, double noise, double limit) {
+    hemi_plan switched = *plan;
+    (void)choose_bits(plan, l, false, noise, limit);
+    /* small layers have no keys but the public one: the ring-switching key would cost them more than it saves */
+    if (l->direct || !hemi_linear_outputs_halve(l)) return;
+    if (choose_bits(&switched, l, true, noise, limit) && reply_bits(&switched, l) < reply_bits(plan, l)) *plan = switched;
+}
+
 hemi_status hemi_plan_make(hemi_plan *plan, const hemi_plan_input *in, hemi_error *err) {
     const hemi_linear_layout *l = in->layout;
     const double q = (double)l->params->q;
@@ -54,14 +87,9 @@ hemi_status hemi_plan_make(hemi_plan *plan, const hemi_plan_input *in, hemi_erro
     plan->b_bits = in->b_bits != 0 ? in->b_bits : choose_b_bits(in, floor2);
     const double noise = noise_variance(in, plan->b_bits);
     const double limit = fmax(REPLY_A_GROWTH * noise, floor2);
-    unsigned a = REPLY_A_BITS_MIN, b = REPLY_BITS_MIN;
-    while (a < all && noise + hemi_linear_switch_variance(l, a, all) > limit) a++;
-    const double with_a = noise + hemi_linear_switch_variance(l, a, all);
-    while (b < all && noise + hemi_linear_switch_variance(l, a, b) > REPLY_B_GROWTH * with_a) b++;
-    plan->reply_a_bits = a;
-    plan->reply_b_bits = b;
-    plan->variance = hemi_linear_noise_variance(l, in->norm2, plan->b_bits) + hemi_linear_switch_variance(l, a, b);
-    const double worst = noise + hemi_linear_switch_variance(l, a, b);
+    choose_reply(plan, l, noise, limit);
+    const double worst = plan->variance;
+    plan->variance += hemi_linear_noise_variance(l, in->norm2, plan->b_bits) - noise;
     if (full + NOISE_SIGMAS * sqrt(worst) >= q / 2)
         return hemi_fail(
             err, HEMI_ERR_UNSUPPORTED,

@@ -76,21 +76,19 @@ static hemi_status check_shape(const uint32_t *shape, size_t rank, size_t *numbe
     return HEMI_OK;
 }
 
-/* The shapes of one call, the first dimension 1. Rows: as they were calibrated, a lone row gets a dimension. */
+/* The shapes of one call, the first dimension 1. Rows: as they were calibrated, a lone row gets a dimension; the result's follows. */
 static hemi_status set_shapes(hemi_module_info *info, const hemi_affine *map, const uint32_t *shape, size_t rank,
                               hemi_error *err) {
     const bool rows = map->kind == HEMI_AFFINE_ROWS;
-    const size_t added = rows && rank > 1 ? 0 : 1, in_rank = rows ? rank : map->in_rank,
-                 out_rank = rows ? rank : map->out_rank;
-    if (in_rank + added > HEMI_SHAPE_MAX || out_rank + added > HEMI_SHAPE_MAX)
-        return hemi_fail(err, HEMI_ERR_SHAPE, "a sample has %zu dimensions, its result %zu: at most %d", in_rank,
-                         out_rank, HEMI_SHAPE_MAX - 1);
+    const size_t added = rows && rank > 1 ? 0 : 1, in_rank = rows ? rank : map->in_rank;
+    if (in_rank + added > HEMI_SHAPE_MAX || map->out_rank + added > HEMI_SHAPE_MAX)
+        return hemi_fail(err, HEMI_ERR_SHAPE, "a sample has %zu dimensions, its result %zu: at most %d", in_rank, map->out_rank,
+                         HEMI_SHAPE_MAX - 1);
     info->shape_rank = in_rank + added;
-    info->output_rank = out_rank + added;
+    info->output_rank = map->out_rank + added;
     memcpy(info->shape + added, rows ? shape : map->in_shape, in_rank * sizeof *shape);
-    memcpy(info->output_shape + added, rows ? shape : map->out_shape, out_rank * sizeof *shape);
+    memcpy(info->output_shape + added, map->out_shape, map->out_rank * sizeof *shape);
     info->shape[0] = info->output_shape[0] = 1;
-    if (rows) info->output_shape[info->output_rank - 1] = map->outputs;
     return HEMI_OK;
 }
 

@@ -148,8 +148,16 @@ static void set_sizes(hemi_module *m) {
                                  (info->reply_ring != 0 ? hemi_key_entry_bytes(info->params, HEMI_KEY_RING_SWITCH) : 0);
 }
 
+/* Of rows it follows from the input's. */
+static void set_output_shape(hemi_module_info *info, uint32_t outputs) {
+    info->output_rank = info->shape_rank;
+    memcpy(info->output_shape, info->shape, sizeof info->shape);
+    info->output_shape[info->output_rank - 1] = outputs;
+}
+
 hemi_status hemi_module_finish(hemi_module *m, hemi_error *err) {
     hemi_module_info *info = &m->info;
+    if (!m->is_grid && !m->is_dense) set_output_shape(info, m->layout.outputs);
     info->operation = m->is_grid ? "conv" : m->is_dense ? "dense" : "linear";
     info->params = m->layout.params;
     info->inputs = (uint32_t)hemi_module_row_inputs(m);

@@ -220,6 +220,38 @@ static void plans_keep_their_promises(void **state) {
         }
 }
 
+/* A ring of replies that would add more noise than the limit is left alone: its modulus is too small for the key's errors. */
+static void noisy_rings_of_replies_are_not_used(void **state) {
+    (void)state;
+    const hemi_params *real = hemi_params_by_name("L4096");
+    static const struct {
+        uint64_t q;
+        uint32_t ring;
+    } cases[] = {{0xc0000001, 0}, {0x2e0000001, 0}, {0x1fff60000001, 2048}, {0x3fffa0000001, 2048}};
+    for (size_t i = 0; i < TEST_COUNT(cases); i++) {
+        hemi_params reply = *real->reply, params = *real;
+        hemi_linear_layout l;
+        hemi_plan p, before;
+        hemi_error err = {0};
+        reply.q = cases[i].q;
+        params.reply = &reply;
+        assert_ok(test_layout(&l, &params, 768, 768, 0, &err), &err);
+        const hemi_plan_input input = {.layout = &l, .norm2 = 768 * 32 * 32, .bound = 768 * 26 * 127};
+        assert_ok(hemi_plan_make(&p, &input, &err), &err);
+        assert_int_equal(p.reply_ring, cases[i].ring);
+        params.reply = NULL;
+        assert_ok(hemi_plan_make(&before, &input, &err), &err);
+        assert_int_equal(before.reply_ring, 0);
+        const uint32_t was = 4096 * before.reply_a_bits + 768 * before.reply_b_bits;
+        if (p.reply_ring != 0) {
+            assert_true(2048 * p.reply_a_bits + 768 * p.reply_b_bits < was * 2 / 3);
+            assert_true(p.variance <= 1.69001 * before.variance); /* 1.3 in standard deviation */
+        } else {
+            assert_true(p.variance == before.variance && p.reply_a_bits == before.reply_a_bits);
+        }
+    }
+}
+
 /* Sizes and errors that the project promises, with Gaussian weights of 8 bits and uniform inputs. */
 static void promised_sizes_and_errors(void **state) {
     (void)state;
@@ -334,6 +366,7 @@ static void options_are_checked(void **state) {
                  {{.b_bits = 49}, HEMI_ERR_ARGUMENT},
                  {{.set = "L1024"}, HEMI_ERR_PARAMS},
                  {{.set = ""}, HEMI_ERR_PARAMS},
+                 {{.set = "R2048"}, HEMI_ERR_PARAMS},
                  {{.layout = 16}, HEMI_ERR_ARGUMENT},
                  {{.layout = 33}, HEMI_ERR_ARGUMENT},
                  {{.layout = 8192}, HEMI_ERR_ARGUMENT},
@@ -555,6 +588,7 @@ int main(void) {
         cmocka_unit_test(bad_numbers_are_refused),
         cmocka_unit_test(grid_floor),
         cmocka_unit_test(plans_keep_their_promises),
+        cmocka_unit_test(noisy_rings_of_replies_are_not_used),
         cmocka_unit_test(promised_sizes_and_errors),
         cmocka_unit_test(info_is_complete),
         cmocka_unit_test(shapes_and_missing_data),

@@ -1,5 +1,8 @@
 /* Replies in the ring of half the degree: every result of tiny rings exact, noise as predicted, what the key holds under the secret,
  * agreement of the tables of kernels, and what is refused. The words of docs/wire-format.md are checked by test_golden.c. */
+#include "base/file.h"
+#include "hemi/client.h"
+#include "hemi/server.h"
 #include "product.h"
 
 /* ---- a set with a ring of replies, made up */
@@ -56,7 +59,8 @@ static bool halves(const hemi_linear_layout *l) {
     for (uint32_t o = 0; o < l->outputs; o++) even = even && at[o] % 2 == 0;
     if (hemi_linear_outputs_halve(l)) assert_true(even);
     /* it may say no where only the unused places of a group are odd, never where every place is used */
-    if (even && l->outputs == hemi_linear_products(l) * (l->n / l->s) && l->s > 1) assert_true(hemi_linear_outputs_halve(l));
+    if (even && l->outputs == hemi_linear_products(l) * (l->n / l->s) && l->s > 1)
+        assert_true(hemi_linear_outputs_halve(l));
     return hemi_linear_outputs_halve(l);
 }
 
@@ -99,9 +103,12 @@ static void stated_layouts_in_two_groups(void **state) {
         for (uint32_t k = 2; k <= s / 2; k *= 2)
             for (uint32_t last = 1; last < k; last *= 2)
                 for (uint32_t babies = 1; babies <= last; babies *= test_quick() ? 4 : 2) {
-                    const uint32_t ks[] = {k, last}, d = 1 + (uint32_t)test_below(&rng, s), most = (k + last) * (64 / s);
+                    const uint32_t ks[] = {k, last}, d = 1 + (uint32_t)test_below(&rng, s),
+                                   most = (k + last) * (64 / s);
                     hemi_linear_layout l;
-                    if (test_layout_restore(&l, &r.p.own, d, most > 64 ? 64 : most, s, babies, ks, 2, ERR) != HEMI_OK) continue;
+                    if (test_layout_restore(&l, &r.p.own, d, most > 64 ? 64 : most, s, babies, ks, 2, ERR) !=
+                        HEMI_OK)
+                        continue;
                     const bool fits = halves(&l);
                     assert_true(fits == (s / k >= 4)); /* the second group stands half way between */
                     if (fits) check_exact(&r, &l, &rng);
@@ -134,8 +141,8 @@ static void noise_of_the_switch_alone(void **state) {
         const hemi_context *ctx = p.ctx, *small = ctx->reply;
         const size_t n = ctx->n, half = small->n;
         const double ratio = (double)small->q->m.p / (double)ctx->q->m.p;
-        uint64_t *c0 = hemi_alloc(7 * n, sizeof *c0), *c1 = c0 + n, *message = c0 + 2 * n, *u0 = c0 + 3 * n, *u1 = u0 + half,
-                 *digits = c0 + 4 * n, *as = c0 + 6 * n;
+        uint64_t *c0 = hemi_alloc(7 * n, sizeof *c0), *c1 = c0 + n, *message = c0 + 2 * n, *u0 = c0 + 3 * n,
+                 *u1 = u0 + half, *digits = c0 + 4 * n, *as = c0 + 6 * n;
         for (size_t round = 0; round < 4; round++) {
             test_residues(c1, n, ctx->q->m.p, &rng);
             test_residues(message, n, ctx->q->m.p, &rng);
@@ -169,8 +176,8 @@ static void noise_of_replies(void **state) {
     static const struct {
         uint32_t inputs, outputs, s;
         unsigned a_bits, b_bits;
-    } cases[] = {{128, 128, 0, 25, 21}, {384, 384, 0, 24, 20},    {768, 768, 0, 24, 20},    {768, 768, 4096, 25, 21},
-                 {64, 100, 0, 23, 18},  {1000, 10, 0, 44, 44},    {2048, 2048, 0, 24, 20},  {300, 300, 1024, 22, 30},
+    } cases[] = {{128, 128, 0, 25, 21}, {384, 384, 0, 24, 20},  {768, 768, 0, 24, 20},   {768, 768, 4096, 25, 21},
+                 {64, 100, 0, 23, 18},  {1000, 10, 0, 44, 44},  {2048, 2048, 0, 24, 20}, {300, 300, 1024, 22, 30},
                  {10, 10, 0, 26, 22},   {1024, 2048, 0, 30, 26}};
     test_rng rng = test_rng_new();
     moments all = {0};
@@ -181,7 +188,8 @@ static void noise_of_replies(void **state) {
         moments m = {0};
         party p;
         product y;
-        ASSERT_OK(test_layout(&l, hemi_params_by_name("L4096"), cases[i].inputs, cases[i].outputs, cases[i].s, ERR));
+        ASSERT_OK(test_layout(&l, hemi_params_by_name("L4096"), cases[i].inputs, cases[i].outputs,
+                                          cases[i].s, ERR));
         assert_true(hemi_linear_outputs_halve(&l));
         client_open(&p, &keys, t, hemi_linear_automorphisms(&l, t));
         product_open(&y, &l, test_below(&rng, 2));
@@ -203,10 +211,11 @@ static void noise_of_replies(void **state) {
             }
         }
         const double ratio = sqrt(moments_variance(&m));
-        printf("  %4u x %4u  S %4u  %u and %u bits: std %.4f of predicted, largest %.2f\n", l.inputs, l.outputs, l.s, y.a_bits, y.b_bits,
-               ratio, m.largest);
+        printf("  %4u x %4u  S %4u  %u and %u bits: std %.4f of predicted, largest %.2f\n", l.inputs, l.outputs, l.s,
+               y.a_bits, y.b_bits, ratio, m.largest);
         if (m.largest > PRODUCT_SIGMAS) fail_msg("an error of %.2f predicted standard deviations", m.largest);
-        if (m.count >= 400 && (ratio > 1.25 || ratio < 1 / 1.25)) fail_msg("standard deviation %.3f of the predicted one", ratio);
+        if (m.count >= 400 && (ratio > 1.25 || ratio < 1 / 1.25))
+            fail_msg("standard deviation %.3f of the predicted one", ratio);
         product_close(&y);
         hemi_evaluation_keys_free(keys);
         party_close(&p);
@@ -297,7 +306,8 @@ static void tables_agree(void **state) {
     reference = hemi_alloc(2 * n, sizeof *reference);
     for (size_t round = 0; round < 4; round++) {
         test_residues(c, 2 * n, TEST_Q, &rng);
-        for (size_t i = 0; round == 0 && i < n; i++) c[i] = i % 4 == 0 ? TEST_Q - 1 : i % 4 == 1 ? 0 : i % 4 == 2 ? TEST_Q / 2 : 1;
+        for (size_t i = 0; round == 0 && i < n; i++)
+            c[i] = i % 4 == 0 ? TEST_Q - 1 : i % 4 == 1 ? 0 : i % 4 == 2 ? TEST_Q / 2 : 1;
         for (size_t k = 0; (table = hemi_kernels_at(k)) != NULL; k++) {
             hemi_context *ctx;
             ASSERT_OK(hemi_context_new(&ctx, p.ctx->params, table, ERR));
@@ -323,7 +333,8 @@ static void tables_agree(void **state) {
 
 static void rows_that_hold_no_replies(void **state) {
     (void)state;
-    hemi_params reply[] = {test_reply_params(4), test_reply_params(2), test_reply_params(3), test_reply_params(3), test_reply_params(3)};
+    hemi_params reply[] = {test_reply_params(4), test_reply_params(2), test_reply_params(3), test_reply_params(3),
+                           test_reply_params(3)};
     reply[2].special = TEST_P;
     reply[3].q = TEST_Q; /* a prime, not 1 modulo 2^28 */
     reply[4].reply = &reply[1];
@@ -377,13 +388,97 @@ static void keys_and_layouts_that_do_not_fit(void **state) {
     ring_close(&r);
 }
 
+/* ---- client and server, with keys in a folder */
+
+enum { INPUTS = 100, OUTPUTS = 60 };
+
+static hemi_module *random_module(void) {
+    static float weight[INPUTS * OUTPUTS], bias[OUTPUTS], x[INPUTS];
+    static const uint32_t shape[] = {1, INPUTS};
+    test_rng rng = test_rng_new();
+    hemi_module *m;
+    for (size_t i = 0; i < TEST_COUNT(weight); i++) weight[i] = (float)test_normal(&rng);
+    for (size_t i = 0; i < OUTPUTS; i++) bias[i] = (float)test_normal(&rng);
+    for (size_t i = 0; i < INPUTS; i++) x[i] = (float)test_normal(&rng);
+    ASSERT_OK(hemi_module_from_linear(&m, weight, bias, OUTPUTS, INPUTS, x, shape, 2, NULL, ERR));
+    return m;
+}
+
+/* What one process asks for another can read: s' is kept with s. */
+static void secrets_are_kept_in_the_folder(void **state) {
+    (void)state;
+    char folder[256], path[300];
+    hemi_keys *keys;
+    hemi_server_keys *server_keys;
+    hemi_evaluator *evaluator;
+    hemi_pending *pending;
+    uint8_t *bytes, *request, *reply;
+    size_t count, request_bytes, reply_bytes;
+    float x[INPUTS], y[OUTPUTS], expected[OUTPUTS];
+    hemi_module *m = random_module();
+    const hemi_module *of[] = {m};
+    hemi_module_info info;
+    hemi_module_get_info(m, &info);
+    assert_int_equal(info.reply_ring, 2048);
+    test_folder_new(folder);
+    snprintf(path, sizeof path, "%s/L4096.key", folder);
+    for (size_t i = 0; i < INPUTS; i++) x[i] = (float)((double)i / INPUTS - 0.4);
+    ASSERT_OK(hemi_module_run_clear(m, x, 1, expected, false, ERR));
+
+    ASSERT_OK(hemi_keys_new(&keys, folder, ERR));
+    ASSERT_OK(hemi_keys_evaluation(keys, of, 1, &bytes, &count, ERR));
+    assert_int_equal(count, info.evaluation_key_bytes);
+    ASSERT_OK(hemi_server_keys_new(&server_keys, bytes, count, ERR));
+    ASSERT_OK(hemi_evaluator_new(&evaluator, m, 1, ERR));
+    ASSERT_OK(hemi_encrypt(m, keys, x, 1, &pending, &request, &request_bytes, ERR));
+    const hemi_evaluator *const served[] = {evaluator};
+    ASSERT_OK(hemi_evaluate(served, 1, server_keys, request, request_bytes, 1, &reply, &reply_bytes, ERR));
+    /* two rows, the second for the bias; one frame */
+    assert_int_equal(reply_bytes - info.download_bytes, info.download_bytes - 24 - 48);
+    hemi_keys_free(keys);
+
+    ASSERT_OK(hemi_keys_new(&keys, folder, ERR)); /* the other process */
+    ASSERT_OK(hemi_decrypt(m, keys, pending, reply, reply_bytes, y, ERR));
+    for (size_t o = 0; o < OUTPUTS; o++)
+        assert_true(fabs((double)y[o] - (double)expected[o]) < 3 * PRODUCT_SIGMAS * info.predicted_error);
+    static const uint32_t rings[] = {0, 1024, 4096, 0x80000800}; /* the frame's field says another ring */
+    for (size_t i = 0; i < TEST_COUNT(rings); i++) {
+        hemi_store32(reply + 24 + 44, rings[i]);
+        assert_status(hemi_decrypt(m, keys, pending, reply, reply_bytes, y, ERR), HEMI_ERR_FORMAT);
+    }
+    assert_status(hemi_keys_generate(keys, hemi_params_by_name("R2048"), false, ERR), HEMI_ERR_PARAMS);
+    hemi_keys_free(keys);
+    hemi_pending_free(pending);
+    hemi_bytes_release(bytes);
+    hemi_bytes_release(request);
+    hemi_bytes_free(reply);
+
+    ASSERT_OK(hemi_file_read(&bytes, &count, path, 1 << 20, ERR)); /* a file of before: refused by its version, named */
+    bytes[4] = 1;
+    ASSERT_OK(hemi_file_write(path, bytes, count - 512, 0600, ERR));
+    ASSERT_OK(hemi_keys_new(&keys, folder, ERR));
+    assert_status(hemi_encrypt(m, keys, x, 1, &pending, &request, &request_bytes, ERR), HEMI_ERR_VERSION);
+    assert_non_null(strstr(test_err.message, "L4096.key"));
+    hemi_keys_free(keys);
+    hemi_free(bytes);
+    hemi_server_keys_free(server_keys);
+    hemi_evaluator_free(evaluator);
+    hemi_module_free(m);
+    test_folder_remove(folder);
+}
+
 int main(void) {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_layout_of_tiny_rings),   cmocka_unit_test(stated_layouts_in_two_groups),
+        cmocka_unit_test(every_layout_of_tiny_rings),
+        cmocka_unit_test(stated_layouts_in_two_groups),
         cmocka_unit_test(noise_of_the_switch_alone),
-        cmocka_unit_test(noise_of_replies),             cmocka_unit_test(the_key_holds_what_it_should),
-        cmocka_unit_test(the_secrets_are_independent),  cmocka_unit_test(tables_agree),
-        cmocka_unit_test(rows_that_hold_no_replies),    cmocka_unit_test(keys_and_layouts_that_do_not_fit),
+        cmocka_unit_test(noise_of_replies),
+        cmocka_unit_test(the_key_holds_what_it_should),
+        cmocka_unit_test(the_secrets_are_independent),
+        cmocka_unit_test(tables_agree),
+        cmocka_unit_test(secrets_are_kept_in_the_folder),
+        cmocka_unit_test(rows_that_hold_no_replies),
+        cmocka_unit_test(keys_and_layouts_that_do_not_fit),
     };
     return TEST_RUN_PER_TABLE("ring switch", tests);
 }

@@ -13,6 +13,7 @@
 #define UPLOAD_GROWTH    1.5 /* in variance, a fifth in standard deviation, for a quarter less to upload */
 #define REPLY_A_GROWTH   1.69
 #define REPLY_B_GROWTH   1.1
+#define SWITCH_GROWTH    1.69 /* what half the degree may cost beside a reply in the set's own ring */
 
 double hemi_grid_floor(double x) {
     double k = floor(HEMI_GRID_STEPS * log2(x));
@@ -67,6 +68,7 @@ static void choose_reply(hemi_plan *plan, const hemi_linear_layout *l, double no
     (void)choose_bits(plan, l, false, noise, limit);
     /* small layers have no keys but the public one: the ring-switching key would cost them more than it saves */
     if (l->direct || !hemi_linear_outputs_halve(l)) return;
+    limit = fmin(limit, SWITCH_GROWTH / REPLY_B_GROWTH * plan->variance);
     if (choose_bits(&switched, l, true, noise, limit) && reply_bits(&switched, l) < reply_bits(plan, l)) *plan = switched;
 }
 

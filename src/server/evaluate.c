@@ -7,19 +7,31 @@
 #include "base/memory.h"
 #include "base/threads.h"
 #include "hemi/server.h"
+#include "linear/batch.h"
 #include "linear/product.h"
 #include "model/module.h"
-#include "wire/wire.h"
+#include "server/evaluate.h"
+#include "wire/batch.h"
 
 struct hemi_evaluator {
     hemi_module_info info; /* numbers only: its pointers are not used */
     hemi_linear *linear;
+    hemi_batch *batch; /* the matrix for batches of rows; NULL if the module has none */
 };
 
 struct hemi_server_keys {
     hemi_evaluation_keys *keys;
     uint8_t id[HEMI_KEY_ID_BYTES];
 };
+
+/* Rows of modules whose q is that of the set for batches can come in batches too: delta is then the same. */
+static hemi_status make_batch(hemi_evaluator *e, const hemi_module *module, hemi_error *err) {
+    const hemi_params *params = hemi_params_by_name(HEMI_BATCH_SET);
+    const hemi_context *ctx;
+    if (params->q != module->layout.params->q) return HEMI_OK;
+    HEMI_TRY(hemi_context_shared(&ctx, params, err));
+    return hemi_batch_new(&e->batch, ctx, module->info.inputs, module->info.outputs, module->weights, module->bias, module->info.delta, err);
+}
 
 hemi_status hemi_evaluator_new(hemi_evaluator **out, const hemi_module *module, int threads, hemi_error *err) {
     const hemi_context *ctx;
@@ -34,11 +46,12 @@ hemi_status hemi_evaluator_new(hemi_evaluator **out, const hemi_module *module, 
         return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a module");
     }
     e->info = module->info;
-    const hemi_status s =
+    hemi_status s =
         hemi_linear_new(&e->linear, ctx, &module->layout, module->weights, module->bias, module->info.delta, team, err);
     hemi_team_free(team);
+    if (s == HEMI_OK) s = make_batch(e, module, err);
     if (s != HEMI_OK) {
-        hemi_free(e);
+        hemi_evaluator_free(e);
         return s;
     }
     *out = e;
@@ -48,10 +61,19 @@ hemi_status hemi_evaluator_new(hemi_evaluator **out, const hemi_module *module, 
 void hemi_evaluator_free(hemi_evaluator *e) {
     if (!e) return;
     hemi_linear_free(e->linear);
+    hemi_batch_free(e->batch);
     hemi_free(e);
 }
 
-size_t hemi_evaluator_bytes(const hemi_evaluator *e) { return hemi_linear_bytes(e->linear); }
+size_t hemi_evaluator_bytes(const hemi_evaluator *e) {
+    return hemi_linear_bytes(e->linear) + (e->batch ? hemi_batch_bytes(e->batch) : 0);
+}
+
+const hemi_module_info *hemi_evaluator_info(const hemi_evaluator *e) { return &e->info; }
+
+const hemi_batch *hemi_evaluator_batch(const hemi_evaluator *e) { return e->batch; }
+
+const hemi_evaluation_keys *hemi_server_keys_expanded(const hemi_server_keys *k) { return k->keys; }
 
 const uint8_t *hemi_evaluator_id(const hemi_evaluator *e) { return e->info.id; }
 

@@ -11,8 +11,9 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "model/module.h"
+#include "server/evaluate.h"
 #include "server/route.h"
-#include "wire/wire.h"
+#include "wire/batch.h"
 
 #define SERVER_FILE "server.zip"
 #define LAYOUT_ADVICE                                                                                                  \
@@ -143,7 +144,13 @@ static size_t largest_request(const hemi_module_info *info, size_t rows) {
                             .ciphertexts = (uint32_t)rows,
                             .b_bits = info->b_bits,
                             .modules = HEMI_REQUEST_MODULES_MAX};
-    return hemi_request_bytes(&r);
+    const hemi_batch_request batch = {.params = info->params,
+                                      .inputs = info->inputs,
+                                      .b_bits = info->b_bits,
+                                      .rows = rows < HEMI_BATCH_SLOTS_MAX ? (uint32_t)rows : HEMI_BATCH_SLOTS_MAX,
+                                      .modules = HEMI_REQUEST_MODULES_MAX};
+    const size_t one = hemi_request_bytes(&r), other = hemi_batch_request_bytes(&batch);
+    return one > other ? one : other;
 }
 
 static void shape_free(hemi_served_shape *shape) {
@@ -305,7 +312,9 @@ static void set_limits(hemi_registry *registry) {
             const hemi_params *params = model->evaluated[j]->info.params;
             /* t = 1 + 2^j for j = 1 .. log2 N, and -1 */
             const size_t bytes = hemi_keys_total_bytes(params, params->special ? params->log2_n + 1 : 0);
+            const size_t of_batches = hemi_keys_total_bytes(hemi_params_by_name(HEMI_BATCH_SET), 0);
             if (bytes > registry->key_bytes_max) registry->key_bytes_max = bytes;
+            if (of_batches > registry->key_bytes_max) registry->key_bytes_max = of_batches;
         }
         registry->modules += model->evaluators;
     }
@@ -421,8 +430,11 @@ hemi_served_shape *hemi_served_model_shape(const hemi_served_model *model, const
 }
 
 bool hemi_registry_has_params(const hemi_registry *registry, const hemi_params *params) {
+    const bool of_batches = strcmp(params->name, HEMI_BATCH_SET) == 0;
     for (size_t i = 0; i < registry->models; i++)
         for (size_t j = 0; j < registry->model[i].evaluators; j++)
-            if (registry->model[i].evaluated[j]->info.params->id == params->id) return true;
+            if (registry->model[i].evaluated[j]->info.params->id == params->id ||
+                (of_batches && hemi_evaluator_batch(registry->model[i].evaluator[j])))
+                return true;
     return false;
 }

@@ -63,7 +63,7 @@ const hemi_served_model *hemi_registry_model(const hemi_registry *registry, cons
 const hemi_served_module *hemi_served_model_module(const hemi_served_model *model, const char *name);
 /* By the id in a request; NULL if the model has no such module. */
 hemi_served_shape *hemi_served_model_shape(const hemi_served_model *model, const uint8_t id[HEMI_MODULE_ID_BYTES]);
-/* Does any module use this set? */
+/* Does any module use this set, for itself or for batches of rows? */
 bool hemi_registry_has_params(const hemi_registry *registry, const hemi_params *params);
 
 /* Fills in the json members of the registry and its models. */

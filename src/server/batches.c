@@ -65,8 +65,8 @@ static hemi_status begin_part(answer *a, size_t i, const hemi_evaluator *const *
             err, HEMI_ERR_STATE,
             "what was prepared for these rows is gone: the server was started anew, or they were announced "
             "elsewhere. Announce a new batch, or call without");
-    if (r->seconds && r->rows == 0) /* 8 bytes for every row and output */
-        return hemi_prepared_fits(a->prepared, (size_t)r->slots * m->outputs * 8, err);
+    if (r->seconds && r->rows == 0)
+        return hemi_prepared_fits(a->prepared, hemi_batch_state_bytes_for(m->outputs, r->slots), err);
     return HEMI_OK;
 }
 

@@ -28,7 +28,7 @@ struct hemi_server_keys {
 static hemi_status make_batch(hemi_evaluator *e, const hemi_module *module, hemi_error *err) {
     const hemi_params *params = hemi_params_by_name(HEMI_BATCH_SET);
     const hemi_context *ctx;
-    if (params->q != module->layout.params->q) return HEMI_OK;
+    if (params->q != module->layout.params->q || module->info.inputs > HEMI_BATCH_INPUTS_MAX) return HEMI_OK;
     HEMI_TRY(hemi_context_shared(&ctx, params, err));
     return hemi_batch_new(&e->batch, ctx, module->info.inputs, module->info.outputs, module->weights, module->bias, module->info.delta, err);
 }

@@ -125,7 +125,7 @@ void hemi_prepared_free(hemi_prepared *p) {
 
 hemi_status hemi_prepared_fits(const hemi_prepared *p, size_t bytes, hemi_error *err) {
     const size_t most = p->limits.key_bytes < p->limits.bytes ? p->limits.key_bytes : p->limits.bytes;
-    if (bytes <= most) return HEMI_OK;
+    if (bytes <= most && sizeof(entry) <= most - bytes) return HEMI_OK;
     return hemi_fail(err, HEMI_ERR_LIMIT,
                      "preparing this batch takes %zu bytes; this server keeps %zu for one client: announce fewer rows "
                      "(its operator can raise --prepared-memory)",

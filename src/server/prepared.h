@@ -36,7 +36,7 @@ void hemi_prepared_tag(const hemi_prepared *prepared, uint8_t tag[HEMI_BATCH_TAG
 /* For hemi_batch_prepare: what encryptions of zero are derived from, together with the name. */
 const uint8_t *hemi_prepared_secret(const hemi_prepared *prepared);
 
-/* Would a state of about this size be kept? ERR_LIMIT says what is allowed. */
+/* Would a state of this size be kept? ERR_LIMIT says what is allowed. */
 HEMI_CHECK hemi_status hemi_prepared_fits(const hemi_prepared *prepared, size_t bytes, hemi_error *err);
 /* NULL if it is not there. Given back with hemi_prepared_release; it outlives eviction until then. */
 const hemi_batch_state *hemi_prepared_acquire(hemi_prepared *prepared, const uint8_t tag[HEMI_BATCH_TAG_BYTES]);

@@ -78,8 +78,8 @@ static hemi_status check_numbers(const hemi_batch_request *r, uint32_t flags, he
                          r->modules);
     if (r->b_bits < 8 || r->b_bits > 50)
         return hemi_fail(err, HEMI_ERR_FORMAT, "b_bits %u: expected 8 to 50", r->b_bits);
-    if (r->inputs == 0 || r->inputs > HEMI_BATCH_FEATURES_MAX)
-        return hemi_fail(err, HEMI_ERR_SHAPE, "%u inputs: expected 1 to %u", r->inputs, HEMI_BATCH_FEATURES_MAX);
+    if (r->inputs == 0 || r->inputs > HEMI_BATCH_INPUTS_MAX)
+        return hemi_fail(err, HEMI_ERR_SHAPE, "%u inputs: expected 1 to %u", r->inputs, HEMI_BATCH_INPUTS_MAX);
     if (flags > SECONDS) return hemi_fail(err, HEMI_ERR_FORMAT, "flags 0x%x of a batch, expected 0 or 1", flags);
     if (r->slots == 0 || r->slots > HEMI_BATCH_SLOTS_MAX)
         return hemi_fail(err, HEMI_ERR_SHAPE, "%u rows of a batch in use: expected 1 to %d", r->slots,

@@ -20,7 +20,7 @@
 #define HEMI_BATCH_REPLY_BYTES  24
 #define HEMI_BATCH_FRAME_BYTES  64
 #define HEMI_BATCH_TAG_BYTES    16
-#define HEMI_BATCH_FEATURES_MAX (1u << 20) /* inputs, outputs */
+#define HEMI_BATCH_INPUTS_MAX   (1u << 16)
 
 typedef struct hemi_batch_request {
     const hemi_params *params;

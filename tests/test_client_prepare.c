@@ -461,7 +461,8 @@ static void test_new_secret_key(void **state) {
     assert_true(await_slots(remote, 64));
     for (size_t i = 0; i < 6; i++) { /* also while the thread makes the next lot */
         ASSERT_OK(hemi_keys_generate(keys, hemi_params_by_name(HEMI_BATCH_SET), true, ERR));
-        assert_int_equal(call_rows(remote, world.wide, 1, NULL), 0);
+        const size_t prepared = call_rows(remote, world.wide, 1, NULL);
+        if (i == 0) assert_int_equal(prepared, 0); /* later the thread may have been quicker than this call */
         relay_forget();
         if (i % 2) assert_true(await_slots(remote, 64));
     }

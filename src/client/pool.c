@@ -243,9 +243,20 @@ static void remove_lot(hemi_pool *p, hemi_lot *lot) {
     hemi_lot_free(lot);
 }
 
+/* The application made a new key: what the server answers to lots of the old one would be under that. */
+static void drop_stale(hemi_pool *p, uint64_t generation) {
+    for (hemi_lot *l = p->lots, *next; l; l = next) {
+        next = l->next;
+        if (l->key_generation != generation) remove_lot(p, l);
+    }
+}
+
 size_t hemi_pool_slots(hemi_pool *p) {
+    const uint64_t generation = hemi_keys_generation(p->pools->keys);
+    size_t left = 0;
     lock(p->pools);
-    const size_t left = slots_left(p);
+    for (const hemi_lot *l = p->lots; l; l = l->next) /* only counted: another thread may be using one */
+        if (l->key_generation == generation) left += l->request.slots - l->taken;
     unlock(p->pools);
     return left;
 }
@@ -254,16 +265,13 @@ bool hemi_pool_take(hemi_pool *p, uint32_t rows, hemi_lot **lot, uint32_t *first
     const uint64_t generation = hemi_keys_generation(p->pools->keys);
     *lot = NULL;
     lock(p->pools);
-    for (hemi_lot *l = p->lots, *next; l && !*lot; l = next) {
-        next = l->next;
-        if (l->key_generation !=
-            generation) { /* the application made a new key: the server's answers would be under the old one */
-            remove_lot(p, l);
-        } else if (l->request.slots - l->taken >= rows) {
-            *lot = l;
-            *first = l->taken;
-            l->taken += rows;
-        }
+    drop_stale(p, generation);
+    hemi_lot *l = p->lots;
+    while (l && l->request.slots - l->taken < rows) l = l->next;
+    if (l) {
+        *lot = l;
+        *first = l->taken;
+        l->taken += rows;
     }
     unlock(p->pools);
     return *lot != NULL;
@@ -301,6 +309,7 @@ static void want(hemi_pool *p) {
 }
 
 void hemi_pool_done(hemi_pool *p, hemi_lot *lot, bool gone) {
+    const uint64_t generation = hemi_keys_generation(p->pools->keys);
     lock(p->pools);
     if (p->calls < HEMI_POOL_CALLS) p->calls++;
     hemi_lot *found = p->lots;
@@ -309,6 +318,7 @@ void hemi_pool_done(hemi_pool *p, hemi_lot *lot, bool gone) {
         if (!gone && found->request.slots < HEMI_POOL_SLOTS_MOST) p->next_slots = 2 * found->request.slots;
         remove_lot(p, found);
     }
+    drop_stale(p, generation);
     want(p);
     unlock(p->pools);
 }

@@ -464,10 +464,11 @@ static void test_new_secret_key(void **state) {
         const size_t prepared = call_rows(remote, world.wide, 1, NULL);
         if (i == 0) assert_int_equal(prepared, 0); /* later the thread may have been quicker than this call */
         relay_forget();
-        if (i % 2) assert_true(await_slots(remote, 64));
+        if (i % 2) usleep(20000);
     }
-    assert_true(await_slots(remote, 64));
-    assert_int_equal(call_rows(remote, world.wide, 1, NULL), 1);
+    size_t calls = 0; /* a lot that was under way is given up; the next call asks for another */
+    while (call_rows(remote, world.wide, 1, NULL) == 0 && calls++ < 1000) usleep(10000);
+    assert_true(calls < 1000);
     hemi_remote_free(remote);
     hemi_client_free(client);
     hemi_keys_free(keys);

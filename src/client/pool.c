@@ -458,11 +458,11 @@ hemi_status hemi_pool_fill(hemi_pool *p, hemi_http *http, uint32_t rows, hemi_er
 static void learn(hemi_pool *p, hemi_status status, uint32_t slots) {
     switch (status) {
     case HEMI_OK:
+    case HEMI_ERR_STATE: /* a new secret key came in between */
         return;
     case HEMI_ERR_BUSY:
     case HEMI_ERR_NETWORK:
     case HEMI_ERR_MEMORY:
-    case HEMI_ERR_STATE:
         break;
     case HEMI_ERR_LIMIT: /* too large, or too many at once */
         p->next_slots = slots / 2 > HEMI_POOL_SLOTS_LEAST ? slots / 2 : HEMI_POOL_SLOTS_LEAST;

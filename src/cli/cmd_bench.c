@@ -8,7 +8,8 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
     const char *summary;
-} benches[] = {{"linear", bench_linear, "one encrypted matrix product: time, sizes, error, beside float32"}};
+} benches[] = {{"linear", bench_linear, "one encrypted matrix product: time, sizes, error, beside float32"},
+               {"prepared", bench_prepared, "the same after silent preparation: online, and in all"}};
 #define BENCHES (sizeof benches / sizeof *benches)
 
 int cmd_bench(int argc, char **argv) {

@@ -69,11 +69,11 @@ typedef struct preparation {
     const hemi_batch *batch;
     const hemi_evaluation_keys *keys;
     hemi_batch_state *state;
-    const uint8_t *seed; /* of the a_j */
+    const uint8_t *seed;           /* of the a_j */
     uint8_t zero[HEMI_SEED_BYTES]; /* of the encryptions of zero */
-    uint8_t *packed_a;   /* NULL: not asked for */
+    uint8_t *packed_a;             /* NULL: not asked for */
     unsigned a_bits;
-    void *right; /* the a_j, the right side of the product */
+    void *right;     /* the a_j, the right side of the product */
     uint64_t *words; /* scratch: words_each per worker */
     size_t words_each;
 } preparation;
@@ -147,8 +147,7 @@ static hemi_status prepare(preparation *p, hemi_team *team, hemi_error *err) {
     p->words = hemi_alloc_large((size_t)hemi_team_size(team) * p->words_each, sizeof *p->words);
     if (p->packed_a) p->right = hemi_alloc_large(ctx->k->int_right_bytes(w, n), 1);
     if (!p->words || (p->packed_a && !p->right)) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory to prepare a batch");
-    if (p->packed_a)
-        hemi_team_run(team, ((size_t)w->columns + HEMI_INT_GROUP - 1) / HEMI_INT_GROUP, expand_step, p);
+    if (p->packed_a) hemi_team_run(team, ((size_t)w->columns + HEMI_INT_GROUP - 1) / HEMI_INT_GROUP, expand_step, p);
     hemi_team_run(team, ((size_t)w->rows + OUTPUTS_BLOCK - 1) / OUTPUTS_BLOCK, outputs_step, p);
     return HEMI_OK;
 }
@@ -160,7 +159,8 @@ hemi_status hemi_batch_prepare(hemi_batch_state **out, uint8_t *packed_a, unsign
     *out = NULL;
     if (rows == 0 || rows > batch->ctx->n)
         return hemi_fail(err, HEMI_ERR_ARGUMENT, "a batch has 1 to %u rows, not %u", batch->ctx->n, rows);
-    if (keys->ctx != batch->ctx) return hemi_fail(err, HEMI_ERR_KEY, "the keys are not of set %s", batch->ctx->params->name);
+    if (keys->ctx != batch->ctx)
+        return hemi_fail(err, HEMI_ERR_KEY, "the keys are not of set %s", batch->ctx->params->name);
     hemi_batch_state *state = hemi_alloc(1, sizeof *state);
     if (state) state->correction = hemi_alloc_large((size_t)rows * batch->w.rows, sizeof *state->correction);
     if (!state || !state->correction) {
@@ -169,7 +169,8 @@ hemi_status hemi_batch_prepare(hemi_batch_state **out, uint8_t *packed_a, unsign
     }
     state->rows = rows;
     state->outputs = batch->w.rows;
-    preparation p = {.batch = batch, .keys = keys, .state = state, .seed = seed, .packed_a = packed_a, .a_bits = a_bits};
+    preparation p = {
+        .batch = batch, .keys = keys, .state = state, .seed = seed, .packed_a = packed_a, .a_bits = a_bits};
     hemi_seed_derive(p.zero, secret, HEMI_DOMAIN_ZERO, context, context_bytes);
     hemi_seed_derive(p.zero, p.zero, HEMI_DOMAIN_BATCH, seed, HEMI_SEED_BYTES);
     const hemi_status s = prepare(&p, team, err);
@@ -213,8 +214,8 @@ typedef struct rows_job {
     uint8_t *out;
     unsigned in_bits, out_bits;
     size_t right_bytes;
-    uint8_t *right;     /* few rows: of each; many: of each worker */
-    uint64_t *words;    /* words_each per row (its results), or per worker */
+    uint8_t *right;  /* few rows: of each; many: of each worker */
+    uint64_t *words; /* words_each per row (its results), or per worker */
     size_t words_each;
 } rows_job;
 
@@ -247,8 +248,8 @@ static void few_step(void *context, size_t index, size_t worker) {
     const uint32_t first = (uint32_t)index * OUTPUTS_STEP;
     const uint32_t count = (uint32_t)smaller(w->rows - first, OUTPUTS_STEP);
     for (uint32_t row = 0; row < j->count; row++)
-        ctx->k->int_product(j->words + row * j->words_each + first, 1, w, first, count,
-                            j->right + row * j->right_bytes, 1, &ctx->q->m);
+        ctx->k->int_product(j->words + row * j->words_each + first, 1, w, first, count, j->right + row * j->right_bytes,
+                            1, &ctx->q->m);
 }
 
 static void few_rows(rows_job *j, uint64_t *scratch, hemi_team *team) {
@@ -303,8 +304,14 @@ hemi_status hemi_batch_rows(const hemi_batch *batch, const hemi_batch_state *sta
         return hemi_fail(err, HEMI_ERR_ARGUMENT, "rows %u to %u are not of this batch of %u", first, first + count - 1,
                          state->rows);
     const size_t workers = few ? count : (size_t)hemi_team_size(team);
-    rows_job j = {.batch = batch, .state = state, .first = first, .count = count, .in = packed_in, .out = packed_out,
-                  .in_bits = in_bits, .out_bits = out_bits};
+    rows_job j = {.batch = batch,
+                  .state = state,
+                  .first = first,
+                  .count = count,
+                  .in = packed_in,
+                  .out = packed_out,
+                  .in_bits = in_bits,
+                  .out_bits = out_bits};
     j.right_bytes = batch->ctx->k->int_right_bytes(w, few ? 1 : smaller(count, ROWS_BLOCK));
     j.words_each = few ? longer_side(w) : many_words(w);
     const size_t words = workers * j.words_each + (few ? longer_side(w) : 0);

@@ -21,8 +21,8 @@ typedef struct hemi_batch hemi_batch;
 
 /* w: outputs x inputs integers, row-major. bias: NULL, or `outputs` numbers in units of the product, added as round(bias delta).
  * Memory: one byte a weight if all are in [-128, 127], two otherwise. ERR_PARAMS, ERR_ARGUMENT (inputs > 65536), ERR_MEMORY. */
-HEMI_CHECK hemi_status hemi_batch_new(hemi_batch **out, const hemi_context *ctx, uint32_t inputs, uint32_t outputs, const int16_t *w,
-                                      const double *bias, uint64_t delta, hemi_error *err);
+HEMI_CHECK hemi_status hemi_batch_new(hemi_batch **out, const hemi_context *ctx, uint32_t inputs, uint32_t outputs,
+                                      const int16_t *w, const double *bias, uint64_t delta, hemi_error *err);
 void hemi_batch_free(hemi_batch *batch);
 size_t hemi_batch_bytes(const hemi_batch *batch);
 
@@ -31,15 +31,16 @@ size_t hemi_batch_bytes(const hemi_batch *batch);
 typedef struct hemi_batch_state hemi_batch_state;
 
 /* For rows 0 .. rows-1, 1 <= rows <= N, of the batch under this seed and the client's public key. packed_a gets the second components as
- * they are sent, outputs times N fields of a_bits, each output's padded to whole bytes; NULL when they were sent before, which saves most of
- * the time. The encryptions of zero are derived from `secret`, which is the server's, the seed and `context`, which must name everything else:
- * module, weights, public key. So the same call gives the same again, and with fewer rows the first of them; and two different products must
- * never share a context, or their difference would be laid open. Memory on the way: 6 to 8 bytes times inputs times N, and about
- * 1.2 MB a thread. ERR_ARGUMENT, ERR_KEY (keys of another parameter set), ERR_MEMORY. */
-HEMI_CHECK hemi_status hemi_batch_prepare(hemi_batch_state **out, uint8_t *packed_a, unsigned a_bits, const hemi_batch *batch,
-                                          const hemi_evaluation_keys *keys, const uint8_t seed[HEMI_SEED_BYTES],
-                                          const uint8_t secret[HEMI_SEED_BYTES], const void *context, size_t context_bytes,
-                                          uint32_t rows, hemi_team *team, hemi_error *err);
+ * they are sent, outputs times N fields of a_bits, each output's padded to whole bytes; NULL when they were sent before, which saves
+ * most of the time. The encryptions of zero are derived from `secret`, which is the server's, from the seed and from `context`, which must
+ * name everything else: module, weights, public key. So the same call gives the same again, and with fewer rows the first of them; and
+ * two different products must never share secret, seed and context, or their difference would be laid open. Memory on the way: 6 to
+ * 8 bytes times inputs times N, and about 1.2 MB a thread. ERR_ARGUMENT, ERR_KEY (keys of another context), ERR_MEMORY. */
+HEMI_CHECK hemi_status hemi_batch_prepare(hemi_batch_state **out, uint8_t *packed_a, unsigned a_bits,
+                                          const hemi_batch *batch, const hemi_evaluation_keys *keys,
+                                          const uint8_t seed[HEMI_SEED_BYTES], const uint8_t secret[HEMI_SEED_BYTES],
+                                          const void *context, size_t context_bytes, uint32_t rows, hemi_team *team,
+                                          hemi_error *err);
 void hemi_batch_state_free(hemi_batch_state *state);
 size_t hemi_batch_state_bytes(const hemi_batch_state *state);
 uint32_t hemi_batch_state_rows(const hemi_batch_state *state);
@@ -49,9 +50,9 @@ size_t hemi_batch_state_bytes_for(uint32_t outputs, uint32_t rows);
 /* The first components of rows first .. first+count-1. packed_in: `inputs` fields of in_bits a row, row i at
  * i hemi_packed_bytes(inputs, in_bits); packed_out: `outputs` fields of out_bits a row, likewise. A team shares the outputs of few rows, or
  * the rows of many. ERR_ARGUMENT if the state does not have the rows, or is of another batch's shape; ERR_MEMORY. */
-HEMI_CHECK hemi_status hemi_batch_rows(const hemi_batch *batch, const hemi_batch_state *state, uint32_t first, uint32_t count,
-                                       const uint8_t *packed_in, unsigned in_bits, uint8_t *packed_out, unsigned out_bits,
-                                       hemi_team *team, hemi_error *err);
+HEMI_CHECK hemi_status hemi_batch_rows(const hemi_batch *batch, const hemi_batch_state *state, uint32_t first,
+                                       uint32_t count, const uint8_t *packed_in, unsigned in_bits, uint8_t *packed_out,
+                                       unsigned out_bits, hemi_team *team, hemi_error *err);
 
 /* Predicted variance of a result before it is switched down, in units of 1 of q; weight_norm2: mean over the outputs of sum_j W[o][j]^2. */
 double hemi_batch_noise_variance(const hemi_params *params, double weight_norm2, unsigned b_bits);

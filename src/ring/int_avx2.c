@@ -150,7 +150,8 @@ static void tile_add(int64_t *sums, const int16_t *entries, const uint8_t *x, si
     }
 }
 
-HEMI_INLINE void tile_product(tile *t, const hemi_int_matrix *w, size_t row, size_t rows, const uint8_t *x, int_form f) {
+HEMI_INLINE void tile_product(tile *t, const hemi_int_matrix *w, size_t row, size_t rows, const uint8_t *x,
+                              int_form f) {
     const size_t groups = int_groups(w, f), flush = int_flush(f, w);
     memset(t->sums, 0, sizeof t->sums);
     for (size_t begin = 0; begin < groups; begin += CHUNK / 2) {

@@ -41,5 +41,6 @@ void hemi_portable_int_product(uint64_t *r, size_t r_stride, const hemi_int_matr
                                const void *x, size_t count, const hemi_modulus *m) {
     for (size_t c = 0; c < count; c += BLOCK)
         for (size_t i = 0; i < rows; i++)
-            block(r + i * r_stride + c, w, first + i, (const uint64_t *)x + c, count, count - c < BLOCK ? count - c : BLOCK, m);
+            block(r + i * r_stride + c, w, first + i, (const uint64_t *)x + c, count,
+                  count - c < BLOCK ? count - c : BLOCK, m);
 }

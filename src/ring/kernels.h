@@ -80,10 +80,10 @@ typedef struct hemi_kernels {
 
     /* The product of a matrix of small integers with residues, for 2^32 < p < 2^48: for i < rows and c < count
      *   r[i r_stride + c] = sum_(j < w->columns) w[first + i][j] a[j][c].
-     * The right side is first brought into a form of the table's (and of w's width): int_right_bytes(w, count) bytes, aligned to 64. int_right
-     * does so for rows first .. first+rows-1 of a, row `first` at a, the next `stride` words on; `first` is a multiple of HEMI_INT_GROUP,
-     * and so is `rows` unless they are the last. Calls for different rows may run side by side. With count = 1, one call takes all rows. One
-     * column is bound by the reading of w, many by arithmetic; fewer than HEMI_INT_FEW are faster one by one. */
+     * The right side is first brought into a form of the table's (and of w's width): int_right_bytes(w, count) bytes, aligned to 64.
+     * int_right does so for rows first .. first+rows-1 of a, row `first` at a, the next `stride` words on; `first` is a multiple of
+     * HEMI_INT_GROUP, and so is `rows` unless they are the last. Calls for different rows may run side by side. With count = 1, one
+     * call takes all rows. One column is bound by the reading of w, many by arithmetic; fewer than HEMI_INT_FEW are faster one by one. */
     size_t (*int_right_bytes)(const hemi_int_matrix *w, size_t count);
     void (*int_right)(void *x, const uint64_t *a, size_t stride, uint32_t first, uint32_t rows, size_t count,
                       const hemi_int_matrix *w, const hemi_modulus *m);

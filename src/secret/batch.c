@@ -65,8 +65,8 @@ void hemi_secret_batch_encrypt(uint8_t *packed_b, uint64_t *pads, const int32_t 
     hemi_wipe(scratch, inputs * sizeof *scratch);
 }
 
-hemi_status hemi_secret_batch_masks(uint64_t *masks, const hemi_secret_key *key, const uint8_t *packed_a, unsigned a_bits,
-                                    uint32_t outputs, uint32_t rows, hemi_error *err) {
+hemi_status hemi_secret_batch_masks(uint64_t *masks, const hemi_secret_key *key, const uint8_t *packed_a,
+                                    unsigned a_bits, uint32_t outputs, uint32_t rows, hemi_error *err) {
     const hemi_context *ctx = key->ctx;
     const size_t n = ctx->n;
     uint64_t *words;

@@ -9,6 +9,7 @@ static const struct {
     int (*run)(int argc, char **argv);
     const char *summary;
 } benches[] = {{"linear", bench_linear, "one encrypted matrix product: time, sizes, error, beside float32"},
+               {"rows", bench_rows, "many rows in one request, in each form"},
                {"prepared", bench_prepared, "the same after silent preparation: online, and in all"}};
 #define BENCHES (sizeof benches / sizeof *benches)
 

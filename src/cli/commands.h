@@ -12,5 +12,6 @@ int cmd_version(int argc, char **argv);
 
 int bench_linear(int argc, char **argv);
 int bench_prepared(int argc, char **argv);
+int bench_rows(int argc, char **argv);
 
 #endif

@@ -4,7 +4,8 @@
 #include "model/module.h"
 #include "product.h"
 
-enum { A, B, C, MODULES }; /* A and B share their input; C is of another set */
+/* A, B and D share their input; C is of another set; the replies of D are switched to the ring of half the degree */
+enum { A, B, C, D, MODULES };
 
 typedef struct service {
     party client[2]; /* of L4096 and L2048 */
@@ -18,11 +19,12 @@ static const struct {
     const char *set;
     uint32_t inputs, outputs, s;
     bool bias;
-} layers[MODULES] = {{"L4096", 100, 60, 128, true}, {"L4096", 100, 7, 128, false}, {"L2048", 20, 20, 64, true}};
+} layers[MODULES] = {{"L4096", 100, 60, 128, true}, {"L4096", 100, 7, 128, false}, {"L2048", 20, 20, 64, true},
+                       {"L4096", 100, 40, 128, true}};
 
 /* Keys of the party as the client sends them. */
 static hemi_server_keys *server_keys(const party *p, const uint32_t *t, size_t count) {
-    const size_t bytes = hemi_keys_total_bytes(p->ctx->params, count);
+    const size_t bytes = test_key_total(p->ctx->params, t, count);
     uint8_t *entries = test_key_bytes(p->sk, t, count), *all = malloc(bytes);
     hemi_server_keys *keys;
     assert_non_null(all);
@@ -37,19 +39,19 @@ static hemi_server_keys *server_keys(const party *p, const uint32_t *t, size_t c
 static int open_service(void **state) {
     service *s = calloc(1, sizeof *s);
     test_rng rng = test_rng_new();
-    uint32_t t[HEMI_AUTOMORPHISMS_MAX];
+    uint32_t t[HEMI_AUTOMORPHISMS_MAX + 1] = {HEMI_KEY_RING_SWITCH};
     *state = s;
     party_open(&s->client[0], hemi_params_by_name("L4096"), test_table());
     party_open(&s->client[1], hemi_params_by_name("L2048"), test_table());
     for (size_t i = 0; i < MODULES; i++) {
         product *p = &s->layer[i];
         hemi_linear_layout l;
-        ASSERT_OK(hemi_linear_layout_init(&l, hemi_params_by_name(layers[i].set), layers[i].inputs, layers[i].outputs,
+        ASSERT_OK(test_layout(&l, hemi_params_by_name(layers[i].set), layers[i].inputs, layers[i].outputs,
                                           layers[i].s, ERR));
         product_open(p, &l, layers[i].bias);
         product_random_weights(p, 127, &rng);
         product_load(p, s->client[i == C].ctx, 127, NULL);
-        if (i == B) p->delta = s->layer[A].delta; /* the input is encrypted once: the same delta */
+        if (i == B || i == D) p->delta = s->layer[A].delta; /* the input is encrypted once: the same delta */
         s->module[i] = (hemi_module){.info = {.params = l.params,
                                               .inputs = l.inputs,
                                               .outputs = l.outputs,
@@ -57,17 +59,24 @@ static int open_service(void **state) {
                                               .b_bits = 32,
                                               .reply_a_bits = i == B ? 24 : 25,
                                               .reply_b_bits = i == B ? 20 : 21,
+                                              .reply_ring = i == D ? 2048 : 0,
                                               .has_bias = layers[i].bias,
                                               .delta = p->delta},
                                      .layout = l,
                                      .weights = p->w,
                                      .bias = p->bias};
         memset(s->module[i].info.id, (int)(0x11 * (i + 1)), HEMI_MODULE_ID_BYTES);
+        s->module[i].info.weight_bits = s->module[i].info.input_bits = 8;
+        s->module[i].info.input_scale = s->module[i].info.output_scale = 1;
+        s->module[i].info.shape_rank = 2;
+        s->module[i].info.shape[0] = 1;
+        s->module[i].info.shape[1] = l.inputs;
+        ASSERT_OK(hemi_module_finish(&s->module[i], ERR));
         ASSERT_OK(hemi_evaluator_new(&s->evaluator[i], &s->module[i], 2, ERR));
         assert_memory_equal(hemi_evaluator_id(s->evaluator[i]), s->module[i].info.id, HEMI_MODULE_ID_BYTES);
         assert_true(hemi_evaluator_bytes(s->evaluator[i]) >= (size_t)l.n * hemi_linear_products(&l));
     }
-    s->keys[0] = server_keys(&s->client[0], t, hemi_linear_automorphisms(&s->layer[A].l, t));
+    s->keys[0] = server_keys(&s->client[0], t, 1 + hemi_linear_automorphisms(&s->layer[A].l, t + 1));
     s->keys[1] = server_keys(&s->client[1], NULL, 0);
     return 0;
 }
@@ -77,6 +86,7 @@ static int close_service(void **state) {
     for (size_t i = 0; i < MODULES; i++) {
         hemi_evaluator_free(s->evaluator[i]);
         product_close(&s->layer[i]);
+        hemi_free(s->module[i].client_json);
     }
     for (size_t i = 0; i < 2; i++) {
         hemi_server_keys_free(s->keys[i]);
@@ -94,8 +104,8 @@ static uint8_t *request_for(service *s, const int *named, size_t count, uint32_t
     test_rng rng = {rows};
     hemi_request r = {.params = p->l.params,
                       .layout = p->l.s,
-                      .inputs = p->l.inputs,
-                      .rows = rows,
+                      .coefficients = (uint32_t)p->sent,
+                      .units = rows,
                       .ciphertexts = rows,
                       .b_bits = 32,
                       .modules = count};
@@ -147,11 +157,12 @@ static void check_reply(service *s, const int *named, size_t count, uint32_t row
     size_t offset[4];
     for (size_t i = 0; i < count; i++) {
         const hemi_module_info *m = &s->module[named[i]].info;
-        frames[i] = (hemi_reply_frame){.rows = rows,
-                                       .outputs = m->outputs,
+        frames[i] = (hemi_reply_frame){.units = rows,
+                                       .coefficients = m->outputs,
                                        .ciphertexts = rows,
                                        .a_bits = m->reply_a_bits,
-                                       .b_bits = m->reply_b_bits};
+                                       .b_bits = m->reply_b_bits,
+                                       .ring = m->reply_ring};
         memcpy(frames[i].module_id, m->id, HEMI_MODULE_ID_BYTES);
     }
     ASSERT_OK(hemi_reply_parse(reply, bytes, s->module[named[0]].info.params, frames, count, offset, ERR));
@@ -159,7 +170,8 @@ static void check_reply(service *s, const int *named, size_t count, uint32_t row
         product *p = &s->layer[named[i]];
         p->a_bits = frames[i].a_bits;
         p->b_bits = frames[i].b_bits;
-        const size_t a_bytes = hemi_packed_bytes(p->l.n, p->a_bits),
+        p->ring_switch = frames[i].ring != 0;
+        const size_t a_bytes = hemi_packed_bytes(p->ring_switch ? p->l.n / 2 : p->l.n, p->a_bits),
                      b_bytes = hemi_packed_bytes(p->l.outputs, p->b_bits);
         const double allowed = PRODUCT_SIGMAS * product_predicted(p);
         for (uint32_t row = 0; row < rows; row++) {
@@ -181,7 +193,8 @@ static void replies_are_right(void **state) {
         size_t count;
         uint32_t rows;
     } cases[] = {{{A}, 1, 1},  {{B}, 1, 1},    {{C}, 1, 1},    {{A}, 1, 3},
-                 {{C}, 1, 17}, {{A, B}, 2, 1}, {{B, A}, 2, 4}, {{B, B, A, A}, 4, 2}};
+                 {{C}, 1, 17}, {{A, B}, 2, 1}, {{B, A}, 2, 4}, {{B, B, A, A}, 4, 2},
+                 {{D}, 1, 1},  {{A, D}, 2, 3},  {{D, B, D}, 3, 2}};
     for (size_t i = 0; i < TEST_COUNT(cases); i++)
         for (int threads = 0; threads <= 3; threads++) {
             int32_t x[17 * 100];
@@ -200,7 +213,7 @@ static void replies_are_fresh(void **state) {
     service *s = *state;
     for (int named = A; named < MODULES; named++) {
         size_t bytes, reply_bytes[2];
-        const uint32_t n = s->layer[named].l.n;
+        const uint32_t n = named == D ? 2048 : s->layer[named].l.n;
         const unsigned a_bits = s->module[named].info.reply_a_bits;
         uint8_t *reply[2], *request = request_for(s, &named, 1, 1, NULL, &bytes);
         uint64_t *a = malloc(2 * n * sizeof *a);
@@ -240,7 +253,7 @@ static void requests_that_do_not_fit(void **state) {
         {"two rows", 1, 128, 100, 2, 32, A, HEMI_OK},
         {"another set", 2, 128, 100, 1, 32, A, HEMI_ERR_PARAMS},
         {"the set of another module", 1, 64, 20, 1, 32, C, HEMI_ERR_PARAMS},
-        {"smaller layout", 1, 64, 60, 1, 32, A, HEMI_ERR_SHAPE},
+        {"smaller layout", 1, 64, 60, 1, 32, A, HEMI_ERR_FORMAT},
         {"larger layout", 1, 256, 100, 1, 32, A, HEMI_ERR_FORMAT},
         {"largest layout", 1, 4096, 100, 1, 32, A, HEMI_ERR_FORMAT},
         {"one bit less", 1, 128, 100, 1, 31, A, HEMI_ERR_FORMAT},
@@ -254,8 +267,8 @@ static void requests_that_do_not_fit(void **state) {
     for (size_t i = 0; i < TEST_COUNT(cases); i++) {
         hemi_request r = {.params = hemi_params_by_id(cases[i].set),
                           .layout = cases[i].layout,
-                          .inputs = cases[i].inputs,
-                          .rows = cases[i].rows,
+                          .coefficients = cases[i].inputs * ((1u << hemi_params_by_id(cases[i].set)->log2_n) / cases[i].layout),
+                          .units = cases[i].rows,
                           .ciphertexts = cases[i].rows,
                           .b_bits = cases[i].b_bits,
                           .modules = 1};
@@ -282,7 +295,7 @@ static void requests_that_do_not_fit(void **state) {
         {6, 2, 2, HEMI_ERR_FORMAT},    {8, 4, 99, HEMI_ERR_PARAMS},         {12, 4, 1, HEMI_ERR_FORMAT},
         {16, 2, 0, HEMI_ERR_FORMAT},   {16, 2, 2, HEMI_ERR_FORMAT},         {18, 2, 0, HEMI_ERR_FORMAT},
         {20, 4, 127, HEMI_ERR_FORMAT}, {24, 4, 0, HEMI_ERR_SHAPE},          {24, 4, UINT32_MAX, HEMI_ERR_SHAPE},
-        {28, 4, 2, HEMI_ERR_FORMAT},   {32, 4, UINT32_MAX, HEMI_ERR_SHAPE}, {36, 4, 1, HEMI_ERR_FORMAT}};
+        {28, 4, 2, HEMI_ERR_FORMAT},   {32, 4, UINT32_MAX, HEMI_ERR_SHAPE}, {36, 4, 2, HEMI_ERR_FORMAT}};
     for (size_t i = 0; i < TEST_COUNT(headers); i++) {
         uint8_t *bad = malloc(bytes);
         memcpy(bad, request, bytes);
@@ -306,7 +319,7 @@ static void requests_that_do_not_fit(void **state) {
 
 static void keys_that_do_not_fit(void **state) {
     service *s = *state;
-    const int a[] = {A}, b[] = {B}, c[] = {C}, both[] = {B, A};
+    const int a[] = {A}, b[] = {B}, c[] = {C}, d[] = {D}, both[] = {B, A};
     size_t bytes;
     uint32_t t[HEMI_AUTOMORPHISMS_MAX];
     const size_t needed = hemi_linear_automorphisms(&s->layer[A].l, t);
@@ -324,6 +337,14 @@ static void keys_that_do_not_fit(void **state) {
     request = request_for(s, both, 2, 2, NULL, &bytes); /* the second module does */
     assert_status(outcome(s, public_only, request, bytes), HEMI_ERR_KEY);
     free(request);
+    request = request_for(s, d, 1, 1, NULL, &bytes); /* the same automorphisms as A, and the ring-switching key */
+    hemi_server_keys *no_switch = server_keys(&s->client[0], t, needed);
+    assert_status(outcome(s, no_switch, request, bytes), HEMI_ERR_KEY);
+    assert_non_null(strstr(test_err.message, "ring-switching"));
+    assert_true(hemi_server_keys_bytes(s->keys[0]) == hemi_server_keys_bytes(no_switch) + 8 * 2048 * sizeof(uint64_t));
+    assert_status(outcome(s, s->keys[0], request, bytes), HEMI_OK);
+    hemi_server_keys_free(no_switch);
+    free(request);
     request = request_for(s, c, 1, 1, NULL, &bytes);
     assert_status(outcome(s, s->keys[0], request, bytes), HEMI_ERR_KEY);
     hemi_server_keys_free(public_only);
@@ -336,12 +357,12 @@ static void keys_that_do_not_fit(void **state) {
 static void damaged_keys(void **state) {
     service *s = *state;
     test_rng rng = test_rng_new();
-    const uint32_t t[] = {3};
+    const uint32_t t[] = {HEMI_KEY_RING_SWITCH, 3};
     const hemi_params *p = s->client[0].ctx->params;
-    const size_t bytes = hemi_keys_total_bytes(p, 1);
-    uint8_t *entries = test_key_bytes(s->client[0].sk, t, 1), *all = malloc(bytes);
+    const size_t bytes = test_key_total(p, t, 2);
+    uint8_t *entries = test_key_bytes(s->client[0].sk, t, 2), *all = malloc(bytes);
     size_t accepted = 0;
-    hemi_keys_write_header(all, p, 2);
+    hemi_keys_write_header(all, p, 3);
     memcpy(all + HEMI_KEYS_HEADER_BYTES, entries, bytes - HEMI_KEYS_HEADER_BYTES);
     hemi_server_keys *keys, *good;
     ASSERT_OK(hemi_server_keys_new(&good, all, bytes, ERR));

@@ -6,9 +6,10 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "client/batch_call.h"
+#include "client/codec.h"
 #include "wire/wire.h"
 
-#define ROWS_PER_REQUEST 512 /* more rows are sent in several requests: what is held in memory stays bounded */
+#define UNITS_PER_REQUEST 512 /* more are sent in several requests: what is held in memory stays bounded */
 
 struct hemi_remote {
     hemi_client *client;
@@ -16,6 +17,8 @@ struct hemi_remote {
     const hemi_module *module;
     hemi_module_info info;
     hemi_pool *pool; /* of batches of rows; NULL where they are not possible */
+    bool units_only;  /* the server does not hold this module for batches of rows */
+    bool single_only; /* the server does not hold this module for packed rows */
     char *name;                    /* "module 'seq.0' of model 'm'": for messages */
     char path[HEMI_HTTP_PATH_MAX]; /* of its infer route */
 };
@@ -86,28 +89,15 @@ void hemi_remote_free(hemi_remote *remote) {
 
 /* ---- a call */
 
-/* The most bytes that the reply to this request can have: from the module and our own request, nothing else. */
-static hemi_status reply_bound(const hemi_remote *remote, const uint8_t *request, size_t bytes, size_t *bound,
-                               hemi_error *err) {
-    hemi_request r;
-    HEMI_TRY(hemi_request_parse(&r, request, bytes, err));
-    size_t rows = r.ciphertexts > r.rows ? r.ciphertexts : r.rows;
-    if (__builtin_mul_overflow(rows, remote->info.download_bytes, bound))
-        return hemi_fail(err, HEMI_ERR_TOO_LARGE, "%zu rows are too many for one request", rows);
-    return HEMI_OK;
-}
-
 static hemi_status exchange(hemi_remote *remote, hemi_pending *pending, const uint8_t *request, size_t request_bytes,
                             float *y, hemi_call_stats *stats, hemi_error *err) {
     hemi_http_reply reply;
-    size_t bound;
-    HEMI_TRY(reply_bound(remote, request, request_bytes, &bound, err));
     const hemi_post post = {.path = remote->path,
                             .name = remote->name,
                             .params = remote->info.params,
                             .body = request,
                             .bytes = request_bytes,
-                            .reply_bytes_max = bound};
+                            .reply_bytes_max = hemi_pending_reply_bytes(remote->module, pending)};
     HEMI_TRY(hemi_client_post(remote->client, &post, &reply, stats, err));
     stats->upload_bytes += request_bytes;
     stats->download_bytes += reply.bytes;
@@ -120,18 +110,28 @@ static hemi_status exchange(hemi_remote *remote, hemi_pending *pending, const ui
                                             hemi_http_url(remote->client->http), remote->name);
 }
 
-static hemi_status call_rows(hemi_remote *remote, const float *x, size_t rows, float *y, hemi_call_stats *stats,
-                             hemi_error *err) {
+static hemi_status call_as(hemi_remote *remote, hemi_form form, const float *x, size_t rows, float *y, hemi_call_stats *stats,
+                           hemi_error *err) {
     hemi_pending *pending = NULL;
     uint8_t *request = NULL;
     size_t request_bytes = 0;
     double start = hemi_now_ms();
-    HEMI_TRY(hemi_encrypt(remote->module, remote->client->keys, x, rows, &pending, &request, &request_bytes, err));
+    HEMI_TRY(hemi_encrypt_as(remote->module, remote->client->keys, form, x, rows, &pending, &request, &request_bytes, err));
     stats->encrypt_ms += hemi_now_ms() - start;
     hemi_status status = exchange(remote, pending, request, request_bytes, y, stats, err);
     hemi_bytes_release(request);
     hemi_pending_free(pending);
     return status;
+}
+
+/* A server that does not hold a module for packed rows says so; then rows are encrypted anew, one in each unit, and it is not asked
+ * again. */
+static hemi_status call_rows(hemi_remote *remote, const float *x, size_t rows, float *y, hemi_call_stats *stats, hemi_error *err) {
+    const hemi_form form = remote->single_only ? HEMI_FORM_SINGLE : hemi_form_for(remote->module, rows);
+    const hemi_status status = call_as(remote, form, x, rows, y, stats, err);
+    if (status != HEMI_ERR_UNSUPPORTED || form == HEMI_FORM_SINGLE) return status;
+    remote->single_only = true;
+    return call_as(remote, HEMI_FORM_SINGLE, x, rows, y, stats, err);
 }
 
 /* The next rows of a call, in the best form; how many they are goes to *part. */
@@ -149,12 +149,17 @@ static hemi_status call_part(hemi_remote *remote, const float *x, size_t rows, f
     *part = rows;
     if (remote->pool) HEMI_TRY(hemi_batch_call_prepared(&call, &done, err));
     if (done) return HEMI_OK;
-    const size_t whole = remote->pool ? hemi_batch_call_rows(remote->pool, rows) : 0;
+    const size_t whole = remote->pool && !remote->units_only ? hemi_batch_call_rows(remote->pool, rows) : 0;
     if (whole > 0) {
         *part = call.rows = whole;
-        return hemi_batch_call_whole(&call, err);
+        const hemi_status status = hemi_batch_call_whole(&call, err);
+        if (status != HEMI_ERR_UNSUPPORTED) return status;
+        remote->units_only = true;
+        *part = rows;
     }
-    if (rows > ROWS_PER_REQUEST) *part = ROWS_PER_REQUEST;
+    const size_t units = hemi_module_units(remote->module, HEMI_FORM_SINGLE, 1);
+    const size_t at_once = units < UNITS_PER_REQUEST ? UNITS_PER_REQUEST / units : 1;
+    if (rows > at_once) *part = at_once;
     const hemi_status status = call_rows(remote, x, *part, y, stats, err);
     if (remote->pool) hemi_pool_done(remote->pool, NULL, false);
     return status;
@@ -180,13 +185,13 @@ hemi_status hemi_remote_call(hemi_remote *remote, const float *x, size_t rows, f
                              hemi_error *err) {
     hemi_call_stats total = {0};
     hemi_status status = HEMI_OK;
-    if (rows > SIZE_MAX / sizeof(float) / (remote->info.inputs + (size_t)remote->info.outputs))
-        return hemi_fail(err, HEMI_ERR_ARGUMENT, "%zu rows are too many", rows);
+    const size_t inputs = hemi_module_row_inputs(remote->module), outputs = hemi_module_row_outputs(remote->module);
+    if (rows > SIZE_MAX / sizeof(float) / (inputs + outputs)) return hemi_fail(err, HEMI_ERR_ARGUMENT, "%zu rows are too many", rows);
     pthread_mutex_lock(&remote->client->lock);
     for (size_t i = 0, part; i < rows && status == HEMI_OK; i += part)
-        status = call_part(remote, x + i * remote->info.inputs, rows - i, y + i * remote->info.outputs, &part, &total, err);
+        status = call_part(remote, x + i * inputs, rows - i, y + i * outputs, &part, &total, err);
     pthread_mutex_unlock(&remote->client->lock);
-    if (status != HEMI_OK && rows > 0) hemi_wipe(y, rows * remote->info.outputs * sizeof *y);
+    if (status != HEMI_OK && rows > 0) hemi_wipe(y, rows * outputs * sizeof *y);
     if (stats) *stats = total;
     return status;
 }

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "rlwe/ringswitch.h"
 
 #define PARAMS_MAX 64
 
@@ -35,6 +36,7 @@ hemi_status hemi_context_new(hemi_context **out, const hemi_params *params, cons
                 s = hemi_fail(err, HEMI_ERR_MEMORY, "no memory for parameter set %s", params->name);
         }
     }
+    if (s == HEMI_OK && params->reply) s = hemi_ringswitch_context(&ctx->reply, params, kernels, err);
     if (s != HEMI_OK) {
         hemi_context_free(ctx);
         return s;
@@ -45,6 +47,7 @@ hemi_status hemi_context_new(hemi_context **out, const hemi_params *params, cons
 
 void hemi_context_free(hemi_context *ctx) {
     if (!ctx) return;
+    hemi_context_free(ctx->reply);
     for (size_t i = 0; i < HEMI_FAMILY_MAX; i++) hemi_free(ctx->index[i]);
     hemi_ring_free(ctx->ring);
     hemi_free(ctx);
@@ -75,31 +78,48 @@ const uint32_t *hemi_context_automorphism(const hemi_context *ctx, uint32_t t) {
     return NULL;
 }
 
+bool hemi_key_is_known(const hemi_params *params, uint32_t number) {
+    const uint32_t t = hemi_key_automorphism(number), digit = hemi_key_digit(number), n = UINT32_C(1) << params->log2_n;
+    if (params->special == 0 || t < 3 || t >= 2 * n || t % 2 == 0) return false;
+    if (params->baby_digits) return digit < params->baby_digits;
+    return digit == 0 && (t == 2 * n - 1 || (t <= n + 1 && ((t - 1) & (t - 2)) == 0));
+}
+
 hemi_status hemi_evaluation_keys_new(hemi_evaluation_keys **out, const hemi_context *ctx, const uint32_t *t, size_t count,
                                      hemi_error *err) {
     *out = NULL;
     const size_t n = ctx->n;
+    const bool ring_switch = ctx->reply && count > 0 && t[0] == HEMI_KEY_RING_SWITCH;
+    if (ring_switch) t++, count--;
+    const size_t words = 2 * n + 4 * n * count + (ring_switch ? hemi_ringswitch_key_words(ctx) : 0);
     hemi_evaluation_keys *keys = hemi_alloc(1, sizeof *keys);
     if (keys) {
         keys->key = hemi_alloc(count, sizeof *keys->key);
-        keys->storage = hemi_alloc_large(2 * n + 4 * n * count, sizeof(uint64_t));
+        keys->storage = hemi_alloc_large(words, sizeof(uint64_t));
+        keys->index = hemi_alloc(ctx->params->baby_digits ? count * n : 0, sizeof *keys->index);
     }
-    if (!keys || !keys->key || !keys->storage) {
+    if (!keys || !keys->key || !keys->storage || !keys->index) {
         hemi_evaluation_keys_free(keys);
         return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for %zu evaluation keys", count);
     }
     keys->ctx = ctx;
     keys->count = count;
-    keys->bytes = (2 * n + 4 * n * count) * sizeof(uint64_t);
+    keys->bytes = words * sizeof(uint64_t);
     keys->public_b = keys->storage;
     keys->public_a = keys->storage + n;
-    for (size_t i = 0; i < count; i++) {
+    if (ring_switch) keys->ring_switch = keys->storage + 2 * n + 4 * n * count;
+    for (size_t i = 0, others = 0; i < count; i++) {
         uint64_t *base = keys->storage + 2 * n + 4 * n * i;
-        keys->key[i] = (hemi_galois_key){t[i], hemi_context_automorphism(ctx, t[i]), base, base + n, base + 2 * n, base + 3 * n};
-        if (!keys->key[i].index) {
+        if (!hemi_key_is_known(ctx->params, t[i])) {
             hemi_evaluation_keys_free(keys);
             return hemi_fail(err, HEMI_ERR_KEY, "%u is not an automorphism that set %s has keys for", t[i], ctx->params->name);
         }
+        const uint32_t *index = hemi_context_automorphism(ctx, hemi_key_automorphism(t[i]));
+        if (!index) {
+            hemi_ring_automorphism_index(keys->index + others * n, ctx->log2_n, hemi_key_automorphism(t[i]));
+            index = keys->index + others++ * n;
+        }
+        keys->key[i] = (hemi_galois_key){t[i], index, base, base + n, base + 2 * n, base + 3 * n};
     }
     *out = keys;
     return HEMI_OK;
@@ -126,6 +146,7 @@ void hemi_evaluation_keys_set(hemi_evaluation_keys *keys, size_t i, const uint8_
 void hemi_evaluation_keys_free(hemi_evaluation_keys *keys) {
     if (!keys) return;
     hemi_free(keys->key);
+    hemi_free(keys->index);
     hemi_free(keys->storage);
     hemi_free(keys);
 }

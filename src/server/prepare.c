@@ -18,7 +18,7 @@ void hemi_prepare_begin(hemi_exchange *x) {
 /* The modules that the request names. */
 static bool find_shapes(hemi_exchange *x, const hemi_batch_request *r, hemi_served_shape **shape, size_t *work) {
     *work = 0;
-    if (r->rows > x->service->max_rows) {
+    if (r->rows > x->service->max_rows + 1) { /* one more, of zeros, for the bias */
         hemi_answer_error(x, 0, HEMI_ERR_TOO_LARGE, "%u rows in one request: this server takes %zu", r->rows,
                           x->service->max_rows);
         return false;

@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "model/module.h"
+#include "rlwe/context.h"
 #include "server/evaluate.h"
 #include "server/route.h"
 #include "wire/batch.h"
@@ -136,21 +137,20 @@ static char *shape_name(const hemi_module_info *info) {
     return hemi_strdup(text);
 }
 
-static size_t largest_request(const hemi_module_info *info, size_t rows) {
-    const hemi_request r = {.params = info->params,
-                            .layout = info->layout,
-                            .inputs = info->inputs,
-                            .rows = (uint32_t)rows,
-                            .ciphertexts = (uint32_t)rows,
-                            .b_bits = info->b_bits,
-                            .modules = HEMI_REQUEST_MODULES_MAX};
-    const hemi_batch_request batch = {.params = info->params,
-                                      .inputs = info->inputs,
-                                      .b_bits = info->b_bits,
-                                      .rows = rows < HEMI_BATCH_SLOTS_MAX ? (uint32_t)rows : HEMI_BATCH_SLOTS_MAX,
+size_t hemi_served_units_max(const hemi_module *module, hemi_form form, size_t rows) {
+    const size_t per_request = hemi_module_grid(module) ? 1 + rows / hemi_module_units(module, form, 1) : rows;
+    return hemi_module_units(module, form, per_request) + 1;
+}
+
+static size_t largest_request(const hemi_module *module, size_t rows) {
+    hemi_request r = hemi_module_request(module, HEMI_FORM_SINGLE, hemi_served_units_max(module, HEMI_FORM_SINGLE, rows));
+    r.modules = HEMI_REQUEST_MODULES_MAX;
+    const hemi_batch_request batch = {.inputs = module->layout.inputs,
+                                      .b_bits = r.b_bits,
+                                      .rows = rows < HEMI_BATCH_SLOTS_MAX ? (uint32_t)rows + 1 : HEMI_BATCH_SLOTS_MAX,
                                       .modules = HEMI_REQUEST_MODULES_MAX};
-    const size_t one = hemi_request_bytes(&r), other = hemi_batch_request_bytes(&batch);
-    return one > other ? one : other;
+    const size_t units = hemi_request_bytes(&r), of_batch = hemi_batch_request_bytes(&batch);
+    return units > of_batch ? units : of_batch;
 }
 
 static void shape_free(hemi_served_shape *shape) {
@@ -178,8 +178,8 @@ static hemi_status shape_prepare(hemi_served_shape *shape, const hemi_module *mo
                          "the module was compiled for the shape %s: its folder was renamed or its file "
                          "copied from elsewhere; rename the folder or compile the module anew",
                          shape->name);
-    shape->automorphisms = hemi_linear_automorphisms(&shape->module->layout, shape->automorphism);
-    shape->request_bytes_max = largest_request(&shape->info, o->max_rows);
+    shape->automorphisms = hemi_module_key_entries(shape->module, shape->automorphism);
+    shape->request_bytes_max = largest_request(shape->module, o->max_rows);
     return hemi_evaluator_new(&shape->evaluator, module, o->threads, err);
 }
 
@@ -310,9 +310,9 @@ static void set_limits(hemi_registry *registry) {
             registry->request_bytes_max = model->request_bytes_max;
         for (size_t j = 0; j < model->evaluators; j++) {
             const hemi_params *params = model->evaluated[j]->info.params;
-            /* t = 1 + 2^j for j = 1 .. log2 N, and -1 */
-            const size_t bytes = hemi_keys_total_bytes(params, params->special ? params->log2_n + 1 : 0);
             const size_t of_batches = hemi_keys_total_bytes(hemi_params_by_name(HEMI_BATCH_SET), 0);
+            const size_t bytes = hemi_keys_total_bytes(params, hemi_keys_most(params) - 1 - (params->reply ? 1 : 0)) +
+                                 (params->reply ? hemi_key_entry_bytes(params, HEMI_KEY_RING_SWITCH) : 0);
             if (bytes > registry->key_bytes_max) registry->key_bytes_max = bytes;
             if (of_batches > registry->key_bytes_max) registry->key_bytes_max = of_batches;
         }

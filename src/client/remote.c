@@ -5,9 +5,8 @@
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "client/batch_call.h"
 #include "client/codec.h"
-#include "client/session.h"
-#include "hemi/client.h"
 #include "wire/wire.h"
 
 #define UNITS_PER_REQUEST 512 /* more are sent in several requests: what is held in memory stays bounded */
@@ -17,6 +16,8 @@ struct hemi_remote {
     hemi_module *own; /* NULL when the caller gave the description */
     const hemi_module *module;
     hemi_module_info info;
+    hemi_pool *pool; /* of batches of rows; NULL where they are not possible */
+    bool units_only;  /* the server does not hold this module for batches of rows */
     bool single_only; /* the server does not hold this module for packed rows */
     char *name;                    /* "module 'seq.0' of model 'm'": for messages */
     char path[HEMI_HTTP_PATH_MAX]; /* of its infer route */
@@ -44,6 +45,7 @@ static hemi_status open_locked(hemi_remote *remote, const char *model, const cha
     remote->module = with ? with : remote->own;
     hemi_module_get_info(remote->module, &remote->info);
     HEMI_TRY(hemi_client_add_module(remote->client, remote->module, err));
+    HEMI_TRY(hemi_pools_get(remote->client->pools, &remote->pool, model, &remote->module, 1, err));
     return with ? HEMI_OK : hemi_client_gather(remote->client, model, err);
 }
 
@@ -87,40 +89,16 @@ void hemi_remote_free(hemi_remote *remote) {
 
 /* ---- a call */
 
-/* Sends the request; when the server says that it does not have the keys, they are put there and the very same bytes are
- * sent once more. */
-static hemi_status post(hemi_remote *remote, const void *body, size_t bytes, size_t bound, hemi_http_reply *reply,
-                        hemi_call_stats *stats, hemi_error *err) {
-    hemi_client *client = remote->client;
-    const hemi_key_set *keys;
-    HEMI_TRY(hemi_client_ensure_keys(client, remote->info.params, false, &keys, &stats->evaluation_key_bytes, err));
-    for (int i = 0;; i++) {
-        hemi_http_request request = {.method = "POST",
-                                     .path = remote->path,
-                                     .body = body,
-                                     .body_bytes = bytes,
-                                     .key_id = keys->id,
-                                     .reply_bytes_max = bound};
-        HEMI_TRY(hemi_http_send(client->http, &request, reply, err));
-        stats->network_ms += reply->elapsed_ms > reply->server_ms ? reply->elapsed_ms - reply->server_ms : 0;
-        stats->server_ms += reply->server_ms;
-        hemi_status said = hemi_http_reply_status(reply);
-        if (said == HEMI_OK) return HEMI_OK;
-        hemi_status status = hemi_http_reply_fail(client->http, &request, reply, err);
-        hemi_http_reply_clear(reply);
-        if (said == HEMI_ERR_CONFLICT)
-            return hemi_fail_in(err, status,
-                                "%s has changed on the server since this client fetched its description: open it again",
-                                remote->name);
-        if (said != HEMI_ERR_KEY || i > 0) return status;
-        HEMI_TRY(hemi_client_ensure_keys(client, remote->info.params, true, &keys, &stats->evaluation_key_bytes, err));
-    }
-}
-
 static hemi_status exchange(hemi_remote *remote, hemi_pending *pending, const uint8_t *request, size_t request_bytes,
                             float *y, hemi_call_stats *stats, hemi_error *err) {
     hemi_http_reply reply;
-    HEMI_TRY(post(remote, request, request_bytes, hemi_pending_reply_bytes(remote->module, pending), &reply, stats, err));
+    const hemi_post post = {.path = remote->path,
+                            .name = remote->name,
+                            .params = remote->info.params,
+                            .body = request,
+                            .bytes = request_bytes,
+                            .reply_bytes_max = hemi_pending_reply_bytes(remote->module, pending)};
+    HEMI_TRY(hemi_client_post(remote->client, &post, &reply, stats, err));
     stats->upload_bytes += request_bytes;
     stats->download_bytes += reply.bytes;
     double start = hemi_now_ms();
@@ -156,19 +134,62 @@ static hemi_status call_rows(hemi_remote *remote, const float *x, size_t rows, f
     return call_as(remote, HEMI_FORM_SINGLE, x, rows, y, stats, err);
 }
 
+/* The next rows of a call, in the best form; how many they are goes to *part. */
+static hemi_status call_part(hemi_remote *remote, const float *x, size_t rows, float *y, size_t *part,
+                             hemi_call_stats *stats, hemi_error *err) {
+    bool done = false;
+    hemi_batch_call call = {.client = remote->client,
+                            .pool = remote->pool,
+                            .path = remote->path,
+                            .name = remote->name,
+                            .x = x,
+                            .rows = rows,
+                            .y = &y,
+                            .stats = stats};
+    *part = rows;
+    if (remote->pool) HEMI_TRY(hemi_batch_call_prepared(&call, &done, err));
+    if (done) return HEMI_OK;
+    const size_t whole = remote->pool && !remote->units_only ? hemi_batch_call_rows(remote->pool, rows) : 0;
+    if (whole > 0) {
+        *part = call.rows = whole;
+        const hemi_status status = hemi_batch_call_whole(&call, err);
+        if (status != HEMI_ERR_UNSUPPORTED) return status;
+        remote->units_only = true;
+        *part = rows;
+    }
+    const size_t units = hemi_module_units(remote->module, HEMI_FORM_SINGLE, 1);
+    const size_t at_once = units < UNITS_PER_REQUEST ? UNITS_PER_REQUEST / units : 1;
+    if (rows > at_once) *part = at_once;
+    const hemi_status status = call_rows(remote, x, *part, y, stats, err);
+    if (remote->pool) hemi_pool_done(remote->pool, NULL, false);
+    return status;
+}
+
+hemi_status hemi_remote_prepare(hemi_remote *remote, size_t rows, hemi_error *err) {
+    hemi_client *client = remote->client;
+    if (!remote->pool)
+        return hemi_fail(err, HEMI_ERR_UNSUPPORTED, "%s cannot be called by batches of rows, and so not be prepared",
+                         remote->name);
+    if (rows == 0 || rows > HEMI_BATCH_SLOTS_MAX)
+        return hemi_fail(err, HEMI_ERR_ARGUMENT, "%zu rows cannot be prepared at once: 1 to %d can", rows,
+                         HEMI_BATCH_SLOTS_MAX);
+    pthread_mutex_lock(&client->lock);
+    const hemi_status status = hemi_pool_fill(remote->pool, client->http, (uint32_t)rows, err);
+    pthread_mutex_unlock(&client->lock);
+    return status;
+}
+
+size_t hemi_remote_prepared(hemi_remote *remote) { return remote->pool ? hemi_pool_slots(remote->pool) : 0; }
+
 hemi_status hemi_remote_call(hemi_remote *remote, const float *x, size_t rows, float *y, hemi_call_stats *stats,
                              hemi_error *err) {
     hemi_call_stats total = {0};
     hemi_status status = HEMI_OK;
     const size_t inputs = hemi_module_row_inputs(remote->module), outputs = hemi_module_row_outputs(remote->module);
-    const size_t units = hemi_module_units(remote->module, HEMI_FORM_SINGLE, 1);
-    const size_t at_once = units < UNITS_PER_REQUEST ? UNITS_PER_REQUEST / units : 1;
     if (rows > SIZE_MAX / sizeof(float) / (inputs + outputs)) return hemi_fail(err, HEMI_ERR_ARGUMENT, "%zu rows are too many", rows);
     pthread_mutex_lock(&remote->client->lock);
-    for (size_t i = 0; i < rows && status == HEMI_OK; i += at_once) {
-        size_t part = rows - i < at_once ? rows - i : at_once;
-        status = call_rows(remote, x + i * inputs, part, y + i * outputs, &total, err);
-    }
+    for (size_t i = 0, part; i < rows && status == HEMI_OK; i += part)
+        status = call_part(remote, x + i * inputs, rows - i, y + i * outputs, &part, &total, err);
     pthread_mutex_unlock(&remote->client->lock);
     if (status != HEMI_OK && rows > 0) hemi_wipe(y, rows * outputs * sizeof *y);
     if (stats) *stats = total;

@@ -9,15 +9,18 @@
 #include "base/memory.h"
 #include "base/threads.h"
 #include "hemi/server.h"
+#include "linear/batch.h"
 #include "linear/product.h"
 #include "model/module.h"
 #include "rlwe/ringswitch.h"
+#include "server/evaluate.h"
 #include "server/limits.h"
-#include "wire/wire.h"
+#include "wire/batch.h"
 
 struct hemi_evaluator {
     hemi_module *module;  /* without weights */
     hemi_linear *linear;
+    hemi_batch *batch; /* the matrix for batches of rows; NULL if the module has none */
     pthread_mutex_t lock; /* of what follows: made when first asked for, then immutable */
     hemi_linear *packed;
     int16_t *weights;     /* until packed is there */
@@ -44,6 +47,16 @@ static hemi_status keep_weights(hemi_evaluator *e, const hemi_module *module, he
     return HEMI_OK;
 }
 
+/* Rows of modules whose q is that of the set for batches can come in batches too: delta is then the same. */
+static hemi_status make_batch(hemi_evaluator *e, const hemi_module *module, hemi_error *err) {
+    const hemi_params *params = hemi_params_by_name(HEMI_BATCH_SET);
+    const hemi_context *ctx;
+    const hemi_linear_layout *l = &module->layout;
+    if (hemi_module_grid(module) || params->q != l->params->q || l->inputs > HEMI_BATCH_INPUTS_MAX) return HEMI_OK;
+    HEMI_TRY(hemi_context_shared(&ctx, params, err));
+    return hemi_batch_new(&e->batch, ctx, l->inputs, l->outputs, module->weights, module->bias, module->info.delta, err);
+}
+
 hemi_status hemi_evaluator_new_with(hemi_evaluator **out, const hemi_module *module, const hemi_evaluator_options *options, hemi_error *err) {
     const hemi_context *ctx;
     const char *json = hemi_module_client_json(module);
@@ -62,6 +75,7 @@ hemi_status hemi_evaluator_new_with(hemi_evaluator **out, const hemi_module *mod
     if (s == HEMI_OK)
         s = hemi_linear_new(&e->linear, ctx, &module->layout, module->weights, module->bias, module->info.delta, e->memory, team, err);
     hemi_team_free(team);
+    if (s == HEMI_OK) s = make_batch(e, module, err);
     if (s != HEMI_OK) {
         hemi_evaluator_free(e);
         return s;
@@ -79,6 +93,7 @@ void hemi_evaluator_free(hemi_evaluator *e) {
     if (!e) return;
     if (e->packed) atomic_fetch_sub(&packed_bytes, hemi_linear_bytes(e->packed));
     hemi_linear_free(e->linear);
+    hemi_batch_free(e->batch);
     hemi_linear_free(e->packed);
     hemi_free(e->weights);
     hemi_free(e->bias);
@@ -91,10 +106,17 @@ size_t hemi_evaluator_bytes(const hemi_evaluator *e) {
     hemi_evaluator *guarded = (hemi_evaluator *)(uintptr_t)e;
     const size_t weights = (size_t)e->module->layout.inputs * e->module->layout.outputs * sizeof *e->weights;
     pthread_mutex_lock(&guarded->lock);
-    const size_t bytes = hemi_linear_bytes(e->linear) + (e->packed ? hemi_linear_bytes(e->packed) : 0) + (e->weights ? weights : 0);
+    const size_t bytes = hemi_linear_bytes(e->linear) + (e->packed ? hemi_linear_bytes(e->packed) : 0) + (e->weights ? weights : 0) +
+                         (e->batch ? hemi_batch_bytes(e->batch) : 0);
     pthread_mutex_unlock(&guarded->lock);
     return bytes;
 }
+
+const hemi_module_info *hemi_evaluator_info(const hemi_evaluator *e) { return &e->module->info; }
+
+const hemi_batch *hemi_evaluator_batch(const hemi_evaluator *e) { return e->batch; }
+
+const hemi_evaluation_keys *hemi_server_keys_expanded(const hemi_server_keys *k) { return k->keys; }
 
 const uint8_t *hemi_evaluator_id(const hemi_evaluator *e) { return e->module->info.id; }
 

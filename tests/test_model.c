@@ -197,7 +197,7 @@ static void plans_keep_their_promises(void **state) {
             hemi_error err = {0};
             assert_ok(hemi_linear_layout_init(&l, params, shapes[i][0], shapes[i][1], 0, &err), &err);
             const double norm2 = weight * weight * shapes[i][0], bound = weight * 32767 * shapes[i][0];
-            if (hemi_plan_make(&p, &l, norm2, bound, 0, &err) != HEMI_OK) {
+            if (hemi_plan_make(&p, &l, norm2, bound, 0, 0, &err) != HEMI_OK) {
                 assert_int_equal(err.status, HEMI_ERR_UNSUPPORTED);
                 assert_true(bound > 0x1p38);
                 continue;

@@ -1,4 +1,6 @@
 /* From numbers to requests and from replies to numbers. */
+#include "client/codec.h"
+
 #include <string.h>
 
 #include "base/bits.h"
@@ -60,27 +62,38 @@ static hemi_request request_for(const hemi_module *m, size_t rows) {
     return r;
 }
 
-static hemi_status pending_new(hemi_pending **out, const hemi_module *m, hemi_keys *keys, size_t rows, hemi_error *err) {
+bool hemi_codec_needs_zero_row(const hemi_module *m, hemi_keys *keys) {
+    return m->info.has_bias && !hemi_keys_bias_get(keys, m->info.id, NULL, m->info.outputs);
+}
+
+static hemi_status pending_new(hemi_pending **out, const hemi_module *m, size_t rows, bool zero_row, hemi_error *err) {
     const size_t bytes = sizeof(hemi_pending) + rows * sizeof(double);
     hemi_pending *p = hemi_secure_alloc(bytes, 1);
-    double *b0 = hemi_alloc(m->info.outputs, sizeof *b0);
     *out = NULL;
-    if (!p || !b0) {
-        hemi_secure_free(p);
-        hemi_free(b0);
-        return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for %zu rows", rows);
-    }
+    if (!p) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for %zu rows", rows);
     memset(p, 0, bytes);
     memcpy(p->id, m->info.id, sizeof p->id);
     p->rows = rows;
-    p->zero_row = m->info.has_bias && !hemi_keys_bias_get(keys, m->info.id, b0, m->info.outputs);
-    hemi_free(b0);
+    p->zero_row = zero_row;
     *out = p;
     return HEMI_OK;
 }
 
+hemi_status hemi_pending_copy(hemi_pending **out, const hemi_pending *p, const hemi_module *m, hemi_error *err) {
+    HEMI_TRY(pending_new(out, m, p->rows, p->zero_row, err));
+    memcpy((*out)->factor, p->factor, p->rows * sizeof *p->factor);
+    return HEMI_OK;
+}
+
+size_t hemi_pending_rows(const hemi_pending *p) { return p->rows; }
+
 hemi_status hemi_encrypt(const hemi_module *m, hemi_keys *keys, const float *x, size_t rows, hemi_pending **pending, uint8_t **request,
                          size_t *request_bytes, hemi_error *err) {
+    return hemi_codec_encrypt(m, keys, x, rows, hemi_codec_needs_zero_row(m, keys), pending, request, request_bytes, err);
+}
+
+hemi_status hemi_codec_encrypt(const hemi_module *m, hemi_keys *keys, const float *x, size_t rows, bool zero_row, hemi_pending **pending,
+                               uint8_t **request, size_t *request_bytes, hemi_error *err) {
     *pending = NULL;
     *request = NULL;
     *request_bytes = 0;
@@ -89,7 +102,7 @@ hemi_status hemi_encrypt(const hemi_module *m, hemi_keys *keys, const float *x, 
     encryption e = {.module = m};
     hemi_pending *p;
     HEMI_TRY(hemi_keys_secret(keys, m->layout.params, &e.key, err));
-    HEMI_TRY(pending_new(&p, m, keys, rows, err));
+    HEMI_TRY(pending_new(&p, m, rows, zero_row, err));
     e.request = request_for(m, rows + (p->zero_row ? 1 : 0));
     e.count = hemi_linear_input_positions(&m->layout, NULL);
     const size_t bytes = hemi_request_bytes(&e.request);
@@ -136,11 +149,15 @@ static hemi_status decrypt_row(decryption *d, size_t i, hemi_error *err) {
 static hemi_status decrypt_rows(decryption *d, hemi_keys *keys, const hemi_pending *p, float *y, hemi_error *err) {
     const hemi_module_info *m = &d->module->info;
     const double unit = m->output_scale / (double)m->delta;
-    if (p->zero_row) {
+    if (!m->has_bias) {
+        memset(d->b0, 0, m->outputs * sizeof *d->b0);
+    } else if (hemi_keys_bias_get(keys, m->id, d->b0, m->outputs)) {
+        /* known before, or since */
+    } else if (p->zero_row) {
         HEMI_TRY(decrypt_row(d, p->rows, err));
         for (uint32_t o = 0; o < m->outputs; o++) d->b0[o] = (double)d->phase[o] * unit;
         HEMI_TRY(hemi_keys_bias_put(keys, m->id, d->b0, m->outputs, err));
-    } else if (m->has_bias && !hemi_keys_bias_get(keys, m->id, d->b0, m->outputs)) {
+    } else {
         return hemi_fail(err, HEMI_ERR_STATE, "the module's bias was forgotten between request and reply: send the request anew");
     }
     for (size_t i = 0; i < p->rows; i++) {

@@ -5,6 +5,7 @@
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "client/codec.h"
 #include "client/session.h"
 #include "hemi/client.h"
 #include "wire/wire.h"
@@ -170,6 +171,86 @@ hemi_status hemi_remote_call(hemi_remote *remote, const float *x, size_t rows, f
     }
     pthread_mutex_unlock(&remote->client->lock);
     if (status != HEMI_OK && rows > 0) hemi_wipe(y, rows * remote->info.outputs * sizeof *y);
+    if (stats) *stats = total;
+    return status;
+}
+
+/* ---- several modules that share an input */
+
+typedef struct shared_call {
+    hemi_remote *const *remotes;
+    size_t count;
+    const hemi_module *module[HEMI_CALL_MODULES_MAX];
+    hemi_pending *pending[HEMI_CALL_MODULES_MAX];
+    float *y[HEMI_CALL_MODULES_MAX]; /* of the present rows */
+} shared_call;
+
+static hemi_status shared_exchange(shared_call *c, const uint8_t *request, size_t request_bytes, hemi_call_stats *stats,
+                                   hemi_error *err) {
+    hemi_remote *first = c->remotes[0];
+    hemi_http_reply reply;
+    size_t bound = 0;
+    for (size_t i = 0; i < c->count; i++) {
+        size_t one;
+        HEMI_TRY(reply_bound(c->remotes[i], request, request_bytes, &one, err));
+        if (__builtin_add_overflow(bound, one, &bound)) return hemi_fail(err, HEMI_ERR_TOO_LARGE, "too many rows");
+    }
+    HEMI_TRY(post(first, request, request_bytes, bound, &reply, stats, err));
+    stats->upload_bytes += request_bytes;
+    stats->download_bytes += reply.bytes;
+    double start = hemi_now_ms();
+    hemi_status status =
+        hemi_decrypt_many(c->module, c->count, first->client->keys, c->pending, reply.body, reply.bytes, c->y, err);
+    stats->decrypt_ms += hemi_now_ms() - start;
+    hemi_http_reply_clear(&reply);
+    return status == HEMI_OK ? status
+                             : hemi_fail_in(err, status, "the reply of %.120s to %s and others",
+                                            hemi_http_url(first->client->http), first->name);
+}
+
+static hemi_status shared_rows(shared_call *c, const float *x, size_t rows, hemi_call_stats *stats, hemi_error *err) {
+    uint8_t *request = NULL;
+    size_t request_bytes = 0;
+    double start = hemi_now_ms();
+    HEMI_TRY(hemi_encrypt_many(c->module, c->count, c->remotes[0]->client->keys, x, rows, c->pending, &request,
+                               &request_bytes, err));
+    stats->encrypt_ms += hemi_now_ms() - start;
+    hemi_status status = shared_exchange(c, request, request_bytes, stats, err);
+    hemi_bytes_release(request);
+    for (size_t i = 0; i < c->count; i++) hemi_pending_free(c->pending[i]);
+    return status;
+}
+
+static hemi_status check_shared(const shared_call *c, size_t rows, hemi_error *err) {
+    if (c->count < 1 || c->count > HEMI_CALL_MODULES_MAX)
+        return hemi_fail(err, HEMI_ERR_ARGUMENT, "%zu modules in one call: 1 to %d", c->count, HEMI_CALL_MODULES_MAX);
+    for (size_t i = 0; i < c->count; i++) {
+        const hemi_remote *r = c->remotes[i];
+        if (r->client != c->remotes[0]->client || strcmp(r->path, c->remotes[0]->path) != 0)
+            return hemi_fail(err, HEMI_ERR_ARGUMENT, "%s and %s are not of one model and client", c->remotes[0]->name, r->name);
+        if (rows > SIZE_MAX / sizeof(float) / (r->info.inputs + (size_t)r->info.outputs))
+            return hemi_fail(err, HEMI_ERR_ARGUMENT, "%zu rows are too many", rows);
+    }
+    return HEMI_OK;
+}
+
+hemi_status hemi_remote_call_many(hemi_remote *const *remotes, size_t count, const float *x, size_t rows,
+                                  float *const *y, hemi_call_stats *stats, hemi_error *err) {
+    hemi_call_stats total = {0};
+    shared_call c = {.remotes = remotes, .count = count};
+    hemi_status status = HEMI_OK;
+    HEMI_TRY(check_shared(&c, rows, err));
+    for (size_t i = 0; i < count; i++) c.module[i] = remotes[i]->module;
+    HEMI_TRY(hemi_modules_share(c.module, count, err));
+    pthread_mutex_lock(&remotes[0]->client->lock);
+    for (size_t from = 0; from < rows && status == HEMI_OK; from += ROWS_PER_REQUEST) {
+        size_t part = rows - from < ROWS_PER_REQUEST ? rows - from : ROWS_PER_REQUEST;
+        for (size_t i = 0; i < count; i++) c.y[i] = y[i] + from * remotes[i]->info.outputs;
+        status = shared_rows(&c, x + from * remotes[0]->info.inputs, part, &total, err);
+    }
+    pthread_mutex_unlock(&remotes[0]->client->lock);
+    for (size_t i = 0; status != HEMI_OK && rows > 0 && i < count; i++)
+        hemi_wipe(y[i], rows * remotes[i]->info.outputs * sizeof *y[i]);
     if (stats) *stats = total;
     return status;
 }

@@ -112,7 +112,8 @@ static hemi_status try_bits(const compilation *c, int bits, int16_t *weights, he
     *scale = hemi_weight_scale(&c->map, &c->range, bits);
     hemi_weight_quantise(sums, weights, &c->map, *scale, *scale * c->input_scale, input_max, c->moment, step);
     const hemi_status status =
-        hemi_plan_make(plan, &c->module->layout, sums->norm2, sums->bound, c->options->b_bits, err);
+        hemi_plan_make(plan, &c->module->layout, sums->norm2, sums->bound, c->options->b_bits,
+                       c->options->delta_max, err);
     if (status == HEMI_ERR_UNSUPPORTED && sums->bias > sums->bound / 2)
         return hemi_fail(
             err, status,
@@ -207,6 +208,8 @@ static hemi_status compile_map(compilation *c, const hemi_params *params, const 
     uint8_t seed[HEMI_SEED_BYTES];
     hemi_seed_fresh(seed);
     memcpy(m->info.id, seed, sizeof m->info.id);
+    m->info.has_input_group = c->options->input_group != NULL;
+    if (m->info.has_input_group) memcpy(m->info.input_group, c->options->input_group, sizeof m->info.input_group);
     set_shape(&m->info, shape, rank);
     if (status == HEMI_OK) status = calibrate(c, err);
     if (status == HEMI_OK) status = quantise(c, err);

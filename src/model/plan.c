@@ -33,10 +33,11 @@ static unsigned choose_b_bits(const hemi_linear_layout *l, double norm2, double 
 }
 
 hemi_status hemi_plan_make(hemi_plan *plan, const hemi_linear_layout *l, double norm2, double bound, unsigned b_bits,
-                           hemi_error *err) {
+                           uint64_t delta_max, hemi_error *err) {
     const double q = (double)l->params->q;
     const unsigned all = bit_length(l->params->q);
-    const double delta = floor(hemi_grid_floor(q / (2 * HEADROOM * bound)));
+    const double largest = floor(hemi_grid_floor(q / (2 * HEADROOM * bound)));
+    const double delta = delta_max != 0 ? fmin(largest, (double)delta_max) : largest;
     *plan = (hemi_plan){0};
     if (!(delta >= HEMI_DELTA_MIN))
         return hemi_fail(

@@ -20,13 +20,13 @@ typedef struct hemi_plan {
 double hemi_grid_floor(double x);
 
 /* norm2: mean over the outputs of sum_j W^2. bound: the largest |result|, >= 1. b_bits: 0 to choose.
- *   delta  = floor(grid_floor(q / (2 * 1.02 * bound)))
+ *   delta  = floor(grid_floor(q / (2 * 1.02 * bound))), at most delta_max unless that is 0
  *   b_bits: the least of 24, 28, 32, 40, 48 that makes the noise's variance at most 1.5 times as large, or a quarter of the floor's
  *   reply_a_bits: the least that keeps the standard deviation below 1.3 times the noise, or below the floor
  *   reply_b_bits: the least that adds at most a tenth to the variance
  * where the floor is 2^-19.1 of delta * bound: what is below it is good enough.
  * ERR_UNSUPPORTED: no delta leaves room for the noise. */
 HEMI_CHECK hemi_status hemi_plan_make(hemi_plan *plan, const hemi_linear_layout *layout, double norm2, double bound,
-                                      unsigned b_bits, hemi_error *err);
+                                      unsigned b_bits, uint64_t delta_max, hemi_error *err);
 
 #endif

@@ -16,6 +16,7 @@ typedef struct product {
     double *bias; /* NULL: none */
     double norm2; /* mean over the outputs of sum_j w[o][j]^2 */
     uint64_t delta;
+    hemi_linear_memory memory;
     hemi_linear *linear;
     uint32_t *in_at, *out_at;
     size_t sent; /* coefficients of b in a request */
@@ -80,7 +81,7 @@ TEST_UNUSED static void product_load(product *p, const hemi_context *ctx, int x_
     p->norm2 = norm2 / p->l.outputs;
     const double fits = (double)ctx->q->m.p / 2 / 1.02 / largest, encrypts = (double)ctx->q->m.p / 2 / 1.02 / x_max;
     p->delta = (uint64_t)fmin(fits, encrypts);
-    ASSERT_OK(hemi_linear_new(&p->linear, ctx, &p->l, p->w, p->bias, p->delta, team, ERR));
+    ASSERT_OK(hemi_linear_new(&p->linear, ctx, &p->l, p->w, p->bias, p->delta, p->memory, team, ERR));
 }
 
 TEST_UNUSED static void product_random_input(product *p, int x_max, test_rng *rng) {
@@ -96,9 +97,21 @@ TEST_UNUSED static void product_encrypt(product *p, const hemi_secret_key *sk) {
 /* One multiplication into buffers of the caller's. */
 TEST_UNUSED static hemi_status product_multiply_into(const product *p, const hemi_evaluation_keys *keys, bool bare,
                                                      uint8_t *a, uint8_t *b, hemi_team *team) {
-    const hemi_linear_input in = {p->seed, p->request, p->in_bits};
-    const hemi_linear_output out = {a, b, p->a_bits, p->b_bits};
-    return (bare ? hemi_linear_multiply_bare : hemi_linear_multiply)(p->linear, keys, in, out, team, NULL);
+    const size_t in_bytes = HEMI_SEED_BYTES + hemi_packed_bytes(p->sent, p->in_bits), a_bytes = hemi_packed_bytes(p->l.n, p->a_bits),
+                 b_bytes = hemi_packed_bytes(p->l.outputs, p->b_bits);
+    uint8_t *sent = hemi_alloc(in_bytes, 1), *got = hemi_alloc(a_bytes + b_bytes, 1);
+    assert_true(sent && got);
+    memcpy(sent, p->seed, HEMI_SEED_BYTES);
+    memcpy(sent + HEMI_SEED_BYTES, p->request, in_bytes - HEMI_SEED_BYTES);
+    const hemi_linear_input in = {sent, in_bytes, p->in_bits};
+    const hemi_linear_output out = {got, a_bytes + b_bytes, p->a_bits, p->b_bits};
+    const hemi_linear *map = p->linear;
+    const hemi_status status = (bare ? hemi_linear_multiply_bare : hemi_linear_multiply)(&map, 1, keys, in, &out, 1, team, ERR);
+    memcpy(a, got, a_bytes);
+    memcpy(b, got + a_bytes, b_bytes);
+    hemi_free(sent);
+    hemi_free(got);
+    return status;
 }
 
 TEST_UNUSED static void product_multiply(product *p, const hemi_evaluation_keys *keys, bool bare, hemi_team *team) {

@@ -147,4 +147,20 @@ TEST_UNUSED static void test_folder_remove(const char *path) {
     if (system(command) != 0) fail_msg("cannot remove %s", path);
 }
 
+/* Layouts of one row, as most tests want them; s = 0: chosen. */
+#include "linear/layout.h"
+
+TEST_UNUSED static hemi_status test_layout(hemi_linear_layout *l, const hemi_params *params, uint32_t inputs, uint32_t outputs, uint32_t s,
+                                           hemi_error *err) {
+    const hemi_linear_choice choice = {.s = s};
+    return hemi_linear_layout_rows(l, params, inputs, outputs, &choice, err);
+}
+
+TEST_UNUSED static hemi_status test_layout_restore(hemi_linear_layout *l, const hemi_params *params, uint32_t inputs, uint32_t outputs,
+                                                   uint32_t s, uint32_t babies, const uint32_t *k, size_t groups, hemi_error *err) {
+    hemi_linear_choice choice = {.s = s, .babies = babies, .groups = groups};
+    for (size_t g = 0; g < groups && g < HEMI_LINEAR_GROUPS_MAX; g++) choice.k[g] = k[g];
+    return hemi_linear_layout_rows(l, params, inputs, outputs, &choice, err);
+}
+
 #endif

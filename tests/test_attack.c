@@ -186,7 +186,7 @@ static void setting_open(setting *s, uint32_t d, uint32_t m, test_rng *rng) {
     hemi_linear_layout l;
     party_open(&s->p, hemi_params_by_name("L4096"), test_table());
     s->keys = test_keys(s->p.sk, NULL, 0);
-    ASSERT_OK(hemi_linear_layout_init(&l, s->p.ctx->params, d, m, 0, ERR));
+    ASSERT_OK(test_layout(&l, s->p.ctx->params, d, m, 0, ERR));
     assert_true(l.direct);
     product_open(&s->layer, &l, true);
     for (size_t i = 0; i < (size_t)d * m; i++) s->layer.w[i] = (int16_t)((int)test_below(rng, 255) - 127);
@@ -272,7 +272,7 @@ static void replies_to_one_request_are_fresh(void **state) {
         hemi_linear_layout l;
         uint32_t t[HEMI_AUTOMORPHISMS_MAX];
         party_open(&p, hemi_params_by_name("L4096"), test_table());
-        ASSERT_OK(hemi_linear_layout_init(&l, p.ctx->params, shapes[c][0], shapes[c][1], 0, ERR));
+        ASSERT_OK(test_layout(&l, p.ctx->params, shapes[c][0], shapes[c][1], 0, ERR));
         hemi_evaluation_keys *keys = test_keys(p.sk, t, hemi_linear_automorphisms(&l, t));
         product_open(&layer, &l, false);
         product_random_weights(&layer, 127, &rng);

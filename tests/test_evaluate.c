@@ -44,7 +44,7 @@ static int open_service(void **state) {
     for (size_t i = 0; i < MODULES; i++) {
         product *p = &s->layer[i];
         hemi_linear_layout l;
-        ASSERT_OK(hemi_linear_layout_init(&l, hemi_params_by_name(layers[i].set), layers[i].inputs, layers[i].outputs,
+        ASSERT_OK(test_layout(&l, hemi_params_by_name(layers[i].set), layers[i].inputs, layers[i].outputs,
                                           layers[i].s, ERR));
         product_open(p, &l, layers[i].bias);
         product_random_weights(p, 127, &rng);
@@ -63,6 +63,12 @@ static int open_service(void **state) {
                                      .weights = p->w,
                                      .bias = p->bias};
         memset(s->module[i].info.id, (int)(0x11 * (i + 1)), HEMI_MODULE_ID_BYTES);
+        s->module[i].info.weight_bits = s->module[i].info.input_bits = 8;
+        s->module[i].info.input_scale = s->module[i].info.output_scale = 1;
+        s->module[i].info.shape_rank = 2;
+        s->module[i].info.shape[0] = 1;
+        s->module[i].info.shape[1] = l.inputs;
+        ASSERT_OK(hemi_module_finish(&s->module[i], ERR));
         ASSERT_OK(hemi_evaluator_new(&s->evaluator[i], &s->module[i], 2, ERR));
         assert_memory_equal(hemi_evaluator_id(s->evaluator[i]), s->module[i].info.id, HEMI_MODULE_ID_BYTES);
         assert_true(hemi_evaluator_bytes(s->evaluator[i]) >= (size_t)l.n * hemi_linear_products(&l));
@@ -77,6 +83,7 @@ static int close_service(void **state) {
     for (size_t i = 0; i < MODULES; i++) {
         hemi_evaluator_free(s->evaluator[i]);
         product_close(&s->layer[i]);
+        hemi_free(s->module[i].client_json);
     }
     for (size_t i = 0; i < 2; i++) {
         hemi_server_keys_free(s->keys[i]);
@@ -94,8 +101,8 @@ static uint8_t *request_for(service *s, const int *named, size_t count, uint32_t
     test_rng rng = {rows};
     hemi_request r = {.params = p->l.params,
                       .layout = p->l.s,
-                      .inputs = p->l.inputs,
-                      .rows = rows,
+                      .coefficients = (uint32_t)p->sent,
+                      .units = rows,
                       .ciphertexts = rows,
                       .b_bits = 32,
                       .modules = count};
@@ -147,8 +154,8 @@ static void check_reply(service *s, const int *named, size_t count, uint32_t row
     size_t offset[4];
     for (size_t i = 0; i < count; i++) {
         const hemi_module_info *m = &s->module[named[i]].info;
-        frames[i] = (hemi_reply_frame){.rows = rows,
-                                       .outputs = m->outputs,
+        frames[i] = (hemi_reply_frame){.units = rows,
+                                       .coefficients = m->outputs,
                                        .ciphertexts = rows,
                                        .a_bits = m->reply_a_bits,
                                        .b_bits = m->reply_b_bits};
@@ -240,7 +247,7 @@ static void requests_that_do_not_fit(void **state) {
         {"two rows", 1, 128, 100, 2, 32, A, HEMI_OK},
         {"another set", 2, 128, 100, 1, 32, A, HEMI_ERR_PARAMS},
         {"the set of another module", 1, 64, 20, 1, 32, C, HEMI_ERR_PARAMS},
-        {"smaller layout", 1, 64, 60, 1, 32, A, HEMI_ERR_SHAPE},
+        {"smaller layout", 1, 64, 60, 1, 32, A, HEMI_ERR_FORMAT},
         {"larger layout", 1, 256, 100, 1, 32, A, HEMI_ERR_FORMAT},
         {"largest layout", 1, 4096, 100, 1, 32, A, HEMI_ERR_FORMAT},
         {"one bit less", 1, 128, 100, 1, 31, A, HEMI_ERR_FORMAT},
@@ -254,8 +261,8 @@ static void requests_that_do_not_fit(void **state) {
     for (size_t i = 0; i < TEST_COUNT(cases); i++) {
         hemi_request r = {.params = hemi_params_by_id(cases[i].set),
                           .layout = cases[i].layout,
-                          .inputs = cases[i].inputs,
-                          .rows = cases[i].rows,
+                          .coefficients = cases[i].inputs * ((1u << hemi_params_by_id(cases[i].set)->log2_n) / cases[i].layout),
+                          .units = cases[i].rows,
                           .ciphertexts = cases[i].rows,
                           .b_bits = cases[i].b_bits,
                           .modules = 1};
@@ -282,7 +289,7 @@ static void requests_that_do_not_fit(void **state) {
         {6, 2, 2, HEMI_ERR_FORMAT},    {8, 4, 99, HEMI_ERR_PARAMS},         {12, 4, 1, HEMI_ERR_FORMAT},
         {16, 2, 0, HEMI_ERR_FORMAT},   {16, 2, 2, HEMI_ERR_FORMAT},         {18, 2, 0, HEMI_ERR_FORMAT},
         {20, 4, 127, HEMI_ERR_FORMAT}, {24, 4, 0, HEMI_ERR_SHAPE},          {24, 4, UINT32_MAX, HEMI_ERR_SHAPE},
-        {28, 4, 2, HEMI_ERR_FORMAT},   {32, 4, UINT32_MAX, HEMI_ERR_SHAPE}, {36, 4, 1, HEMI_ERR_FORMAT}};
+        {28, 4, 2, HEMI_ERR_FORMAT},   {32, 4, UINT32_MAX, HEMI_ERR_SHAPE}, {36, 4, 2, HEMI_ERR_FORMAT}};
     for (size_t i = 0; i < TEST_COUNT(headers); i++) {
         uint8_t *bad = malloc(bytes);
         memcpy(bad, request, bytes);

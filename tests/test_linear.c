@@ -63,7 +63,7 @@ static void every_shape_and_layout_of_tiny_rings(void **state) {
                 for (uint32_t s = 0; s <= n; s = s == 0 ? 1 : 2 * s) {
                     hemi_linear_layout l;
                     if (s != 0 && s < d) continue;
-                    ASSERT_OK(hemi_linear_layout_init(&l, &r.p.own, d, m, s, ERR));
+                    ASSERT_OK(test_layout(&l, &r.p.own, d, m, s, ERR));
                     check_exact(&r, &l, &rng);
                     layouts++;
                     two_groups += l.groups == 2;
@@ -89,7 +89,7 @@ static void every_stated_layout_of_a_tiny_ring(void **state) {
                 const uint32_t k[2] = {1u << choice / 5 % 5, 1u << choice / 25};
                 const size_t groups = k[1] < 32 ? 2 : 1;
                 hemi_linear_layout l;
-                if (hemi_linear_layout_restore(&l, &r.p.own, d, m, s, babies, k, groups, ERR) != HEMI_OK) continue;
+                if (test_layout_restore(&l, &r.p.own, d, m, s, babies, k, groups, ERR) != HEMI_OK) continue;
                 check_exact(&r, &l, &rng);
                 layouts++;
                 two_groups += groups == 2;
@@ -149,7 +149,7 @@ static void measure_shape(const client *c, const hemi_linear_layout *l, unsigned
     }
     const double ratio = sqrt(moments_variance(&m));
     printf("  %4u x %4u  S %4u  K %4u%c B %2u  %6zu samples: std %.4f of predicted, largest %.2f\n", l->inputs,
-           l->outputs, l->s, hemi_linear_products(l), l->groups > 1 ? '*' : ' ', l->babies, m.count, ratio, m.largest);
+           l->outputs, l->s, hemi_linear_polynomials(l), l->groups > 1 ? '*' : ' ', l->babies, m.count, ratio, m.largest);
     if (m.largest > PRODUCT_SIGMAS) fail_msg("an error of %.2f predicted standard deviations", m.largest);
     if (m.count >= 400 && (ratio > 1.25 || ratio < 1 / 1.25)) /* six standard deviations of the estimate */
         fail_msg("standard deviation %.3f of the predicted one", ratio);
@@ -191,14 +191,14 @@ static void shapes_of_the_default_set(void **state) {
     for (size_t i = 0; i < TEST_COUNT(shapes); i++) {
         hemi_linear_layout l;
         if (test_quick() && (size_t)shapes[i].inputs * shapes[i].outputs > 100000 && i % 4) continue;
-        ASSERT_OK(hemi_linear_layout_init(&l, c.ctx->params, shapes[i].inputs, shapes[i].outputs, shapes[i].s, ERR));
+        ASSERT_OK(test_layout(&l, c.ctx->params, shapes[i].inputs, shapes[i].outputs, shapes[i].s, ERR));
         measure_shape(&c, &l, i % 5 == 4 ? 28 : i % 5 == 3 ? 40 : 32, &rng, team, &all);
     }
     if (fastest_table() && !test_quick()) {
         hemi_linear_layout l;
-        ASSERT_OK(hemi_linear_layout_init(&l, c.ctx->params, 4096, 4096, 0, ERR));
+        ASSERT_OK(test_layout(&l, c.ctx->params, 4096, 4096, 0, ERR));
         measure_shape(&c, &l, 32, &rng, team, &all);
-        ASSERT_OK(hemi_linear_layout_init(&l, c.ctx->params, 4095, 4095, 0, ERR));
+        ASSERT_OK(test_layout(&l, c.ctx->params, 4095, 4095, 0, ERR));
         measure_shape(&c, &l, 32, &rng, team, &all);
     }
     const double ratio = sqrt(moments_variance(&all));
@@ -222,7 +222,7 @@ static void noise_of_the_product_alone(void **state) {
         product p;
         moments m = {0};
         hemi_linear_layout l;
-        ASSERT_OK(hemi_linear_layout_init(&l, c.ctx->params, cases[i].inputs, cases[i].outputs, cases[i].s, ERR));
+        ASSERT_OK(test_layout(&l, c.ctx->params, cases[i].inputs, cases[i].outputs, cases[i].s, ERR));
         product_open(&p, &l, false);
         p.in_bits = p.a_bits = p.b_bits = 48;
         product_random_weights(&p, 127, &rng);
@@ -258,7 +258,7 @@ static void noise_of_rerandomisation(void **state) {
         product p;
         moments m = {0};
         hemi_linear_layout l;
-        ASSERT_OK(hemi_linear_layout_init(&l, c.ctx->params, cases[i].inputs, cases[i].outputs, cases[i].s, ERR));
+        ASSERT_OK(test_layout(&l, c.ctx->params, cases[i].inputs, cases[i].outputs, cases[i].s, ERR));
         product_open(&p, &l, false);
         p.in_bits = p.a_bits = p.b_bits = 48;
         product_load(&p, c.ctx, 127, NULL);
@@ -285,7 +285,7 @@ static void largest_weights(void **state) {
     for (int kind = 0; kind < 3; kind++) {
         product p;
         const uint32_t n = r.p.ctx->n;
-        ASSERT_OK(hemi_linear_layout_init(&l, &r.p.own, n, n, n, ERR));
+        ASSERT_OK(test_layout(&l, &r.p.own, n, n, n, ERR));
         product_open(&p, &l, false);
         p.in_bits = p.a_bits = p.b_bits = 48;
         for (uint32_t i = 0; i < n * n; i++)
@@ -327,7 +327,7 @@ static void teams_give_the_same(void **state) {
     for (size_t i = 0; i < TEST_COUNT(cases); i++) {
         product p[TEST_COUNT(teams)];
         hemi_linear_layout l;
-        ASSERT_OK(hemi_linear_layout_init(&l, &r.p.own, cases[i].inputs, cases[i].outputs, cases[i].s, ERR));
+        ASSERT_OK(test_layout(&l, &r.p.own, cases[i].inputs, cases[i].outputs, cases[i].s, ERR));
         for (size_t j = 0; j < TEST_COUNT(teams); j++) { /* loaded and multiplied by teams of every size */
             product_open(&p[j], &l, true);
             if (j == 0) {
@@ -392,7 +392,7 @@ static void calls_from_many_threads(void **state) {
     product p;
     hemi_linear_layout l;
     ring_open(&r, 10);
-    ASSERT_OK(hemi_linear_layout_init(&l, &r.p.own, 200, 300, 0, ERR));
+    ASSERT_OK(test_layout(&l, &r.p.own, 200, 300, 0, ERR));
     product_open(&p, &l, true);
     product_random_weights(&p, 127, &rng);
     product_random_input(&p, 127, &rng);
@@ -422,7 +422,7 @@ static void missing_keys_are_named(void **state) {
     product p;
     hemi_linear_layout l;
     ring_open(&r, 9);
-    ASSERT_OK(hemi_linear_layout_init(&l, &r.p.own, 100, 300, 512, ERR));
+    ASSERT_OK(test_layout(&l, &r.p.own, 100, 300, 512, ERR));
     product_open(&p, &l, false);
     product_random_weights(&p, 127, &rng);
     product_load(&p, r.p.ctx, 127, NULL);
@@ -438,13 +438,11 @@ static void missing_keys_are_named(void **state) {
         for (size_t j = 0; j < needed; j++)
             if (j != i) others[count++] = t[j];
         keys = test_keys(r.p.sk, others, count);
-        const hemi_linear_input in = {p.seed, p.request, p.in_bits};
-        const hemi_linear_output out = {p.reply_a, p.reply_b, p.a_bits, p.b_bits};
         char number[16];
         snprintf(number, sizeof number, " %u", t[i]);
-        assert_status(hemi_linear_multiply(p.linear, keys, in, out, NULL, ERR), HEMI_ERR_KEY);
+        assert_status(product_multiply_into(&p, keys, false, p.reply_a, p.reply_b, NULL), HEMI_ERR_KEY);
         assert_non_null(strstr(test_err.message, number));
-        assert_status(hemi_linear_multiply_bare(p.linear, keys, in, out, NULL, NULL), HEMI_ERR_KEY);
+        assert_status(product_multiply_into(&p, keys, true, p.reply_a, p.reply_b, NULL), HEMI_ERR_KEY);
         hemi_evaluation_keys_free(keys);
     }
     ring_keys other; /* keys of another set */
@@ -463,17 +461,17 @@ static void maps_that_cannot_be(void **state) {
     party a = {.own = test_params(4, TEST_Q, TEST_P)}, b = {.own = test_params(4, TEST_P, TEST_Q)};
     party_open(&a, NULL, test_table());
     party_open(&b, NULL, test_table());
-    ASSERT_OK(hemi_linear_layout_init(&l, &a.own, 2, 2, 0, ERR));
-    assert_status(hemi_linear_new(&linear, b.ctx, &l, w, NULL, 1, NULL, ERR),
+    ASSERT_OK(test_layout(&l, &a.own, 2, 2, 0, ERR));
+    assert_status(hemi_linear_new(&linear, b.ctx, &l, w, NULL, 1, HEMI_LINEAR_FAST, NULL, ERR),
                   HEMI_ERR_PARAMS); /* a layout of another set */
     assert_null(linear);
-    ASSERT_OK(hemi_linear_layout_init(&l, &b.own, 2, 2, 0, ERR)); /* q of 50 bits: more than the dot product takes */
-    assert_status(hemi_linear_new(&linear, b.ctx, &l, w, NULL, 1, NULL, ERR), HEMI_ERR_PARAMS);
+    ASSERT_OK(test_layout(&l, &b.own, 2, 2, 0, ERR)); /* q of 50 bits: more than the dot product takes */
+    assert_status(hemi_linear_new(&linear, b.ctx, &l, w, NULL, 1, HEMI_LINEAR_FAST, NULL, ERR), HEMI_ERR_PARAMS);
     hemi_linear_free(NULL);
     party c = {.own = test_params(2, TEST_Q, TEST_P)}; /* shorter than a vector of the dot product */
     party_open(&c, NULL, test_table());
-    ASSERT_OK(hemi_linear_layout_init(&l, &c.own, 2, 2, 0, ERR));
-    assert_status(hemi_linear_new(&linear, c.ctx, &l, w, NULL, 1, NULL, ERR), HEMI_ERR_PARAMS);
+    ASSERT_OK(test_layout(&l, &c.own, 2, 2, 0, ERR));
+    assert_status(hemi_linear_new(&linear, c.ctx, &l, w, NULL, 1, HEMI_LINEAR_FAST, NULL, ERR), HEMI_ERR_PARAMS);
     party_close(&c);
     party_close(&a);
     party_close(&b);
@@ -510,7 +508,7 @@ static void tables_agree(void **state) {
             ASSERT_OK(hemi_context_new(&ctx, &r.p.own, table, ERR));
             ASSERT_OK(hemi_secret_key_import(&sk, ctx, file, hemi_secret_key_file_bytes(&r.p.own), ERR));
             hemi_evaluation_keys *keys = test_keys_from(ctx, bytes, t, count);
-            ASSERT_OK(hemi_linear_layout_init(&l, &r.p.own, cases[i].shape.inputs, cases[i].shape.outputs,
+            ASSERT_OK(test_layout(&l, &r.p.own, cases[i].shape.inputs, cases[i].shape.outputs,
                                               cases[i].shape.s, ERR));
             product_open(&p, &l, true);
             if (k == 0) {

@@ -195,7 +195,7 @@ static void plans_keep_their_promises(void **state) {
             hemi_linear_layout l;
             hemi_plan p;
             hemi_error err = {0};
-            assert_ok(hemi_linear_layout_init(&l, params, shapes[i][0], shapes[i][1], 0, &err), &err);
+            assert_ok(test_layout(&l, params, shapes[i][0], shapes[i][1], 0, &err), &err);
             const double norm2 = weight * weight * shapes[i][0], bound = weight * 32767 * shapes[i][0];
             if (hemi_plan_make(&p, &l, norm2, bound, 0, 0, &err) != HEMI_OK) {
                 assert_int_equal(err.status, HEMI_ERR_UNSUPPORTED);
@@ -269,8 +269,8 @@ static void info_is_complete(void **state) {
     assert_true(fabs(info.output_max / largest - 1) < 0.02);
     const hemi_request request = {.params = info.params,
                                   .layout = 128,
-                                  .inputs = 20,
-                                  .rows = 1,
+                                  .coefficients = 20 * 32,
+                                  .units = 1,
                                   .ciphertexts = 1,
                                   .b_bits = info.b_bits,
                                   .modules = 1};
@@ -302,7 +302,7 @@ static void shapes_and_missing_data(void **state) {
     assert_status(hemi_module_from_linear(&m, l.w, NULL, 4, 20, NULL, one, 9, NULL, &err), HEMI_ERR_SHAPE);
     assert_status(hemi_module_from_linear(&m, NULL, NULL, 4, 20, NULL, one, 1, NULL, &err), HEMI_ERR_ARGUMENT);
     assert_status(hemi_module_from_linear(&m, l.w, NULL, 0, 20, NULL, one, 1, NULL, &err), HEMI_ERR_SHAPE);
-    assert_status(hemi_module_from_linear(&m, l.w, NULL, 4097, 20, NULL, one, 1, NULL, &err), HEMI_ERR_SHAPE);
+    assert_status(hemi_module_from_linear(&m, l.w, NULL, (1 << 20) + 1, 20, NULL, one, 1, NULL, &err), HEMI_ERR_SHAPE);
     memset(l.x, 0, 20 * sizeof *l.x); /* all zero */
     assert_ok(hemi_module_from_linear(&m, l.w, NULL, 4, 20, l.x, one, 1, NULL, &err), &err);
     assert_true(m->info.input_scale == 1.0 / 32767);

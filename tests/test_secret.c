@@ -252,10 +252,10 @@ static void encryption_by_schoolbook(void **state) {
         int64_t *as = hemi_alloc(n, sizeof *as);
         uint8_t seed[HEMI_SEED_BYTES], *packed = hemi_alloc(n, 8);
         for (int round = 0; round < 12; round++) {
-            const size_t inputs = round == 0 ? n : 1 + test_below(&rng, n);
             size_t count = 0;
             for (uint32_t i = 0; i < n; i++)
                 if (round < 2 || test_below(&rng, 3) == 0) positions[count++] = i;
+            const size_t inputs = round == 0 ? n : round == 1 ? 1 + test_below(&rng, n) : test_below(&rng, count + 1);
             for (size_t i = 0; i < inputs; i++) x[i] = (int32_t)test_below(&rng, 65535) - 32767;
             const uint64_t delta =
                 round == 1 ? (q - 1) / 2 / 32767 : 1 + test_below(&rng, q / 2 / 32768); /* up to the edge */
@@ -268,7 +268,7 @@ static void encryption_by_schoolbook(void **state) {
             schoolbook(as, a, p.sk->s, n, q);
             for (size_t i = 0; i < count; i++) {
                 const uint32_t at = positions[i];
-                const int64_t message = at < inputs ? x[at] * (int64_t)delta : 0;
+                const int64_t message = i < inputs ? x[i] * (int64_t)delta : 0;
                 const int64_t e = centred(centred((int64_t)b[i] + as[at], q) - message, q);
                 assert_true(e >= -HEMI_ERROR_ETA && e <= HEMI_ERROR_ETA);
             }

@@ -60,7 +60,7 @@ static void test_model(void **state) {
     assert_int_equal(number(wide, "download_bytes"), info.download_bytes);
     assert_int_equal(number(wide, "evaluation_key_bytes"), info.evaluation_key_bytes);
     hemi_linear_layout layout;
-    ASSERT_OK(hemi_linear_layout_init(&layout, info.params, 300, 200, info.layout, ERR));
+    ASSERT_OK(test_layout(&layout, info.params, 300, 200, info.layout, ERR));
     const size_t count = hemi_linear_automorphisms(&layout, t);
     const json_t *list = json_object_get(wide, "automorphisms");
     assert_int_equal(json_array_size(list), count);

@@ -158,6 +158,8 @@ static void test_one_request_for_all(void **state) {
     many(remote, (const size_t[]){0, 1, 2}, 3, 2, &stats);
     assert_int_equal(stats.upload_bytes, header + 2 * row);
     many(remote, (const size_t[]){2, 0}, 2, 1, &stats);
+    many(remote, (const size_t[]){0, 1, 2}, 3, 9, &stats); /* rows side by side */
+    assert_true(stats.upload_bytes < header + 9 * row);
     many(remote, (const size_t[]){1}, 1, 520, &stats); /* more than one request holds */
     float *x = fixture_rows(1, INPUTS), *y = calloc(outputs[0], sizeof *y);
     ASSERT_OK(hemi_remote_call(remote[0], x, 1, y, &stats, ERR)); /* the bias is known to a call of one module too */
@@ -225,7 +227,8 @@ static void test_hostile_replies(void **state) {
         ASSERT_OK(hemi_evaluator_new(&e[i], module[i], 1, ERR));
         y[i] = calloc(outputs[i], sizeof **y);
     }
-    ASSERT_OK(hemi_encrypt_many(modules, MODULES, keys, x, 1, pending, &request, &request_bytes, ERR));
+    ASSERT_OK(
+        hemi_encrypt_many(modules, MODULES, keys, HEMI_FORM_SINGLE, x, 1, pending, &request, &request_bytes, ERR));
     ASSERT_OK(hemi_evaluate((const hemi_evaluator *const *)e, MODULES, server_keys, request, request_bytes, 1, &reply,
                             &reply_bytes, ERR));
     size_t at = HEMI_REPLY_HEADER_BYTES;

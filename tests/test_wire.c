@@ -92,8 +92,8 @@ static const uint8_t id_a[16] = {0xa0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13
 static hemi_request request_fixture(size_t modules) {
     hemi_request r = {.params = hemi_params_by_id(1),
                       .layout = 128,
-                      .inputs = 100,
-                      .rows = 2,
+                      .coefficients = 3200,
+                      .units = 2,
                       .ciphertexts = 2,
                       .b_bits = 32,
                       .modules = modules};
@@ -123,7 +123,7 @@ static void request_layout(void **state) {
     size_t bytes;
     uint8_t *out = request_bytes(&r, &bytes);
     const uint8_t header[] = {'H', 'E', 'M',  'I',  1,    0, 1, 0, 1, 0, 0, 0, 0, 0, 0,   0,  2,  0,
-                              32,  0,   128,  0,    0,    0, 2, 0, 0, 0, 2, 0, 0, 0, 100, 0,  0,  0,
+                              32,  0,   128,  0,    0,    0, 2, 0, 0, 0, 2, 0, 0, 0, 128, 12, 0,  0,
                               0,   0,   0,    0,    0xa0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10,  11, 12, 13,
                               14,  15,  0xb0, 0xff, 0,    0, 0, 0, 0, 0, 0, 0, 0, 0, 0,   0,  0,  0};
     assert_int_equal(sizeof header, 72);
@@ -134,7 +134,7 @@ static void request_layout(void **state) {
     hemi_request parsed;
     ASSERT_OK(hemi_request_parse(&parsed, out, bytes, ERR));
     assert_ptr_equal(parsed.params, r.params);
-    assert_true(parsed.layout == 128 && parsed.inputs == 100 && parsed.rows == 2 && parsed.ciphertexts == 2 &&
+    assert_true(parsed.layout == 128 && parsed.coefficients == 3200 && parsed.form == HEMI_FORM_SINGLE && parsed.units == 2 && parsed.ciphertexts == 2 &&
                 parsed.b_bits == 32);
     assert_true(parsed.modules == 2 && memcmp(parsed.module_id[0], id_a, 16) == 0 &&
                 memcmp(parsed.module_id[1], id_b, 16) == 0);
@@ -149,17 +149,17 @@ static void request_fields(void **state) {
         {"version", 4, 2, ALL(VERSION)},
         {"kind", 6, 2, ALL(FORMAT)},
         {"set", 8, 4, HEMI_ERR_PARAMS, HEMI_OK, HEMI_ERR_PARAMS, HEMI_ERR_PARAMS,
-         HEMI_ERR_FORMAT /* L2048: another length */},
+         HEMI_ERR_SHAPE /* L2048: more coefficients than it has */},
         {"flags", 12, 4, ALL(FORMAT)},
         {"modules", 16, 2, ALL(FORMAT)},
         {"b_bits", 18, 2, ALL(FORMAT)},
-        {"layout", 20, 4, HEMI_ERR_FORMAT, HEMI_ERR_SHAPE /* 100 inputs, S = 1 */, HEMI_ERR_FORMAT, HEMI_ERR_FORMAT,
+        {"layout", 20, 4, HEMI_ERR_FORMAT, HEMI_OK /* S = 1: what it means is the module's affair */, HEMI_ERR_FORMAT, HEMI_ERR_FORMAT,
          HEMI_ERR_FORMAT},
-        {"rows", 24, 4, HEMI_ERR_SHAPE, HEMI_ERR_FORMAT, HEMI_ERR_SHAPE, HEMI_ERR_FORMAT, HEMI_ERR_FORMAT},
+        {"units", 24, 4, HEMI_ERR_SHAPE, HEMI_OK /* of two ciphertexts */, HEMI_ERR_SHAPE, HEMI_OK, HEMI_ERR_FORMAT},
         {"ciphertexts", 28, 4, ALL(FORMAT)},
-        {"inputs", 32, 4, HEMI_ERR_SHAPE, HEMI_ERR_FORMAT, HEMI_ERR_SHAPE, HEMI_ERR_FORMAT, HEMI_ERR_FORMAT},
-        {"reserved", 36, 4, ALL(FORMAT)},
-        {"reserved, last byte", 39, 1, ALL(FORMAT)},
+        {"coefficients", 32, 4, HEMI_ERR_SHAPE, HEMI_ERR_FORMAT, HEMI_ERR_SHAPE, HEMI_ERR_FORMAT, HEMI_ERR_FORMAT},
+        {"form", 36, 4, HEMI_OK, HEMI_OK, HEMI_ERR_FORMAT, HEMI_ERR_FORMAT, HEMI_ERR_FORMAT},
+        {"form, last byte", 39, 1, ALL(FORMAT)},
     };
     const hemi_request r = request_fixture(2);
     size_t bytes;
@@ -183,9 +183,9 @@ static void request_fields(void **state) {
                 {18, 2, 50, HEMI_ERR_FORMAT},
                 {18, 2, 51, HEMI_ERR_FORMAT},
                 {18, 2, 288, HEMI_ERR_FORMAT},
-                {20, 4, 64, HEMI_ERR_SHAPE},
-                {20, 4, 256, HEMI_ERR_FORMAT},
-                {20, 4, 4096, HEMI_ERR_FORMAT},
+                {20, 4, 64, HEMI_OK},
+                {20, 4, 256, HEMI_OK},
+                {20, 4, 4096, HEMI_OK},
                 {20, 4, 8192, HEMI_ERR_FORMAT},
                 {20, 4, 96, HEMI_ERR_FORMAT},
                 {24, 4, 65537, HEMI_ERR_SHAPE},
@@ -193,8 +193,8 @@ static void request_fields(void **state) {
                 {24, 8, 0x0000000100000001, HEMI_ERR_FORMAT},
                 {24, 8, 0x0000000300000003, HEMI_ERR_FORMAT},
                 {32, 4, 128, HEMI_ERR_FORMAT},
-                {32, 4, 129, HEMI_ERR_SHAPE},
-                {32, 4, 4096, HEMI_ERR_SHAPE},
+                {32, 4, 129, HEMI_ERR_FORMAT},
+                {32, 4, 4096, HEMI_ERR_FORMAT},
                 {8, 4, 0x101, HEMI_ERR_PARAMS},
                 {8, 4, 3, HEMI_ERR_PARAMS},
                 {8, 4, 0x1000000, HEMI_ERR_PARAMS}};
@@ -215,7 +215,7 @@ static void request_fields(void **state) {
 static void request_ranges(void **state) {
     (void)state;
     static const struct {
-        uint32_t set, layout, inputs, rows;
+        uint32_t set, layout, coefficients, units;
         unsigned b_bits;
         size_t modules;
     } ends[] = {{1, 1, 1, 1, 8, 1},
@@ -226,15 +226,14 @@ static void request_ranges(void **state) {
     for (size_t i = 0; i < TEST_COUNT(ends); i++) {
         const hemi_request r = {.params = hemi_params_by_id(ends[i].set),
                                 .layout = ends[i].layout,
-                                .inputs = ends[i].inputs,
-                                .rows = ends[i].rows,
-                                .ciphertexts = ends[i].rows,
+                                .coefficients = ends[i].coefficients,
+                                .units = ends[i].units,
+                                .ciphertexts = ends[i].units,
                                 .b_bits = ends[i].b_bits,
                                 .modules = ends[i].modules};
         size_t bytes;
         uint8_t *good = request_bytes(&r, &bytes);
-        const size_t coefficients = (size_t)r.inputs * ((1u << r.params->log2_n) / r.layout);
-        assert_int_equal(bytes, 40 + 16 * r.modules + r.rows * (32 + (coefficients * r.b_bits + 7) / 8));
+        assert_int_equal(bytes, 40 + 16 * r.modules + r.units * (32 + (r.coefficients * r.b_bits + 7) / 8));
         check_lengths(parse_request, good, bytes, 40);
         free(good);
     }
@@ -246,8 +245,8 @@ static hemi_reply_frame frames[2];
 static size_t frame_count, offsets[2];
 
 static void reply_fixture(size_t count) {
-    frames[0] = (hemi_reply_frame){.rows = 2, .outputs = 60, .ciphertexts = 2, .a_bits = 25, .b_bits = 21};
-    frames[1] = (hemi_reply_frame){.rows = 3, .outputs = 7, .ciphertexts = 3, .a_bits = 24, .b_bits = 20};
+    frames[0] = (hemi_reply_frame){.units = 2, .coefficients = 60, .ciphertexts = 2, .a_bits = 25, .b_bits = 21};
+    frames[1] = (hemi_reply_frame){.units = 3, .coefficients = 7, .ciphertexts = 3, .a_bits = 24, .b_bits = 20};
     memcpy(frames[0].module_id, id_a, 16);
     memcpy(frames[1].module_id, id_b, 16);
     frame_count = count;
@@ -322,7 +321,7 @@ static void packed_rest(void **state) {
     (void)state;
     hemi_request r = request_fixture(1);
     r.layout = 4096;
-    r.inputs = 3;
+    r.coefficients = 3;
     r.b_bits = 27; /* 81 bits in 11 bytes */
     size_t bytes;
     uint8_t *out = request_bytes(&r, &bytes);

@@ -1,123 +1,133 @@
 /* From numbers to requests and from replies to numbers. */
 #include "client/codec.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/memory.h"
 #include "client/keys.h"
-#include "model/module.h"
+#include "linear/units.h"
 #include "secret/cipher.h"
-#include "wire/wire.h"
 
 struct hemi_pending {
     uint8_t id[HEMI_MODULE_ID_BYTES];
-    size_t rows;     /* of the caller */
-    bool zero_row;   /* one more row follows: zeros, whose reply is the bias */
-    double factor[]; /* of each row: secret */
+    hemi_form form;
+    size_t rows, units; /* of the caller; on grids a row is a sample */
+    bool zero_unit;     /* one more unit follows: zeros, whose reply is the bias */
+    double number[];    /* secret: the factor of each row, then its scale */
 };
 
-static hemi_status quantise_row(const hemi_module *m, const float *x, int32_t *out, double *factor, size_t row, hemi_error *err) {
-    if (hemi_module_quantise_row(m, x, out, factor)) return HEMI_OK;
-    return hemi_fail(err, HEMI_ERR_ARGUMENT, "row %zu of the input holds a value that is infinite or not a number", row);
+static double *factors(hemi_pending *p) { return p->number; }
+static double *scales(hemi_pending *p) { return p->number + p->rows; }
+static size_t all_units(const hemi_pending *p) { return p->units + (p->zero_unit ? 1 : 0); }
+
+hemi_form hemi_form_for(const hemi_module *m, size_t rows) {
+    const hemi_linear_layout *packed = hemi_module_layout(m, HEMI_FORM_PACKED);
+    if (!packed) return HEMI_FORM_SINGLE;
+    const double together = (double)hemi_units_of_rows(packed, rows) * hemi_linear_cost(packed);
+    return together < (double)rows * hemi_linear_cost(&m->layout) ? HEMI_FORM_PACKED : HEMI_FORM_SINGLE;
 }
+
+/* ---- encryption */
 
 typedef struct encryption {
     const hemi_module *module;
+    const hemi_linear_layout *layout;
     const hemi_secret_key *key;
     hemi_request request;
     uint32_t *positions;
-    size_t count;
-    int32_t *x;
+    size_t *index;
+    int32_t *message;
     uint8_t *out;
 } encryption;
 
-static hemi_status encrypt_row(encryption *e, size_t i, hemi_error *err) {
-    uint8_t *at = e->out + hemi_request_ciphertext_offset(&e->request, i);
-    return hemi_secret_encrypt(e->key, e->x, e->module->info.inputs, e->module->info.delta, e->positions, e->count, e->request.b_bits, at,
-                               at + HEMI_SEED_BYTES, err);
-}
-
-static hemi_status encrypt_rows(encryption *e, hemi_pending *p, const float *x, hemi_error *err) {
-    const size_t inputs = e->module->info.inputs;
-    for (size_t i = 0; i < p->rows; i++) {
-        HEMI_TRY(quantise_row(e->module, x + i * inputs, e->x, &p->factor[i], i, err));
-        HEMI_TRY(encrypt_row(e, i, err));
+/* The numbers of one ciphertext: those of the tensor, scaled and rounded; zeros (and nothing looked at) where unit is the zero unit. */
+static void gather(encryption *e, hemi_pending *p, const float *x, size_t unit, uint32_t block) {
+    const size_t per_sample = p->units / p->rows, count = e->request.coefficients, numbers = hemi_module_row_inputs(e->module);
+    const hemi_grid *grid = hemi_module_grid(e->module);
+    const size_t sample = grid ? unit / per_sample : 0;
+    memset(e->message, 0, count * sizeof *e->message);
+    if (unit >= p->units) return;
+    hemi_unit_inputs(e->index, e->layout, grid, p->rows, grid ? unit % per_sample : unit, block);
+    for (size_t i = 0; i < count; i++) {
+        if (e->index[i] == HEMI_UNIT_NOTHING) continue;
+        const size_t row = grid ? sample : e->index[i] / numbers;
+        e->message[i] = (int32_t)rint((double)x[grid ? sample * numbers + e->index[i] : e->index[i]] * scales(p)[row]);
     }
-    if (!p->zero_row) return HEMI_OK;
-    memset(e->x, 0, inputs * sizeof *e->x);
-    return encrypt_row(e, p->rows, err);
 }
 
-static hemi_request request_for(const hemi_module *m, size_t rows) {
-    hemi_request r = {.params = m->layout.params,
-                      .layout = m->layout.s,
-                      .inputs = m->info.inputs,
-                      .rows = (uint32_t)rows,
-                      .ciphertexts = (uint32_t)rows,
-                      .b_bits = m->info.b_bits,
-                      .modules = 1};
-    memcpy(r.module_id[0], m->info.id, HEMI_MODULE_ID_BYTES);
-    return r;
+static hemi_status encrypt_units(encryption *e, hemi_pending *p, const float *x, hemi_error *err) {
+    const size_t numbers = hemi_module_row_inputs(e->module), units = all_units(p);
+    for (size_t i = 0; i < p->rows; i++)
+        if (!hemi_module_scale(e->module, x + i * numbers, numbers, &scales(p)[i], &factors(p)[i]))
+            return hemi_fail(err, HEMI_ERR_ARGUMENT, "row %zu of the input holds a value that is infinite or not a number", i);
+    for (size_t u = 0; u < units; u++)
+        for (uint32_t b = 0; b < e->layout->in_blocks; b++) {
+            uint8_t *at = e->out + hemi_request_ciphertext_offset(&e->request, u * e->layout->in_blocks + b);
+            gather(e, p, x, u, b);
+            HEMI_TRY(hemi_secret_encrypt(e->key, e->message, e->request.coefficients, e->module->info.delta, e->positions,
+                                         e->request.coefficients, e->request.b_bits, at, at + HEMI_SEED_BYTES, err));
+        }
+    return HEMI_OK;
 }
 
-bool hemi_codec_needs_zero_row(const hemi_module *m, hemi_keys *keys) {
-    return m->info.has_bias && !hemi_keys_bias_get(keys, m->info.id, NULL, m->info.outputs);
+bool hemi_codec_needs_zero_unit(const hemi_module *m, hemi_keys *keys) {
+    return m->info.has_bias && !hemi_keys_bias_get(keys, m->info.id, NULL, m->layout.outputs);
 }
 
-static hemi_status pending_new(hemi_pending **out, const hemi_module *m, size_t rows, bool zero_row, hemi_error *err) {
-    const size_t bytes = sizeof(hemi_pending) + rows * sizeof(double);
-    hemi_pending *p = hemi_secure_alloc(bytes, 1);
+static hemi_status pending_new(hemi_pending **out, const hemi_module *m, hemi_form form, bool zero_unit, size_t rows, hemi_error *err) {
+    const size_t bytes = sizeof(hemi_pending) + 2 * rows * sizeof(double);
     *out = NULL;
+    if (rows == 0 || rows >= HEMI_REQUEST_UNITS_MAX || hemi_module_units(m, form, rows) >= HEMI_REQUEST_UNITS_MAX)
+        return hemi_fail(err, HEMI_ERR_SHAPE, "%zu rows: a request holds 1 to %d units of this module's rows", rows,
+                         HEMI_REQUEST_UNITS_MAX - 1);
+    hemi_pending *p = hemi_secure_alloc(bytes, 1);
     if (!p) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for %zu rows", rows);
-    memset(p, 0, bytes);
     memcpy(p->id, m->info.id, sizeof p->id);
+    p->form = form;
     p->rows = rows;
-    p->zero_row = zero_row;
+    p->units = hemi_module_units(m, form, rows);
+    p->zero_unit = zero_unit;
     *out = p;
     return HEMI_OK;
 }
 
 hemi_status hemi_pending_copy(hemi_pending **out, const hemi_pending *p, const hemi_module *m, hemi_error *err) {
-    HEMI_TRY(pending_new(out, m, p->rows, p->zero_row, err));
-    memcpy((*out)->factor, p->factor, p->rows * sizeof *p->factor);
+    HEMI_TRY(pending_new(out, m, p->form, p->zero_unit, p->rows, err));
+    memcpy((*out)->number, p->number, 2 * p->rows * sizeof *p->number);
     return HEMI_OK;
 }
 
 size_t hemi_pending_rows(const hemi_pending *p) { return p->rows; }
 
-hemi_status hemi_encrypt(const hemi_module *m, hemi_keys *keys, const float *x, size_t rows, hemi_pending **pending, uint8_t **request,
-                         size_t *request_bytes, hemi_error *err) {
-    return hemi_codec_encrypt(m, keys, x, rows, hemi_codec_needs_zero_row(m, keys), pending, request, request_bytes, err);
-}
-
-hemi_status hemi_codec_encrypt(const hemi_module *m, hemi_keys *keys, const float *x, size_t rows, bool zero_row, hemi_pending **pending,
-                               uint8_t **request, size_t *request_bytes, hemi_error *err) {
+hemi_status hemi_codec_encrypt(const hemi_module *m, hemi_keys *keys, hemi_form form, bool zero_unit, const float *x, size_t rows,
+                               hemi_pending **pending, uint8_t **request, size_t *request_bytes, hemi_error *err) {
+    encryption e = {.module = m, .layout = hemi_module_layout(m, form)};
+    hemi_pending *p;
     *pending = NULL;
     *request = NULL;
     *request_bytes = 0;
-    if (rows == 0 || rows >= HEMI_REQUEST_ROWS_MAX)
-        return hemi_fail(err, HEMI_ERR_SHAPE, "%zu rows: a request holds 1 to %d", rows, HEMI_REQUEST_ROWS_MAX - 1);
-    encryption e = {.module = m};
-    hemi_pending *p;
+    if (!e.layout) return hemi_fail(err, HEMI_ERR_ARGUMENT, "the module has no form %d", (int)form);
     HEMI_TRY(hemi_keys_secret(keys, m->layout.params, &e.key, err));
-    HEMI_TRY(pending_new(&p, m, rows, zero_row, err));
-    e.request = request_for(m, rows + (p->zero_row ? 1 : 0));
-    e.count = hemi_linear_input_positions(&m->layout, NULL);
-    const size_t bytes = hemi_request_bytes(&e.request);
-    e.positions = hemi_alloc(e.count, sizeof *e.positions);
-    e.x = hemi_secure_alloc(m->info.inputs, sizeof *e.x);
+    HEMI_TRY(pending_new(&p, m, form, zero_unit, rows, err));
+    e.request = hemi_module_request(m, form, all_units(p));
+    const size_t count = e.request.coefficients, bytes = hemi_request_bytes(&e.request);
+    e.positions = hemi_alloc(count, sizeof *e.positions);
+    e.index = hemi_alloc(count, sizeof *e.index);
+    e.message = hemi_secure_alloc(count, sizeof *e.message);
     e.out = hemi_alloc(bytes, 1);
     hemi_status s = HEMI_OK;
-    if (!e.positions || !e.x || !e.out) s = hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a request of %zu bytes", bytes);
+    if (!e.positions || !e.index || !e.message || !e.out) s = hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a request of %zu bytes", bytes);
     if (s == HEMI_OK) {
-        (void)hemi_linear_input_positions(&m->layout, e.positions);
+        (void)hemi_linear_input_positions(e.layout, e.positions);
         hemi_request_write_header(e.out, &e.request);
-        s = encrypt_rows(&e, p, x, err);
+        s = encrypt_units(&e, p, x, err);
     }
     hemi_free(e.positions);
-    hemi_secure_free(e.x);
+    hemi_free(e.index);
+    hemi_secure_free(e.message);
     if (s != HEMI_OK) {
         hemi_free(e.out);
         hemi_pending_free(p);
@@ -129,57 +139,103 @@ hemi_status hemi_codec_encrypt(const hemi_module *m, hemi_keys *keys, const floa
     return HEMI_OK;
 }
 
+hemi_status hemi_encrypt_as(const hemi_module *m, hemi_keys *keys, hemi_form form, const float *x, size_t rows, hemi_pending **pending,
+                            uint8_t **request, size_t *request_bytes, hemi_error *err) {
+    return hemi_codec_encrypt(m, keys, form, hemi_codec_needs_zero_unit(m, keys), x, rows, pending, request, request_bytes, err);
+}
+
+hemi_status hemi_encrypt(const hemi_module *m, hemi_keys *keys, const float *x, size_t rows, hemi_pending **pending, uint8_t **request,
+                         size_t *request_bytes, hemi_error *err) {
+    return hemi_encrypt_as(m, keys, hemi_form_for(m, rows), x, rows, pending, request, request_bytes, err);
+}
+
+/* ---- decryption */
+
 typedef struct decryption {
     const hemi_module *module;
+    const hemi_linear_layout *layout;
     const hemi_secret_key *key;
     const uint8_t *in; /* first ciphertext */
-    size_t a_bytes, b_bytes;
+    size_t a_bytes, b_bytes, count; /* count: results of a ciphertext */
+    double unit; /* of a result: phase unit = output as the server computed it */
     uint32_t *positions;
+    size_t *index;
     int64_t *phase;
     double *b0;
 } decryption;
 
-/* The row's outputs as the server computed them: phase / delta, times the output scale. */
-static hemi_status decrypt_row(decryption *d, size_t i, hemi_error *err) {
+static hemi_status decrypt_ciphertext(decryption *d, size_t i, hemi_error *err) {
     const hemi_module_info *m = &d->module->info;
     const uint8_t *at = d->in + i * (d->a_bytes + d->b_bytes);
-    return hemi_secret_decrypt(d->key, at, m->reply_a_bits, at + d->a_bytes, m->reply_b_bits, d->positions, m->outputs, d->phase, err);
+    return hemi_secret_decrypt(d->key, at, m->reply_a_bits, at + d->a_bytes, m->reply_b_bits, d->positions, d->count, d->phase, err);
 }
 
-static hemi_status decrypt_rows(decryption *d, hemi_keys *keys, const hemi_pending *p, float *y, hemi_error *err) {
-    const hemi_module_info *m = &d->module->info;
-    const double unit = m->output_scale / (double)m->delta;
-    if (!m->has_bias) {
-        memset(d->b0, 0, m->outputs * sizeof *d->b0);
-    } else if (hemi_keys_bias_get(keys, m->id, d->b0, m->outputs)) {
-        /* known before, or since */
-    } else if (p->zero_row) {
-        HEMI_TRY(decrypt_row(d, p->rows, err));
-        for (uint32_t o = 0; o < m->outputs; o++) d->b0[o] = (double)d->phase[o] * unit;
-        HEMI_TRY(hemi_keys_bias_put(keys, m->id, d->b0, m->outputs, err));
-    } else {
-        return hemi_fail(err, HEMI_ERR_STATE, "the module's bias was forgotten between request and reply: send the request anew");
+/* The bias: the reply to the zero unit, averaged over its places. */
+static hemi_status read_bias(decryption *d, hemi_keys *keys, const hemi_pending *p, hemi_error *err) {
+    const hemi_linear_layout *l = d->layout;
+    const uint32_t places = hemi_linear_places(l);
+    for (uint32_t b = 0; b < l->out_blocks; b++) {
+        HEMI_TRY(decrypt_ciphertext(d, p->units * l->out_blocks + b, err));
+        for (uint32_t i = 0; i < l->block_outputs && b * l->block_outputs + i < l->outputs; i++) {
+            double sum = 0;
+            for (uint32_t j = 0; j < places; j++) sum += (double)d->phase[(size_t)j * l->block_outputs + i];
+            d->b0[b * l->block_outputs + i] = sum / places * d->unit;
+        }
     }
-    for (size_t i = 0; i < p->rows; i++) {
-        HEMI_TRY(decrypt_row(d, i, err));
-        for (uint32_t o = 0; o < m->outputs; o++)
-            y[i * m->outputs + o] = (float)(((double)d->phase[o] * unit - d->b0[o]) / p->factor[i] + d->b0[o]);
+    return hemi_keys_bias_put(keys, d->module->info.id, d->b0, l->outputs, err);
+}
+
+static hemi_status decrypt_unit(decryption *d, hemi_pending *p, size_t unit, float *y, hemi_error *err) {
+    const hemi_linear_layout *l = d->layout;
+    const hemi_grid *grid = hemi_module_grid(d->module);
+    const size_t per_sample = p->units / p->rows, sample = grid ? unit / per_sample : 0, numbers = hemi_module_row_outputs(d->module);
+    for (uint32_t b = 0; b < l->out_blocks; b++) {
+        HEMI_TRY(decrypt_ciphertext(d, unit * l->out_blocks + b, err));
+        hemi_unit_outputs(d->index, l, grid, p->rows, grid ? unit % per_sample : unit, b);
+        for (size_t i = 0; i < d->count; i++) {
+            if (d->index[i] == HEMI_UNIT_NOTHING) continue;
+            const double b0 = d->b0[b * l->block_outputs + i % l->block_outputs];
+            const size_t row = grid ? sample : d->index[i] / numbers;
+            y[grid ? sample * numbers + d->index[i] : d->index[i]] =
+                (float)(((double)d->phase[i] * d->unit - b0) / factors(p)[row] + b0);
+        }
     }
     return HEMI_OK;
 }
 
+static hemi_status decrypt_units(decryption *d, hemi_keys *keys, hemi_pending *p, float *y, hemi_error *err) {
+    const hemi_module_info *m = &d->module->info;
+    if (!m->has_bias) {
+        memset(d->b0, 0, d->layout->outputs * sizeof *d->b0);
+    } else if (hemi_keys_bias_get(keys, m->id, d->b0, d->layout->outputs)) {
+        /* known before, or since */
+    } else if (p->zero_unit) {
+        HEMI_TRY(read_bias(d, keys, p, err));
+    } else {
+        return hemi_fail(err, HEMI_ERR_STATE, "the module's bias was forgotten between request and reply: send the request anew");
+    }
+    for (size_t u = 0; u < p->units; u++) HEMI_TRY(decrypt_unit(d, p, u, y, err));
+    return HEMI_OK;
+}
+
+size_t hemi_pending_reply_bytes(const hemi_module *m, const hemi_pending *p) {
+    const hemi_reply_frame f = hemi_module_frame(m, p->form, all_units(p));
+    return HEMI_REPLY_HEADER_BYTES + hemi_reply_frame_bytes(m->info.params, &f);
+}
+
 static hemi_status check_reply(decryption *d, const hemi_pending *p, const void *reply, size_t reply_bytes, hemi_error *err) {
     const hemi_module_info *m = &d->module->info;
-    const uint32_t rows = (uint32_t)(p->rows + (p->zero_row ? 1 : 0));
-    hemi_reply_frame f = {.rows = rows, .outputs = m->outputs, .ciphertexts = rows, .a_bits = m->reply_a_bits, .b_bits = m->reply_b_bits};
     size_t offset;
-    memcpy(f.module_id, m->id, sizeof f.module_id);
     if (memcmp(p->id, m->id, sizeof p->id) != 0)
         return hemi_fail(err, HEMI_ERR_ARGUMENT, "this reply's request was made for another module");
+    const hemi_reply_frame f = hemi_module_frame(d->module, p->form, all_units(p));
     HEMI_TRY(hemi_reply_parse(reply, reply_bytes, m->params, &f, 1, &offset, err));
+    d->layout = hemi_module_layout(d->module, p->form);
     d->in = (const uint8_t *)reply + offset;
     d->a_bytes = hemi_packed_bytes((size_t)1 << m->params->log2_n, m->reply_a_bits);
-    d->b_bytes = hemi_packed_bytes(m->outputs, m->reply_b_bits);
+    d->b_bytes = hemi_packed_bytes(f.coefficients, m->reply_b_bits);
+    d->count = f.coefficients;
+    d->unit = m->output_scale / (double)m->delta;
     return HEMI_OK;
 }
 
@@ -188,18 +244,19 @@ hemi_status hemi_decrypt(const hemi_module *m, hemi_keys *keys, hemi_pending *p,
     decryption d = {.module = m};
     HEMI_TRY(check_reply(&d, p, reply, reply_bytes, err));
     HEMI_TRY(hemi_keys_secret(keys, m->layout.params, &d.key, err));
-    const size_t outputs = m->info.outputs;
-    d.positions = hemi_alloc(outputs, sizeof *d.positions);
-    d.phase = hemi_alloc(outputs, sizeof *d.phase);
-    d.b0 = hemi_alloc(outputs, sizeof *d.b0);
+    d.positions = hemi_alloc(d.count, sizeof *d.positions);
+    d.index = hemi_alloc(d.count, sizeof *d.index);
+    d.phase = hemi_alloc(d.count, sizeof *d.phase);
+    d.b0 = hemi_alloc(d.layout->outputs, sizeof *d.b0);
     hemi_status s = HEMI_OK;
-    if (!d.positions || !d.phase || !d.b0) s = hemi_fail(err, HEMI_ERR_MEMORY, "no memory to decrypt a reply");
+    if (!d.positions || !d.index || !d.phase || !d.b0) s = hemi_fail(err, HEMI_ERR_MEMORY, "no memory to decrypt a reply");
     if (s == HEMI_OK) {
-        hemi_linear_output_positions(&m->layout, d.positions);
-        s = decrypt_rows(&d, keys, p, y, err);
+        (void)hemi_linear_output_positions(d.layout, d.positions);
+        s = decrypt_units(&d, keys, p, y, err);
     }
-    if (s != HEMI_OK) memset(y, 0, p->rows * outputs * sizeof *y);
+    if (s != HEMI_OK) memset(y, 0, p->rows * hemi_module_row_outputs(m) * sizeof *y);
     hemi_free(d.positions);
+    hemi_free(d.index);
     hemi_free(d.phase);
     hemi_free(d.b0);
     return s;

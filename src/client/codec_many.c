@@ -7,14 +7,26 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/memory.h"
-#include "model/module.h"
-#include "wire/wire.h"
+#include "linear/units.h"
+
+/* Whether requests in this form hold the same numbers at the same places. */
+static bool same_form(const hemi_module *a, const hemi_module *b, hemi_form form) {
+    const hemi_linear_layout *l = hemi_module_layout(a, form), *m = hemi_module_layout(b, form);
+    if (!l || !m || l->s != m->s || l->rows != m->rows || l->in_blocks != m->in_blocks ||
+        l->block_inputs != m->block_inputs)
+        return false;
+    if (hemi_linear_input_places(l) != hemi_linear_input_places(m)) return false;
+    for (uint32_t i = 0; i < l->rows; i++)
+        if (hemi_linear_place(l, i) != hemi_linear_place(m, i)) return false;
+    return true;
+}
 
 static const char *difference(const hemi_module *a, const hemi_module *b) {
     const hemi_module_info *x = &a->info, *y = &b->info;
     if (x->params != y->params) return "set";
+    if (a->is_grid || b->is_grid) return "the positions that they read";
     if (x->inputs != y->inputs) return "inputs";
-    if (x->layout != y->layout) return "layout";
+    if (!same_form(a, b, HEMI_FORM_SINGLE)) return "layout";
     if (x->b_bits != y->b_bits) return "b_bits";
     if (x->delta != y->delta) return "delta";
     if (x->input_bits != y->input_bits) return "input_bits";
@@ -39,6 +51,17 @@ hemi_status hemi_modules_share(const hemi_module *const *modules, size_t count, 
     return HEMI_OK;
 }
 
+hemi_form hemi_form_for_all(const hemi_module *const *modules, size_t count, size_t rows) {
+    double single = 0, packed = 0;
+    for (size_t i = 0; i < count; i++) {
+        const hemi_linear_layout *l = hemi_module_layout(modules[i], HEMI_FORM_PACKED);
+        if (!l || !same_form(modules[0], modules[i], HEMI_FORM_PACKED)) return HEMI_FORM_SINGLE;
+        single += (double)rows * hemi_linear_cost(&modules[i]->layout);
+        packed += (double)hemi_units_of_rows(l, rows) * hemi_linear_cost(l);
+    }
+    return packed < single ? HEMI_FORM_PACKED : HEMI_FORM_SINGLE;
+}
+
 /* The same ciphertexts under a header that names all the modules. */
 static hemi_status name_all(uint8_t **request, size_t *bytes, const hemi_module *const *modules, size_t count,
                             hemi_error *err) {
@@ -58,16 +81,17 @@ static hemi_status name_all(uint8_t **request, size_t *bytes, const hemi_module 
     return HEMI_OK;
 }
 
-hemi_status hemi_encrypt_many(const hemi_module *const *modules, size_t count, hemi_keys *keys, const float *x,
-                              size_t rows, hemi_pending **pending, uint8_t **request, size_t *request_bytes,
-                              hemi_error *err) {
-    bool zero_row = false;
+hemi_status hemi_encrypt_many(const hemi_module *const *modules, size_t count, hemi_keys *keys, hemi_form form,
+                              const float *x, size_t rows, hemi_pending **pending, uint8_t **request,
+                              size_t *request_bytes, hemi_error *err) {
+    bool zero_unit = false;
     *request = NULL;
     *request_bytes = 0;
     for (size_t i = 0; i < count; i++) pending[i] = NULL;
     HEMI_TRY(hemi_modules_share(modules, count, err));
-    for (size_t i = 0; i < count; i++) zero_row |= hemi_codec_needs_zero_row(modules[i], keys);
-    hemi_status s = hemi_codec_encrypt(modules[0], keys, x, rows, zero_row, &pending[0], request, request_bytes, err);
+    for (size_t i = 0; i < count; i++) zero_unit |= hemi_codec_needs_zero_unit(modules[i], keys);
+    hemi_status s =
+        hemi_codec_encrypt(modules[0], keys, form, zero_unit, x, rows, &pending[0], request, request_bytes, err);
     for (size_t i = 1; i < count && s == HEMI_OK; i++) s = hemi_pending_copy(&pending[i], pending[0], modules[i], err);
     if (s == HEMI_OK) s = name_all(request, request_bytes, modules, count, err);
     if (s == HEMI_OK) return HEMI_OK;
@@ -129,6 +153,6 @@ hemi_status hemi_decrypt_many(const hemi_module *const *modules, size_t count, h
                               : hemi_fail(err, HEMI_ERR_MEMORY, "no memory to read a reply");
     hemi_free(one);
     for (size_t i = 0; s != HEMI_OK && i < count; i++)
-        memset(y[i], 0, hemi_pending_rows(pending[i]) * modules[i]->info.outputs * sizeof *y[i]);
+        memset(y[i], 0, hemi_pending_rows(pending[i]) * hemi_module_row_outputs(modules[i]) * sizeof *y[i]);
     return s;
 }

@@ -215,7 +215,7 @@ static size_t gather(const hemi_module *const *modules, size_t count, uint32_t *
     t[0] = 0;
     for (size_t i = 0; i < count; i++) {
         uint32_t of_module[HEMI_AUTOMORPHISMS_MAX];
-        const size_t needed = hemi_linear_automorphisms(&modules[i]->layout, of_module);
+        const size_t needed = hemi_module_automorphisms(modules[i], of_module);
         for (size_t j = 0; j < needed; j++) {
             size_t at = 0;
             while (at < found && t[at] < of_module[j]) at++;

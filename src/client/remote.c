@@ -10,13 +10,14 @@
 #include "hemi/client.h"
 #include "wire/wire.h"
 
-#define ROWS_PER_REQUEST 512 /* more rows are sent in several requests: what is held in memory stays bounded */
+#define UNITS_PER_REQUEST 512 /* more are sent in several requests: what is held in memory stays bounded */
 
 struct hemi_remote {
     hemi_client *client;
     hemi_module *own; /* NULL when the caller gave the description */
     const hemi_module *module;
     hemi_module_info info;
+    bool single_only; /* the server does not hold this module for packed rows */
     char *name;                    /* "module 'seq.0' of model 'm'": for messages */
     char path[HEMI_HTTP_PATH_MAX]; /* of its infer route */
 };
@@ -86,17 +87,6 @@ void hemi_remote_free(hemi_remote *remote) {
 
 /* ---- a call */
 
-/* The most bytes that the reply to this request can have: from the module and our own request, nothing else. */
-static hemi_status reply_bound(const hemi_remote *remote, const uint8_t *request, size_t bytes, size_t *bound,
-                               hemi_error *err) {
-    hemi_request r;
-    HEMI_TRY(hemi_request_parse(&r, request, bytes, err));
-    size_t rows = r.ciphertexts > r.rows ? r.ciphertexts : r.rows;
-    if (__builtin_mul_overflow(rows, remote->info.download_bytes, bound))
-        return hemi_fail(err, HEMI_ERR_TOO_LARGE, "%zu rows are too many for one request", rows);
-    return HEMI_OK;
-}
-
 /* Sends the request; when the server says that it does not have the keys, they are put there and the very same bytes are
  * sent once more. */
 static hemi_status post(hemi_remote *remote, const void *body, size_t bytes, size_t bound, hemi_http_reply *reply,
@@ -130,9 +120,7 @@ static hemi_status post(hemi_remote *remote, const void *body, size_t bytes, siz
 static hemi_status exchange(hemi_remote *remote, hemi_pending *pending, const uint8_t *request, size_t request_bytes,
                             float *y, hemi_call_stats *stats, hemi_error *err) {
     hemi_http_reply reply;
-    size_t bound;
-    HEMI_TRY(reply_bound(remote, request, request_bytes, &bound, err));
-    HEMI_TRY(post(remote, request, request_bytes, bound, &reply, stats, err));
+    HEMI_TRY(post(remote, request, request_bytes, hemi_pending_reply_bytes(remote->module, pending), &reply, stats, err));
     stats->upload_bytes += request_bytes;
     stats->download_bytes += reply.bytes;
     double start = hemi_now_ms();
@@ -144,13 +132,13 @@ static hemi_status exchange(hemi_remote *remote, hemi_pending *pending, const ui
                                             hemi_http_url(remote->client->http), remote->name);
 }
 
-static hemi_status call_rows(hemi_remote *remote, const float *x, size_t rows, float *y, hemi_call_stats *stats,
-                             hemi_error *err) {
+static hemi_status call_as(hemi_remote *remote, hemi_form form, const float *x, size_t rows, float *y, hemi_call_stats *stats,
+                           hemi_error *err) {
     hemi_pending *pending = NULL;
     uint8_t *request = NULL;
     size_t request_bytes = 0;
     double start = hemi_now_ms();
-    HEMI_TRY(hemi_encrypt(remote->module, remote->client->keys, x, rows, &pending, &request, &request_bytes, err));
+    HEMI_TRY(hemi_encrypt_as(remote->module, remote->client->keys, form, x, rows, &pending, &request, &request_bytes, err));
     stats->encrypt_ms += hemi_now_ms() - start;
     hemi_status status = exchange(remote, pending, request, request_bytes, y, stats, err);
     hemi_bytes_release(request);
@@ -158,19 +146,31 @@ static hemi_status call_rows(hemi_remote *remote, const float *x, size_t rows, f
     return status;
 }
 
+/* A server that does not hold a module for packed rows says so; then rows are encrypted anew, one in each unit, and it is not asked
+ * again. */
+static hemi_status call_rows(hemi_remote *remote, const float *x, size_t rows, float *y, hemi_call_stats *stats, hemi_error *err) {
+    const hemi_form form = remote->single_only ? HEMI_FORM_SINGLE : hemi_form_for(remote->module, rows);
+    const hemi_status status = call_as(remote, form, x, rows, y, stats, err);
+    if (status != HEMI_ERR_UNSUPPORTED || form == HEMI_FORM_SINGLE) return status;
+    remote->single_only = true;
+    return call_as(remote, HEMI_FORM_SINGLE, x, rows, y, stats, err);
+}
+
 hemi_status hemi_remote_call(hemi_remote *remote, const float *x, size_t rows, float *y, hemi_call_stats *stats,
                              hemi_error *err) {
     hemi_call_stats total = {0};
     hemi_status status = HEMI_OK;
-    if (rows > SIZE_MAX / sizeof(float) / (remote->info.inputs + (size_t)remote->info.outputs))
-        return hemi_fail(err, HEMI_ERR_ARGUMENT, "%zu rows are too many", rows);
+    const size_t inputs = hemi_module_row_inputs(remote->module), outputs = hemi_module_row_outputs(remote->module);
+    const size_t units = hemi_module_units(remote->module, HEMI_FORM_SINGLE, 1);
+    const size_t at_once = units < UNITS_PER_REQUEST ? UNITS_PER_REQUEST / units : 1;
+    if (rows > SIZE_MAX / sizeof(float) / (inputs + outputs)) return hemi_fail(err, HEMI_ERR_ARGUMENT, "%zu rows are too many", rows);
     pthread_mutex_lock(&remote->client->lock);
-    for (size_t i = 0; i < rows && status == HEMI_OK; i += ROWS_PER_REQUEST) {
-        size_t part = rows - i < ROWS_PER_REQUEST ? rows - i : ROWS_PER_REQUEST;
-        status = call_rows(remote, x + i * remote->info.inputs, part, y + i * remote->info.outputs, &total, err);
+    for (size_t i = 0; i < rows && status == HEMI_OK; i += at_once) {
+        size_t part = rows - i < at_once ? rows - i : at_once;
+        status = call_rows(remote, x + i * inputs, part, y + i * outputs, &total, err);
     }
     pthread_mutex_unlock(&remote->client->lock);
-    if (status != HEMI_OK && rows > 0) hemi_wipe(y, rows * remote->info.outputs * sizeof *y);
+    if (status != HEMI_OK && rows > 0) hemi_wipe(y, rows * outputs * sizeof *y);
     if (stats) *stats = total;
     return status;
 }
@@ -190,11 +190,7 @@ static hemi_status shared_exchange(shared_call *c, const uint8_t *request, size_
     hemi_remote *first = c->remotes[0];
     hemi_http_reply reply;
     size_t bound = 0;
-    for (size_t i = 0; i < c->count; i++) {
-        size_t one;
-        HEMI_TRY(reply_bound(c->remotes[i], request, request_bytes, &one, err));
-        if (__builtin_add_overflow(bound, one, &bound)) return hemi_fail(err, HEMI_ERR_TOO_LARGE, "too many rows");
-    }
+    for (size_t i = 0; i < c->count; i++) bound += hemi_pending_reply_bytes(c->module[i], c->pending[i]);
     HEMI_TRY(post(first, request, request_bytes, bound, &reply, stats, err));
     stats->upload_bytes += request_bytes;
     stats->download_bytes += reply.bytes;
@@ -208,17 +204,28 @@ static hemi_status shared_exchange(shared_call *c, const uint8_t *request, size_
                                             hemi_http_url(first->client->http), first->name);
 }
 
-static hemi_status shared_rows(shared_call *c, const float *x, size_t rows, hemi_call_stats *stats, hemi_error *err) {
+static hemi_status shared_as(shared_call *c, hemi_form form, const float *x, size_t rows, hemi_call_stats *stats, hemi_error *err) {
     uint8_t *request = NULL;
     size_t request_bytes = 0;
     double start = hemi_now_ms();
-    HEMI_TRY(hemi_encrypt_many(c->module, c->count, c->remotes[0]->client->keys, x, rows, c->pending, &request,
+    HEMI_TRY(hemi_encrypt_many(c->module, c->count, c->remotes[0]->client->keys, form, x, rows, c->pending, &request,
                                &request_bytes, err));
     stats->encrypt_ms += hemi_now_ms() - start;
     hemi_status status = shared_exchange(c, request, request_bytes, stats, err);
     hemi_bytes_release(request);
     for (size_t i = 0; i < c->count; i++) hemi_pending_free(c->pending[i]);
     return status;
+}
+
+/* As call_rows: packed rows only where the server holds all these modules for them. */
+static hemi_status shared_rows(shared_call *c, const float *x, size_t rows, hemi_call_stats *stats, hemi_error *err) {
+    bool single_only = false;
+    for (size_t i = 0; i < c->count; i++) single_only |= c->remotes[i]->single_only;
+    const hemi_form form = single_only ? HEMI_FORM_SINGLE : hemi_form_for_all(c->module, c->count, rows);
+    const hemi_status status = shared_as(c, form, x, rows, stats, err);
+    if (status != HEMI_ERR_UNSUPPORTED || form == HEMI_FORM_SINGLE) return status;
+    for (size_t i = 0; i < c->count; i++) c->remotes[i]->single_only = true;
+    return shared_as(c, HEMI_FORM_SINGLE, x, rows, stats, err);
 }
 
 static hemi_status check_shared(const shared_call *c, size_t rows, hemi_error *err) {
@@ -243,8 +250,8 @@ hemi_status hemi_remote_call_many(hemi_remote *const *remotes, size_t count, con
     for (size_t i = 0; i < count; i++) c.module[i] = remotes[i]->module;
     HEMI_TRY(hemi_modules_share(c.module, count, err));
     pthread_mutex_lock(&remotes[0]->client->lock);
-    for (size_t from = 0; from < rows && status == HEMI_OK; from += ROWS_PER_REQUEST) {
-        size_t part = rows - from < ROWS_PER_REQUEST ? rows - from : ROWS_PER_REQUEST;
+    for (size_t from = 0; from < rows && status == HEMI_OK; from += UNITS_PER_REQUEST) {
+        size_t part = rows - from < UNITS_PER_REQUEST ? rows - from : UNITS_PER_REQUEST;
         for (size_t i = 0; i < count; i++) c.y[i] = y[i] + from * remotes[i]->info.outputs;
         status = shared_rows(&c, x + from * remotes[0]->info.inputs, part, &total, err);
     }

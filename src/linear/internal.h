@@ -2,52 +2,53 @@
 #ifndef HEMI_LINEAR_INTERNAL_H
 #define HEMI_LINEAR_INTERNAL_H
 
-#include <pthread.h>
-
 #include "linear/product.h"
 #include "rlwe/keyswitch.h"
 
 /* Coefficients of a block: the babies' share of it stays in the first-level cache while the plaintexts stream by. */
-#define HEMI_LINEAR_BLOCK_MIN 8
-#define HEMI_LINEAR_BLOCK_MAX 64
+#define HEMI_LINEAR_BLOCK_MIN   8
+#define HEMI_LINEAR_BLOCK_MAX   64
 #define HEMI_LINEAR_BLOCK_BYTES 16384
-#define HEMI_DOT_BYTES 6      /* per coefficient of a plaintext (ring/kernels.h) */
+#define HEMI_DOT_BYTES          6 /* per coefficient of a plaintext (ring/kernels.h) */
 
-/* A ciphertext on its way: c0 as e / P, e over qP; c1 over q. NTT form. */
-typedef struct hemi_running {
-    hemi_extended e;
-    uint64_t *c1;
-} hemi_running;
-
-/* Memory of one multiplication, kept between calls: the hot path allocates nothing. Polynomials of n words. */
-typedef struct hemi_workspace {
-    struct hemi_workspace *next;
-    uint64_t *storage;
-    uint64_t *source;         /* (P c0, c1) of babies below babies/2 (at least one), direct: (c0, c1); canonical, NTT form */
-    uint64_t *left0, *left1;  /* all babies in dot_left form: block of coefficients, baby */
-    uint64_t *sum0, *sum1;    /* one per giant of the largest group, sum_stride apart */
-    size_t sum_stride;        /* not a power of two: blocks of all giants would meet in one cache set */
-    uint64_t *digit;
-    hemi_extended u0, u1;        /* of the key switch under way */
-    hemi_running first, second;  /* one per group */
-} hemi_workspace;
+/* Units computed together, which share one pass over the plaintexts; fewer where their workspaces would take more than this. */
+#define HEMI_LINEAR_UNITS_AT_ONCE   4
+#define HEMI_LINEAR_WORKSPACE_BYTES ((size_t)64 << 20)
 
 struct hemi_linear {
     const hemi_context *ctx;
     hemi_linear_layout layout;
-    uint32_t block;
+    uint32_t block, terms;  /* coefficients of a block; terms of a sum: in_blocks * babies */
     uint64_t scale;         /* 1/S mod q */
-    uint8_t *plaintexts;    /* dot_right form */
+    uint8_t *plaintexts;    /* fast: dot_right form; out block, group, block of coefficients, giant, term */
+    void *coefficients;     /* small: signed coefficients; out block, group, giant, term, coefficient */
+    bool wide;              /* of 32 bits, not 16 */
     uint64_t *monomial_q, *monomial_p; /* X^offset of the second group, fixed form; NULL with one group */
     uint64_t *bias;         /* outputs: round(bias delta) mod q; NULL without */
     uint32_t *input_positions, *output_positions;
+    size_t sent, kept; /* how many of each */
     uint32_t automorphism[HEMI_AUTOMORPHISMS_MAX];
     size_t automorphisms, bytes;
-    pthread_mutex_t lock;   /* of the pool */
-    hemi_workspace *idle;
 };
 
-hemi_workspace *hemi_workspace_take(const hemi_linear *linear); /* NULL without memory */
-void hemi_workspace_give(const hemi_linear *linear, hemi_workspace *w);
+/* Where the plaintexts of (out block, group) begin, in polynomials. */
+size_t hemi_linear_plaintext_index(const hemi_linear *linear, uint32_t out_block, size_t group);
+/* The plaintexts of one giant of a small map, made ready for dot2: block of coefficients, term. scratch: n words per worker, at
+ * scratch + worker scratch_stride. */
+void hemi_linear_expand_giant(const hemi_linear *linear, uint8_t *out, uint32_t out_block, size_t group, uint32_t giant, uint64_t *scratch,
+                              size_t scratch_stride, hemi_team *team);
+
+/* Blocks of memory kept between calls, so that the hot path allocates nothing. They are not cleared. */
+typedef struct hemi_workspace {
+    struct hemi_workspace *next;
+    uint64_t *storage;
+    size_t words;
+} hemi_workspace;
+
+hemi_workspace *hemi_workspace_take(size_t words); /* NULL without memory */
+void hemi_workspace_give(hemi_workspace *w);       /* takes NULL */
+/* Maps in use: when the last one is gone, so is what was kept. */
+void hemi_workspace_open(void);
+void hemi_workspace_close(void);
 
 #endif

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "random/sample.h"
+#include "ring/kernels.h"
 #include "rlwe/noise.h"
 
 static uint32_t ceil_pow2(uint32_t x) {
@@ -12,7 +13,11 @@ static uint32_t ceil_pow2(uint32_t x) {
     return p;
 }
 
+static bool is_pow2(uint32_t x) { return x != 0 && (x & (x - 1)) == 0; }
+static uint32_t ceil_div(uint32_t a, uint32_t b) { return a / b + (a % b != 0); }
 static unsigned log2_of(uint32_t pow2) { return 31u - (unsigned)__builtin_clz(pow2); }
+
+/* ---- what follows from a layout */
 
 uint32_t hemi_linear_family(const hemi_linear_layout *l, unsigned bit) {
     /* G_S = {t = 1 mod 2N/S}. For S < N it is cyclic; for S = N it is {-1} x <5>, and bit 0 is -1. */
@@ -33,30 +38,49 @@ unsigned hemi_linear_trace_steps(const hemi_linear_layout *l, size_t group) {
     return l->direct ? 0 : log2_of(l->s / l->group[group].k);
 }
 
-uint32_t hemi_linear_products(const hemi_linear_layout *l) {
+uint32_t hemi_linear_polynomials(const hemi_linear_layout *l) {
     uint32_t k = 0;
     for (size_t g = 0; g < l->groups; g++) k += l->group[g].k;
     return k;
 }
 
-size_t hemi_linear_input_positions(const hemi_linear_layout *l, uint32_t *positions) {
-    /* every coefficient that a kept output reads: S u + j, j < d */
-    if (positions)
-        for (uint32_t u = 0, i = 0; u < l->n / l->s; u++)
-            for (uint32_t j = 0; j < l->inputs; j++) positions[i++] = u * l->s + j;
-    return (size_t)l->inputs * (l->n / l->s);
+size_t hemi_linear_products(const hemi_linear_layout *l) {
+    return (size_t)l->in_blocks * l->out_blocks * hemi_linear_polynomials(l);
 }
 
-void hemi_linear_output_positions(const hemi_linear_layout *l, uint32_t *positions) {
-    const uint32_t per_product = l->n / l->s;
-    for (size_t g = 0; g < l->groups; g++) {
+uint32_t hemi_linear_places(const hemi_linear_layout *l) { return l->tile_y * l->tile_x; }
+
+uint32_t hemi_linear_place(const hemi_linear_layout *l, uint32_t i) {
+    return l->rows ? l->fan * i : i / l->tile_x * l->pitch + i % l->tile_x;
+}
+
+uint32_t hemi_linear_input_places(const hemi_linear_layout *l) {
+    /* outputs that share a row polynomial read each other's places, so all of them; otherwise those up to the last tap of the
+     * last position */
+    if (!l->rows) return (l->tile_y + l->taps_y - 2) * l->pitch + l->tile_x + l->taps_x - 1;
+    return l->fan > 1 ? l->n / l->s : l->rows;
+}
+
+size_t hemi_linear_input_positions(const hemi_linear_layout *l, uint32_t *positions) {
+    const uint32_t places = hemi_linear_input_places(l);
+    if (positions)
+        for (uint32_t u = 0, i = 0; u < places; u++)
+            for (uint32_t j = 0; j < l->block_inputs; j++) positions[i++] = u * l->s + j;
+    return (size_t)places * l->block_inputs;
+}
+
+size_t hemi_linear_output_positions(const hemi_linear_layout *l, uint32_t *positions) {
+    const uint32_t places = hemi_linear_places(l);
+    for (size_t g = 0; positions && g < l->groups; g++) {
         const hemi_linear_group *group = &l->group[g];
-        for (uint32_t k = 0; k < group->k; k++)
-            for (uint32_t r = 0; r < per_product; r++) {
-                const uint64_t o = (uint64_t)(group->first + k) * per_product + r;
-                if (o < l->outputs) positions[o] = group->offset + l->s * r + k * (l->s / group->k);
-            }
+        for (uint32_t i = 0; i < group->k * l->fan; i++) {
+            const uint32_t o = group->first * l->fan + i, k = i / l->fan, f = i % l->fan;
+            for (uint32_t p = 0; o < l->block_outputs && p < places; p++)
+                positions[(size_t)p * l->block_outputs + o] =
+                    group->offset + l->s * (hemi_linear_place(l, p) + f) + k * (l->s / group->k);
+        }
     }
+    return (size_t)places * l->block_outputs;
 }
 
 size_t hemi_linear_automorphisms(const hemi_linear_layout *l, uint32_t *t) {
@@ -95,15 +119,20 @@ static void complete(hemi_linear_layout *l) {
     }
 }
 
-/* Cost of a layout in units of one NTT, one thread: measured, AVX2 and AVX-512 kernels being alike in these ratios. */
-#define COST_PRODUCT 0.3 /* one plaintext, both components: mostly reading it */
-#define COST_BABY 5.0    /* two for half of the digits (hoisted), four to divide by P */
-#define COST_STEP 4.0    /* digit, and division of c1 alone: c0 stays over qP until the end */
+/* ---- choosing */
 
-static double cost(const hemi_linear_layout *l) {
-    double c = (l->babies - 1) * COST_BABY + hemi_linear_products(l) * COST_PRODUCT;
-    for (size_t g = 0; g < l->groups; g++) c += (l->group[g].giants - 1) * COST_STEP;
-    return c + hemi_linear_trace_steps(l, l->groups - 1) * COST_STEP; /* the steps of a first group are shared */
+/* Cost of a layout in units of one NTT, one thread: measured, AVX2 and AVX-512 kernels being alike in these ratios. */
+#define COST_PRODUCT    0.3 /* one plaintext, both components: mostly reading it */
+#define COST_BABY       5.0 /* two for half of the digits (hoisted), four to divide by P */
+#define COST_STEP       4.0 /* digit, and division of c1 alone: c0 stays over qP until the end */
+#define COST_CIPHERTEXT 6.0 /* expanding and transforming an input; re-randomising, switching and packing a result */
+
+double hemi_linear_cost(const hemi_linear_layout *l) {
+    double step = 0;
+    for (size_t g = 0; g < l->groups; g++) step += (l->group[g].giants - 1) * COST_STEP;
+    step += hemi_linear_trace_steps(l, l->groups - 1) * COST_STEP; /* the steps of a first group are shared */
+    return l->in_blocks * ((l->babies - 1) * COST_BABY + COST_CIPHERTEXT) + l->out_blocks * (step + COST_CIPHERTEXT) +
+           (double)hemi_linear_products(l) * COST_PRODUCT;
 }
 
 /* For S = N family element 0 is -1, whose powers are no giants of more than two. */
@@ -111,15 +140,16 @@ static bool babies_reach(const hemi_linear_layout *l, uint32_t babies, uint32_t 
     return l->s < l->n || babies > 1 || k <= 2;
 }
 
-/* The cheapest baby count for the groups as they are; false if there is none below the key limit. */
-static bool choose_babies(hemi_linear_layout *l, double *best) {
+/* The cheapest baby count for the groups as they are (or the one that is wanted); false if there is none below the key limit. */
+static bool choose_babies(hemi_linear_layout *l, uint32_t wanted, double *best) {
     hemi_linear_layout try = *l;
     const uint32_t smallest = l->group[l->groups - 1].k;
     bool found = false;
     for (try.babies = 1; try.babies <= smallest; try.babies *= 2) {
         complete(&try);
-        const double c = cost(&try);
-        if (!babies_reach(l, try.babies, l->group[0].k)) continue;
+        const double c = hemi_linear_cost(&try);
+        if (!babies_reach(l, try.babies, l->group[0].k) || try.babies * l->in_blocks > HEMI_DOT_COUNT_MAX) continue;
+        if (wanted && try.babies != wanted) continue;
         if (hemi_linear_automorphisms(&try, NULL) > HEMI_LINEAR_KEYS_SOFT_MAX && found) continue;
         if (!found || c < *best) {
             *best = c;
@@ -130,95 +160,194 @@ static bool choose_babies(hemi_linear_layout *l, double *best) {
     return found;
 }
 
-static void choose_groups(hemi_linear_layout *l) {
-    const uint32_t per_product = l->n / l->s;
-    const uint32_t rows = (l->outputs + per_product - 1) / per_product;
+static uint32_t polynomials_needed(const hemi_linear_layout *l) { return ceil_div(l->block_outputs, l->fan); }
+
+/* Groups, and babies where `wanted` is 0. False where the wanted number fits no choice. */
+static bool choose_groups(hemi_linear_layout *l, uint32_t wanted) {
+    const uint32_t rows = polynomials_needed(l);
     hemi_linear_layout one = *l, two = *l;
     double cost_one = 0, cost_two = 0;
     one.groups = 1;
     one.group[0].k = ceil_pow2(rows);
-    (void)choose_babies(&one, &cost_one);
-    *l = one;
-    if (rows < 3 || rows == one.group[0].k) return;
+    const bool has_one = choose_babies(&one, wanted, &cost_one);
+    if (has_one) *l = one;
+    if (rows < 3 || rows == one.group[0].k) return has_one;
     two.groups = 2;
     two.group[0].k = one.group[0].k / 2;
     two.group[1].k = ceil_pow2(rows - two.group[0].k);
-    if (two.group[1].k >= two.group[0].k) return;
-    if (choose_babies(&two, &cost_two) && cost_two < cost_one &&
-        hemi_linear_automorphisms(&two, NULL) <= HEMI_LINEAR_KEYS_SOFT_MAX)
-        *l = two;
+    if (two.group[1].k >= two.group[0].k || !choose_babies(&two, wanted, &cost_two)) return has_one;
+    if (!has_one || (cost_two < cost_one && hemi_linear_automorphisms(&two, NULL) <= HEMI_LINEAR_KEYS_SOFT_MAX)) *l = two;
+    return true;
 }
 
-static hemi_status begin(hemi_linear_layout *l, const hemi_params *params, uint32_t inputs, uint32_t outputs, uint32_t s,
-                         hemi_error *err) {
-    *l = (hemi_linear_layout){.params = params, .log2_n = params->log2_n, .n = UINT32_C(1) << params->log2_n};
-    if (inputs == 0 || outputs == 0 || inputs > l->n || outputs > l->n)
-        return hemi_fail(err, HEMI_ERR_SHAPE, "a linear map of %u inputs and %u outputs: set %s holds 1 to %u of each", inputs,
-                         outputs, params->name, l->n);
-    if (s != 0 && (s > l->n || (s & (s - 1)) != 0 || s < inputs))
-        return hemi_fail(err, HEMI_ERR_ARGUMENT, "layout %u: it must be a power of two from %u (the inputs) to %u (set %s)", s,
-                         ceil_pow2(inputs), l->n, params->name);
-    l->inputs = inputs;
-    l->outputs = outputs;
-    if (s == 0) {
-        s = ceil_pow2(inputs);
-        /* without key switching a larger S costs nothing and uploads less */
-        while (2 * (uint64_t)s * outputs <= l->n) s *= 2;
-    }
-    l->s = s;
-    l->direct = (uint64_t)s * outputs <= l->n;
-    if (!l->direct && params->special == 0)
-        return hemi_fail(err, HEMI_ERR_PARAMS,
-                         "set %s has no key switching: with it, inputs (rounded up to a power of two) times outputs may be at most "
-                         "%u, not %u x %u; use a set with a special prime",
-                         params->name, l->n, s, outputs);
-    return HEMI_OK;
-}
-
-hemi_status hemi_linear_layout_init(hemi_linear_layout *l, const hemi_params *params, uint32_t inputs, uint32_t outputs,
-                                    uint32_t s, hemi_error *err) {
-    HEMI_TRY(begin(l, params, inputs, outputs, s, err));
-    if (l->direct) {
-        l->babies = 1;
-        l->groups = 1;
-        l->group[0].k = 1;
-        complete(l);
-    } else {
-        choose_groups(l);
-    }
-    return HEMI_OK;
-}
-
-hemi_status hemi_linear_layout_restore(hemi_linear_layout *l, const hemi_params *params, uint32_t inputs, uint32_t outputs,
-                                       uint32_t s, uint32_t babies, const uint32_t *k, size_t groups, hemi_error *err) {
-    if (s == 0) return hemi_fail(err, HEMI_ERR_FORMAT, "a layout needs its S");
-    HEMI_TRY(begin(l, params, inputs, outputs, s, err));
-    if (groups == 0 || groups > HEMI_LINEAR_GROUPS_MAX || babies == 0 || (babies & (babies - 1)) != 0)
+/* Groups and babies as given; what is wrong with them is a matter of the file they come from. */
+static hemi_status take_groups(hemi_linear_layout *l, const hemi_linear_choice *c, hemi_error *err) {
+    if (c->groups > HEMI_LINEAR_GROUPS_MAX || !is_pow2(c->babies))
         return hemi_fail(err, HEMI_ERR_FORMAT, "a layout has 1 to %d groups and a power of two of babies, not %zu and %u",
-                         HEMI_LINEAR_GROUPS_MAX, groups, babies);
+                         HEMI_LINEAR_GROUPS_MAX, c->groups, c->babies);
+    if (c->babies * (uint64_t)l->in_blocks > HEMI_DOT_COUNT_MAX)
+        return hemi_fail(err, HEMI_ERR_FORMAT, "%u babies of %u ciphertexts are more than %d", c->babies, l->in_blocks,
+                         HEMI_DOT_COUNT_MAX);
     uint64_t rows = 0;
-    for (size_t g = 0; g < groups; g++) {
-        const bool fits = k[g] != 0 && (k[g] & (k[g] - 1)) == 0 && k[g] <= s && k[g] >= babies && (g == 0 || k[g] < k[g - 1]) &&
-                          babies_reach(l, babies, k[g]);
-        if (!fits || (l->direct && k[g] != 1))
-            return hemi_fail(err, HEMI_ERR_FORMAT, "group %zu of a layout has k = %u, which does not fit S = %u and %u babies", g, k[g],
-                             s, babies);
-        l->group[g].k = k[g];
-        rows += k[g];
+    for (size_t g = 0; g < c->groups; g++) {
+        const uint32_t k = c->k[g];
+        const bool fits = is_pow2(k) && k <= l->s && k >= c->babies && (g == 0 || k < c->k[g - 1]) && babies_reach(l, c->babies, k);
+        if (!fits || (l->direct && k != 1))
+            return hemi_fail(err, HEMI_ERR_FORMAT, "group %zu of a layout has k = %u, which does not fit S = %u and %u babies", g, k,
+                             l->s, c->babies);
+        l->group[g].k = k;
+        rows += k;
     }
-    if ((groups > 1 && s / k[0] < 2) || rows * (l->n / s) < outputs)
-        return hemi_fail(err, HEMI_ERR_FORMAT, "the groups of a layout do not hold its %u outputs", outputs);
-    l->babies = babies;
-    l->groups = groups;
+    if ((c->groups > 1 && l->s / c->k[0] < 2) || rows * l->fan < l->block_outputs)
+        return hemi_fail(err, HEMI_ERR_FORMAT, "the groups of a layout do not hold its %u outputs", l->block_outputs);
+    l->babies = c->babies;
+    l->groups = c->groups;
     complete(l);
     return HEMI_OK;
 }
 
+/* Everything from s, fan, rows and tile on. */
+static hemi_status settle(hemi_linear_layout *l, const hemi_linear_choice *c, hemi_error *err) {
+    const uint64_t capacity = (uint64_t)l->s * l->fan; /* outputs of a ciphertext */
+    l->in_blocks = ceil_div(l->inputs, l->s);
+    l->block_inputs = ceil_div(l->inputs, l->in_blocks);
+    l->out_blocks = l->outputs <= capacity ? 1 : ceil_div(l->outputs, (uint32_t)capacity);
+    l->block_outputs = ceil_div(ceil_div(l->outputs, l->out_blocks), l->fan) * l->fan;
+    if (l->block_outputs > l->outputs) l->block_outputs = l->outputs;
+    if (l->in_blocks > HEMI_LINEAR_BLOCKS_MAX || l->out_blocks > HEMI_LINEAR_BLOCKS_MAX)
+        return hemi_fail(err, HEMI_ERR_SHAPE, "%u inputs and %u outputs take %u and %u ciphertexts: at most %u each way", l->inputs,
+                         l->outputs, l->in_blocks, l->out_blocks, HEMI_LINEAR_BLOCKS_MAX);
+    l->direct = polynomials_needed(l) == 1;
+    if (!l->direct && l->params->special == 0)
+        return hemi_fail(err, HEMI_ERR_PARAMS,
+                         "set %s has no key switching: with it, inputs (rounded up to a power of two) times outputs may be at most "
+                         "%u, not %u x %u; use a set with a special prime",
+                         l->params->name, l->n, l->s, l->outputs);
+    if (c->groups) return take_groups(l, c, err);
+    if (!choose_groups(l, c->babies))
+        return hemi_fail(err, HEMI_ERR_ARGUMENT, "%u babies do not fit a map of %u inputs and %u outputs", c->babies, l->inputs, l->outputs);
+    return HEMI_OK;
+}
+
+static hemi_status begin(hemi_linear_layout *l, const hemi_params *params, uint32_t inputs, uint32_t outputs, hemi_error *err) {
+    *l = (hemi_linear_layout){.params = params, .log2_n = params->log2_n, .n = UINT32_C(1) << params->log2_n};
+    if (inputs == 0 || outputs == 0 || inputs > HEMI_LINEAR_FEATURES_MAX || outputs > HEMI_LINEAR_FEATURES_MAX)
+        return hemi_fail(err, HEMI_ERR_SHAPE, "a linear map of %u inputs and %u outputs: there may be 1 to %u of each", inputs, outputs,
+                         HEMI_LINEAR_FEATURES_MAX);
+    l->inputs = inputs;
+    l->outputs = outputs;
+    return HEMI_OK;
+}
+
+static const hemi_linear_choice no_choice;
+
+/* S and F of rows. */
+static hemi_status choose_span(hemi_linear_layout *l, const hemi_linear_choice *c, hemi_error *err) {
+    const uint32_t least = l->inputs < l->n ? ceil_pow2(l->inputs) : l->n;
+    if (c->s != 0 && (c->s > l->n || !is_pow2(c->s) || c->s < least))
+        return hemi_fail(err, HEMI_ERR_ARGUMENT, "layout %u: it must be a power of two from %u (the inputs) to %u (set %s)", c->s, least,
+                         l->n, l->params->name);
+    const bool full = c->rows == HEMI_LINEAR_ROWS_FULL, one = c->rows <= 1;
+    l->s = c->s ? c->s : least;
+    if (c->s == 0 && one && l->inputs <= l->n) /* without key switching a larger S costs nothing and uploads less */
+        while (2 * (uint64_t)l->s * l->outputs <= l->n) l->s *= 2;
+    const uint32_t places = l->n / l->s;
+    l->fan = c->fan ? c->fan : one ? places : l->outputs <= places ? ceil_pow2(l->outputs) : 1;
+    if (!is_pow2(l->fan) || l->fan > places)
+        return hemi_fail(err, HEMI_ERR_FORMAT, "a fan of %u: expected a power of two up to %u", l->fan, places);
+    l->rows = full ? places / l->fan : one ? 1 : c->rows;
+    if (l->rows > places / l->fan)
+        return hemi_fail(err, HEMI_ERR_FORMAT, "%u rows: a ciphertext holds at most %u of this layout", l->rows, places / l->fan);
+    return HEMI_OK;
+}
+
+hemi_status hemi_linear_layout_rows(hemi_linear_layout *l, const hemi_params *params, uint32_t inputs, uint32_t outputs,
+                                    const hemi_linear_choice *choice, hemi_error *err) {
+    const hemi_linear_choice *c = choice ? choice : &no_choice;
+    HEMI_TRY(begin(l, params, inputs, outputs, err));
+    HEMI_TRY(choose_span(l, c, err));
+    l->tile_y = l->taps_y = l->taps_x = 1;
+    l->tile_x = l->rows;
+    return settle(l, c, err);
+}
+
+/* ---- grids */
+
+static bool tile_fits(const hemi_linear_layout *l) {
+    return ((uint64_t)l->tile_y + l->taps_y - 1) * ((uint64_t)l->tile_x + l->taps_x - 1) <= l->n / l->s;
+}
+
+static uint64_t tiles(const hemi_linear_layout *l, const hemi_grid *g) {
+    return (uint64_t)ceil_div(hemi_grid_rows(g), l->tile_y) * ceil_div(hemi_grid_columns(g), l->tile_x);
+}
+
+/* The best tile for the S at hand: of each height, the widest that fits, no wider than it needs to be for its number of tiles. */
+static bool choose_tile(hemi_linear_layout *l, const hemi_grid *g, uint32_t want_y, uint32_t want_x) {
+    hemi_linear_layout try = *l;
+    uint64_t fewest = UINT64_MAX;
+    const uint32_t rows = hemi_grid_rows(g), columns = hemi_grid_columns(g), room = l->n / l->s;
+    for (try.tile_y = 1; try.tile_y <= rows && try.tile_y + l->taps_y - 1 <= room; try.tile_y++) {
+        const uint32_t widest = room / (try.tile_y + l->taps_y - 1);
+        if (widest < l->taps_x || (want_y && try.tile_y != want_y)) continue;
+        try.tile_x = widest - l->taps_x + 1 < columns ? widest - l->taps_x + 1 : columns;
+        try.tile_x = want_x ? want_x : ceil_div(columns, ceil_div(columns, try.tile_x));
+        if (!tile_fits(&try) || tiles(&try, g) >= fewest) continue;
+        fewest = tiles(&try, g);
+        *l = try;
+    }
+    l->pitch = l->tile_x + l->taps_x - 1;
+    return fewest != UINT64_MAX;
+}
+
+hemi_status hemi_linear_layout_grid(hemi_linear_layout *l, const hemi_params *params, const hemi_grid *g, const hemi_linear_choice *choice,
+                                    hemi_error *err) {
+    const hemi_linear_choice *c = choice ? choice : &no_choice;
+    hemi_linear_layout base, found = {0};
+    double best = INFINITY;
+    hemi_error inner = {0};
+    hemi_status status = HEMI_ERR_SHAPE;
+    HEMI_TRY(hemi_grid_check(g, err));
+    HEMI_TRY(begin(&base, params, hemi_grid_inputs(g), hemi_grid_outputs(g), err));
+    if (c->s != 0 && (!is_pow2(c->s) || c->s > base.n))
+        return hemi_fail(err, HEMI_ERR_ARGUMENT, "layout %u: it must be a power of two up to %u (set %s)", c->s, base.n, params->name);
+    if (c->rows != 0 || c->fan > 1) return hemi_fail(err, HEMI_ERR_FORMAT, "a grid's layout has neither rows nor a fan");
+    base.fan = 1;
+    base.taps_y = g->taps_y;
+    base.taps_x = g->taps_x;
+    for (uint32_t s = 1; s <= base.n; s *= 2) {
+        hemi_linear_layout try = base;
+        try.s = s;
+        if ((c->s && s != c->s) || !choose_tile(&try, g, c->tile_y, c->tile_x)) continue;
+        const hemi_status this = settle(&try, c, &inner);
+        if (this != HEMI_OK) status = this;
+        const double cost = this == HEMI_OK ? (double)tiles(&try, g) * hemi_linear_cost(&try) : INFINITY;
+        if (cost < best) {
+            best = cost;
+            found = try;
+        }
+    }
+    if (best == INFINITY)
+        return hemi_fail(err, status, "a map of %u inputs, %u outputs and %u x %u taps does not fit set %s%s%s", base.inputs, base.outputs,
+                         g->taps_y, g->taps_x, params->name, inner.message[0] ? ": " : "", inner.message);
+    *l = found;
+    return HEMI_OK;
+}
+
+hemi_linear_choice hemi_linear_layout_choice(const hemi_linear_layout *l) {
+    hemi_linear_choice c = {.s = l->s, .fan = l->fan, .rows = l->rows, .babies = l->babies, .groups = l->groups};
+    if (!l->rows) {
+        c.tile_y = l->tile_y;
+        c.tile_x = l->tile_x;
+    }
+    for (size_t g = 0; g < l->groups; g++) c.k[g] = l->group[g].k;
+    return c;
+}
+
 double hemi_linear_noise_variance(const hemi_linear_layout *l, double weight_norm2, unsigned b_bits) {
-    /* a result reads every block of the input, each with the weights of another output of its row polynomial; those blocks
-     * hold no message, but they hold errors. 1/S and the trace's S cancel */
+    /* a result reads with the weights of all outputs that share its row polynomial, the others at places that hold no message
+     * of its own, but errors. 1/S and the trace's S cancel */
     const double input = HEMI_ERROR_VARIANCE + hemi_noise_upload_variance(l->params, b_bits);
-    const double blocks = l->direct ? l->outputs : (double)l->n / l->s;
+    const double blocks = l->direct ? fmin(l->fan, l->block_outputs) : l->fan;
     double variance = blocks * weight_norm2 * input + hemi_noise_zero_variance(l->params);
     if (l->direct) return variance;
     const double ks = hemi_noise_keyswitch_variance(l->params);
@@ -228,8 +357,8 @@ double hemi_linear_noise_variance(const hemi_linear_layout *l, double weight_nor
     double worst = 0;
     for (size_t g = 0; g < l->groups; g++) {
         const double k = l->group[g].k, doubling = (double)l->s / k;
-        const double before = (double)l->group[g].first * l->n / l->s;
-        const double outputs = fmin(l->outputs - before, k * l->n / l->s); /* the group's; the rest of it is zero */
+        const double before = (double)l->group[g].first * l->fan;
+        const double outputs = fmin(l->block_outputs - before, k * l->fan); /* the group's; the rest of it is zero */
         const double products = k * outputs * weight_norm2 * baby;
         const double giants = ((double)l->group[g].giants - 1) * ks;
         double trace = 0; /* step j of T: its noise is doubled by the T-1-j steps after it */

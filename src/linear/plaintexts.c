@@ -5,20 +5,28 @@
 #include "base/error.h"
 #include "base/memory.h"
 
-/* Row polynomial k of the group: sum_r sum_j W[(k,r)][j] X^(S r - j), X^-j = -X^(N-j). */
-static void row_polynomial(int32_t *w_k, const hemi_linear_layout *l, uint32_t k, const int16_t *w) {
-    const uint32_t per_product = l->n / l->s;
+/* Which ciphertexts a plaintext lies between. */
+typedef struct place {
+    uint32_t in_block, out_block;
+} place;
+
+/* Row polynomial k of an output block: sum_f sum_tap sum_c W[k F + f][tap][c] X^(S (f - offset(tap)) - c), X^-e = -X^(N-e). */
+static void row_polynomial(int32_t *w_k, const hemi_linear_layout *l, place at, uint32_t k, const int16_t *w) {
+    const uint32_t taps = l->taps_y * l->taps_x, first = at.in_block * l->block_inputs;
+    const uint32_t count = l->inputs - first < l->block_inputs ? l->inputs - first : l->block_inputs;
     memset(w_k, 0, l->n * sizeof *w_k);
-    for (uint32_t r = 0; r < per_product; r++) {
-        const uint64_t o = (uint64_t)k * per_product + r;
-        if (o >= l->outputs) return;
-        const int16_t *row = w + o * l->inputs;
-        for (uint32_t j = 0; j < l->inputs; j++) {
-            const uint32_t at = l->s * r;
-            if (at >= j)
-                w_k[at - j] = row[j];
-            else
-                w_k[at + l->n - j] = -row[j];
+    for (uint32_t f = 0; f < l->fan; f++) {
+        const uint64_t in_block = (uint64_t)k * l->fan + f, o = at.out_block * (uint64_t)l->block_outputs + in_block;
+        if (in_block >= l->block_outputs || o >= l->outputs) return;
+        for (uint32_t tap = 0; tap < taps; tap++) {
+            const int16_t *row = w + (o * taps + tap) * l->inputs + first;
+            const uint32_t back = l->s * (tap / l->taps_x * l->pitch + tap % l->taps_x), ahead = l->s * f; /* f = 0 where there are taps */
+            for (uint32_t j = 0; j < count; j++) {
+                if (ahead >= back + j)
+                    w_k[ahead - back - j] = row[j];
+                else
+                    w_k[ahead + l->n - back - j] = -row[j];
+            }
         }
     }
 }
@@ -99,6 +107,7 @@ typedef struct fill {
     int32_t *pt;
     const hemi_linear_layout *layout;
     const hemi_linear_group *group;
+    place at;
     const int16_t *w;
 } fill;
 
@@ -106,18 +115,18 @@ static void fill_step(void *context, size_t index, size_t worker) {
     const fill *f = context;
     (void)worker;
     const uint32_t k = reverse((uint32_t)index, f->group->k);
-    row_polynomial(f->pt + index * f->layout->n, f->layout, f->group->first + k, f->w);
+    row_polynomial(f->pt + index * f->layout->n, f->layout, f->at, f->group->first + k, f->w);
 }
 
-hemi_status hemi_linear_plaintexts(int32_t *pt, uint32_t *from, const hemi_linear_layout *l, size_t group, const int16_t *w,
-                                   hemi_team *team, hemi_error *err) {
+hemi_status hemi_linear_plaintexts(int32_t *pt, uint32_t *from, const hemi_linear_layout *l, uint32_t in_block, uint32_t out_block,
+                                   size_t group, const int16_t *w, hemi_team *team, hemi_error *err) {
     const hemi_linear_group *g = &l->group[group];
     const size_t workers = (size_t)hemi_team_size(team);
     int32_t *scratch = hemi_alloc(2 * workers * l->n, sizeof *scratch);
     uint32_t *coset = hemi_alloc(g->k, sizeof *coset);
     hemi_status status = HEMI_OK;
     if (scratch && coset) {
-        fill f = {pt, l, g, w};
+        fill f = {pt, l, g, {in_block, out_block}, w};
         hemi_team_run(team, g->k, fill_step, &f);
         pass p = {.pt = pt, .scratch = scratch, .layout = l};
         unsigned bit = 0;

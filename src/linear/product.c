@@ -1,283 +1,236 @@
+/* The course of a multiplication: units in, rotations, sums of products, giants and traces, results out. */
 #include "linear/product.h"
 
-#include <math.h>
-#include <pthread.h>
 #include <string.h>
 
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/memory.h"
 #include "linear/internal.h"
-#include "linear/plaintexts.h"
 
-/* Coefficients of a block: both components of all babies should fill less than half of the first-level cache. */
-static uint32_t block_length(const hemi_linear_layout *l) {
-    uint32_t len = HEMI_LINEAR_BLOCK_MAX;
-    while (len > HEMI_LINEAR_BLOCK_MIN && l->babies * len * 16 > HEMI_LINEAR_BLOCK_BYTES) len /= 2;
-    return l->n < len ? l->n : len;
-}
+/* A ciphertext on its way: c0 as e / P, e over qP; c1 over q. NTT form. */
+typedef struct running {
+    hemi_extended e;
+    uint64_t *c1;
+} running;
 
-/* Plaintexts lie in the order in which they are read: group, block of coefficients, giant, baby. */
-static size_t plaintext_offset(const hemi_linear *linear, size_t group, uint32_t block, uint32_t giant, uint32_t baby) {
-    const hemi_linear_layout *l = &linear->layout;
-    const hemi_linear_group *g = &l->group[group];
-    const size_t in_group = ((size_t)block * g->giants + giant) * l->babies + baby;
-    return ((size_t)g->first * l->n + in_group * linear->block) * HEMI_DOT_BYTES;
-}
+/* Memory of one worker: a key switch under way. */
+typedef struct scratch {
+    uint64_t *digit;
+    hemi_extended u0, u1;
+} scratch;
 
-typedef struct transform {
-    const hemi_linear *linear;
-    const hemi_context *ctx;
-    size_t group;
-    const int32_t *pt;
-    const uint32_t *from;
-    uint64_t *scratch; /* n per worker */
-} transform;
-
-static void transform_step(void *context, size_t index, size_t worker) {
-    const transform *t = context;
-    const hemi_context *ctx = t->ctx;
-    const hemi_linear_layout *l = &t->linear->layout;
-    const uint32_t giant = (uint32_t)index / l->babies, baby = (uint32_t)index % l->babies;
-    const int32_t *pt = t->pt + (size_t)t->from[index] * l->n;
-    uint64_t *a = t->scratch + worker * l->n;
-    for (uint32_t i = 0; i < l->n; i++) a[i] = hemi_mod_from_signed(pt[i], &ctx->q->m);
-    ctx->k->ntt(a, ctx->q);
-    for (uint32_t block = 0; block < l->n / t->linear->block; block++)
-        ctx->k->dot_right(t->linear->plaintexts + plaintext_offset(t->linear, t->group, block, giant, baby),
-                          a + (size_t)block * t->linear->block, t->linear->block, &ctx->q->m);
-}
-
-static hemi_status transform_group(hemi_linear *linear, size_t group, const int16_t *w, hemi_team *team,
-                                   hemi_error *err) {
-    const hemi_linear_layout *l = &linear->layout;
-    const uint32_t k = l->group[group].k;
-    const size_t workers = (size_t)hemi_team_size(team);
-    int32_t *pt = hemi_alloc_large((size_t)k * l->n, sizeof *pt);
-    uint32_t *from = hemi_alloc(k, sizeof *from);
-    uint64_t *scratch = hemi_alloc(workers * l->n, sizeof *scratch);
-    hemi_status s = HEMI_OK;
-    if (!pt || !from || !scratch) s = hemi_fail(err, HEMI_ERR_MEMORY, "no memory to transform the weights of a module");
-    if (s == HEMI_OK) s = hemi_linear_plaintexts(pt, from, l, group, w, team, err);
-    if (s == HEMI_OK) {
-        transform t = {linear, linear->ctx, group, pt, from, scratch};
-        hemi_team_run(team, k, transform_step, &t);
-    }
-    hemi_free(pt);
-    hemi_free(from);
-    hemi_free(scratch);
-    return s;
-}
-
-/* round(bias delta) modulo q. */
-static uint64_t scaled_bias(double bias, uint64_t delta, const hemi_modulus *m) {
-    return hemi_mod_from_signed(llrint(bias * (double)delta), m);
-}
-
-/* X^offset of the second group, in NTT form, fixed. */
-static hemi_status make_monomials(hemi_linear *linear, hemi_error *err) {
-    const hemi_context *ctx = linear->ctx;
-    const uint32_t n = ctx->n, offset = linear->layout.group[1].offset;
-    linear->monomial_q = hemi_alloc(2 * (size_t)n, sizeof *linear->monomial_q);
-    if (!linear->monomial_q) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a module");
-    linear->monomial_p = linear->monomial_q + n;
-    for (size_t i = 0; i < 2; i++) {
-        const hemi_limb *limb = i == 0 ? ctx->q : ctx->special;
-        uint64_t *x = linear->monomial_q + i * n;
-        x[offset] = 1;
-        ctx->k->ntt(x, limb);
-        ctx->k->fix(x, x, n, &limb->m);
-    }
-    return HEMI_OK;
-}
-
-hemi_status hemi_linear_new(hemi_linear **out, const hemi_context *ctx, const hemi_linear_layout *layout,
-                            const int16_t *w, const double *bias, uint64_t delta, hemi_team *team, hemi_error *err) {
-    *out = NULL;
-    if (ctx->params != layout->params || ctx->q->m.bits > HEMI_DOT_MODULUS_BITS_MAX ||
-        layout->n % 8 != 0) /* ring/kernels.h, dot2 */
-        return hemi_fail(err, HEMI_ERR_PARAMS, "set %s does not serve matrix products of this layout",
-                         ctx->params->name);
-    hemi_linear *linear = hemi_alloc(1, sizeof *linear);
-    const uint32_t products = hemi_linear_products(layout), n = layout->n;
-    if (linear) {
-        (void)pthread_mutex_init(&linear->lock, NULL);
-        linear->ctx = ctx;
-        linear->layout = *layout;
-        linear->block = block_length(layout);
-        linear->scale = layout->direct ? 1 : hemi_mod_inverse(layout->s % ctx->q->m.p, &ctx->q->m);
-        linear->plaintexts = hemi_alloc_large((size_t)products * n, HEMI_DOT_BYTES);
-        linear->bias = bias ? hemi_alloc(layout->outputs, sizeof *linear->bias) : NULL;
-        linear->input_positions = hemi_alloc(hemi_linear_input_positions(layout, NULL), sizeof(uint32_t));
-        linear->output_positions = hemi_alloc(layout->outputs, sizeof(uint32_t));
-        linear->bytes = (size_t)products * n * HEMI_DOT_BYTES;
-    }
-    if (!linear || !linear->plaintexts || (bias && !linear->bias) || !linear->input_positions ||
-        !linear->output_positions) {
-        hemi_linear_free(linear);
-        return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for %u plaintexts of %u coefficients", products, n);
-    }
-    (void)hemi_linear_input_positions(layout, linear->input_positions);
-    hemi_linear_output_positions(layout, linear->output_positions);
-    linear->automorphisms = hemi_linear_automorphisms(layout, linear->automorphism);
-    for (uint32_t o = 0; bias && o < layout->outputs; o++) linear->bias[o] = scaled_bias(bias[o], delta, &ctx->q->m);
-    hemi_status s = layout->groups == 2 ? make_monomials(linear, err) : HEMI_OK;
-    for (size_t g = 0; g < layout->groups && s == HEMI_OK; g++) s = transform_group(linear, g, w, team, err);
-    if (s != HEMI_OK) {
-        hemi_linear_free(linear);
-        return s;
-    }
-    *out = linear;
-    return HEMI_OK;
-}
-
-void hemi_linear_free(hemi_linear *linear) {
-    if (!linear) return;
-    for (hemi_workspace *w = linear->idle, *next; w; w = next) {
-        next = w->next;
-        hemi_free(w->storage);
-        hemi_free(w);
-    }
-    hemi_free(linear->plaintexts);
-    hemi_free(linear->monomial_q);
-    hemi_free(linear->bias);
-    hemi_free(linear->input_positions);
-    hemi_free(linear->output_positions);
-    (void)pthread_mutex_destroy(&linear->lock);
-    hemi_free(linear);
-}
-
-size_t hemi_linear_bytes(const hemi_linear *linear) { return linear->bytes; }
-
-const hemi_linear_layout *hemi_linear_get_layout(const hemi_linear *linear) { return &linear->layout; }
+/* Memory of one unit. Polynomials of n words; baby b of input ciphertext i is number i B + b. */
+typedef struct unit {
+    uint64_t *source;        /* (P c0, c1) of babies below B/2 (at least one), direct: (c0, c1); canonical, NTT form */
+    uint64_t *digit;         /* their digits */
+    uint64_t *left0, *left1; /* all babies in dot_left form: block of coefficients, term */
+    uint64_t *sum0, *sum1;   /* one per giant of the largest group, sum_stride apart */
+    running first, second;   /* one per group */
+} unit;
 
 /* The keys of a multiplication, looked up once. */
 typedef struct keyring {
     const hemi_galois_key *baby[32], *giant, *trace[32];
 } keyring;
 
-static hemi_status find_keys(keyring *found, const hemi_linear *linear, const hemi_evaluation_keys *keys,
-                             hemi_error *err) {
+typedef struct multiplication {
+    const hemi_linear *map; /* the one at work */
+    keyring keys;
+    const hemi_evaluation_keys *zero; /* NULL: results are not re-randomised */
+    hemi_linear_input in;
+    hemi_linear_output out;
+    size_t first, units; /* those at work */
+    hemi_workspace *workspace;
+    unit unit[HEMI_LINEAR_UNITS_AT_ONCE];
+    scratch *scratch;    /* per worker */
+    uint8_t *expanded;   /* plaintexts of a giant, of a small map */
+    size_t sum_stride;   /* not a power of two: blocks of all giants would meet in one cache set */
+    hemi_team *team;
+    /* of the loop under way */
+    unsigned bit;
+    size_t group;
+    uint32_t out_block, giant;
+} multiplication;
+
+static uint32_t sources(const hemi_linear_layout *l) { return l->babies > 1 ? l->babies / 2 : 1; }
+
+static hemi_status find_keys(keyring *found, const hemi_linear *linear, const hemi_evaluation_keys *keys, hemi_error *err) {
     const hemi_linear_layout *l = &linear->layout;
     *found = (keyring){.giant = NULL};
     if (keys->ctx->params != linear->ctx->params)
-        return hemi_fail(err, HEMI_ERR_KEY, "the evaluation keys are of set %s, the module needs %s",
-                         keys->ctx->params->name, linear->ctx->params->name);
+        return hemi_fail(err, HEMI_ERR_KEY, "the evaluation keys are of set %s, the module needs %s", keys->ctx->params->name,
+                         linear->ctx->params->name);
     for (size_t i = 0; i < linear->automorphisms; i++)
         if (!hemi_evaluation_keys_find(keys, linear->automorphism[i]))
-            return hemi_fail(err, HEMI_ERR_KEY,
-                             "the evaluation keys lack automorphism %u: make keys for all the modules of the model",
-                             linear->automorphism[i]);
-    for (unsigned bit = 0; 1u << bit < l->babies; bit++)
-        found->baby[bit] = hemi_evaluation_keys_find(keys, hemi_linear_family(l, bit));
+            return hemi_fail(err, HEMI_ERR_KEY, "the evaluation keys lack automorphism %u, which the module needs", linear->automorphism[i]);
+    if (l->direct) return HEMI_OK;
+    for (unsigned bit = 0; 1u << bit < l->babies; bit++) found->baby[bit] = hemi_evaluation_keys_find(keys, hemi_linear_family(l, bit));
     found->giant = hemi_evaluation_keys_find(keys, hemi_linear_giant(l));
     for (size_t g = 0; g < l->groups; g++)
-        for (unsigned j = 0; j < hemi_linear_trace_steps(l, g); j++)
-            found->trace[j] = hemi_evaluation_keys_find(keys, (l->n >> j) + 1);
+        for (unsigned j = 0; j < hemi_linear_trace_steps(l, g); j++) found->trace[j] = hemi_evaluation_keys_find(keys, (l->n >> j) + 1);
     return HEMI_OK;
 }
 
-/* Baby 0, the input, into its place among the left factors: block of coefficients, baby. */
-static void place_input(const hemi_linear *linear, uint64_t *left, const uint64_t *a) {
-    const uint32_t n = linear->layout.n, len = linear->block;
-    for (uint32_t i = 0; i < n; i += len)
-        linear->ctx->k->dot_left(left + (size_t)i * linear->layout.babies, a + i, len, &linear->ctx->q->m);
+/* ---- the input and its rotations */
+
+/* Baby 0 of input ciphertext i, the input, into its place among the left factors: block of coefficients, term. */
+static void place_input(const hemi_linear *map, uint64_t *left, uint32_t i, const uint64_t *a) {
+    const uint32_t n = map->layout.n, len = map->block;
+    left += (size_t)i * map->layout.babies * len;
+    for (uint32_t at = 0; at < n; at += len, left += (size_t)map->terms * len) map->ctx->k->dot_left(left, a + at, len, &map->ctx->q->m);
 }
 
-/* Baby b from its key switch (u0, u1), block by block: (u.q - u.p) / P into its place; c0 stays multiplied by P, as the steps
- * that follow want it. A baby that is rotated further is kept as it is, too. */
-static void finish_baby(const hemi_linear *linear, hemi_workspace *w, uint32_t b) {
-    const hemi_context *ctx = linear->ctx;
+static void load_step(void *context, size_t index, size_t worker) {
+    multiplication *x = context;
+    const hemi_linear *map = x->map;
+    const hemi_context *ctx = map->ctx;
+    const hemi_kernels *k = ctx->k;
+    const size_t n = ctx->n, i = index % map->layout.in_blocks;
+    unit *u = &x->unit[index / map->layout.in_blocks];
+    const uint8_t *seed = x->in.ciphertexts + (x->first * map->layout.in_blocks + index) * x->in.stride;
+    uint64_t *c0 = u->source + 2 * i * sources(&map->layout) * n, *c1 = c0 + n, *b = x->scratch[worker].digit;
+    hemi_unpack(b, seed + HEMI_SEED_BYTES, map->sent, x->in.b_bits);
+    k->switch_up(b, b, map->sent, x->in.b_bits, &ctx->q->m);
+    memset(c0, 0, n * sizeof *c0);
+    for (size_t j = 0; j < map->sent; j++) c0[map->input_positions[j]] = b[j];
+    k->ntt(c0, ctx->q);
+    hemi_sample_uniform_vartime(c1, n, ctx->q->m.p, seed, HEMI_DOMAIN_CIPHERTEXT, 0);
+    if (!map->layout.direct) { /* 1/S first: the fresh error then comes back as it is; c0 is kept over qP, times P */
+        k->mul_scalar(c0, c0, hemi_mod_mul(map->scale, ctx->special_mod_q, &ctx->q->m), n, &ctx->q->m);
+        k->mul_scalar(c1, c1, map->scale, n, &ctx->q->m);
+    }
+    place_input(map, u->left0, (uint32_t)i, c0);
+    place_input(map, u->left1, (uint32_t)i, c1);
+    if (map->layout.babies > 1) hemi_keyswitch_digit(ctx, u->digit + i * sources(&map->layout) * n, c1);
+}
+
+/* Baby b of input ciphertext i from its key switch (u0, u1), block by block: (u.q - u.p) / P into its place; c0 stays multiplied by P, as
+ * the steps that follow want it. A baby that is rotated further is kept as it is, too. */
+static void finish_baby(const hemi_linear *map, unit *u, const scratch *s, size_t i, uint32_t b) {
+    const hemi_context *ctx = map->ctx;
     const hemi_kernels *k = ctx->k;
     const hemi_modulus *m = &ctx->q->m;
-    const uint32_t n = ctx->n, len = linear->block, babies = linear->layout.babies;
-    uint64_t *kept = b < babies / 2 ? w->source + (size_t)2 * b * n : NULL;
-    for (uint32_t i = 0; i < n; i += len) {
-        uint64_t *left0 = w->left0 + (size_t)i * babies + (size_t)b * len, *left1 = w->left1 + (left0 - w->left0);
-        uint64_t *r0 = kept ? kept + i : left0, *r1 = kept ? kept + n + i : left1;
-        k->sub(r0, w->u0.q + i, w->u0.p + i, len, m);
-        k->sub_mul_scalar(r1, w->u1.q + i, w->u1.p + i, ctx->special_inverse, len, m);
+    const uint32_t n = ctx->n, len = map->block, babies = map->layout.babies;
+    uint64_t *kept = b < babies / 2 ? u->source + 2 * (i * sources(&map->layout) + b) * n : NULL;
+    for (uint32_t at = 0; at < n; at += len) {
+        const size_t place = (size_t)at * map->terms + (i * babies + b) * len;
+        uint64_t *left0 = u->left0 + place, *left1 = u->left1 + place;
+        uint64_t *r0 = kept ? kept + at : left0, *r1 = kept ? kept + n + at : left1;
+        k->sub(r0, s->u0.q + at, s->u0.p + at, len, m);
+        k->sub_mul_scalar(r1, s->u1.q + at, s->u1.p + at, ctx->special_inverse, len, m);
         k->dot_left(left0, r0, len, m);
         k->dot_left(left1, r1, len, m);
     }
 }
 
-/* Babies b0 + 2^l for all 2^l > b0, by rotations of baby b0, which share its digit. */
-static void babies_of(const hemi_linear *linear, const keyring *keys, hemi_workspace *w, uint32_t b0) {
-    const hemi_context *ctx = linear->ctx;
-    uint64_t *c0 = w->source + (size_t)2 * b0 * ctx->n, *c1 = c0 + ctx->n;
-    hemi_keyswitch_digit(ctx, w->digit, c1);
-    for (unsigned bit = 0; 1u << bit < linear->layout.babies; bit++) {
-        if (1u << bit <= b0) continue;
-        hemi_keyswitch_product(ctx, keys->baby[bit], w->u0, w->u1, c1, w->digit, (hemi_extended){c0, NULL});
-        hemi_divide_by_special_begin(ctx, w->u0);
-        hemi_divide_by_special_begin(ctx, w->u1);
-        finish_baby(linear, w, b0 + (1u << bit));
+/* Baby b0 + 2^bit from baby b0 < 2^bit: one step for each of those, of every input ciphertext and unit. The digit of b0 serves all of
+ * its rotations. */
+static void baby_step(void *context, size_t index, size_t worker) {
+    multiplication *x = context;
+    const hemi_linear *map = x->map;
+    const hemi_context *ctx = map->ctx;
+    const size_t n = ctx->n, count = sources(&map->layout), blocks = map->layout.in_blocks;
+    const uint32_t b0 = (uint32_t)(index & ((1u << x->bit) - 1)), b = b0 + (1u << x->bit);
+    const size_t i = (index >> x->bit) % blocks;
+    unit *u = &x->unit[(index >> x->bit) / blocks];
+    const scratch *s = &x->scratch[worker];
+    const uint64_t *c0 = u->source + 2 * (i * count + b0) * n, *c1 = c0 + n;
+    hemi_keyswitch_product(ctx, x->keys.baby[x->bit], s->u0, s->u1, c1, u->digit + (i * count + b0) * n, (hemi_extended){(uint64_t *)(uintptr_t)c0, NULL});
+    hemi_divide_by_special_begin(ctx, s->u0);
+    hemi_divide_by_special_begin(ctx, s->u1);
+    finish_baby(map, u, s, i, b);
+    if (b < map->layout.babies / 2)
+        hemi_keyswitch_digit(ctx, u->digit + (i * count + b) * n, u->source + 2 * (i * count + b) * n + n);
+}
+
+static void prepare_input(multiplication *x) {
+    const hemi_linear_layout *l = &x->map->layout;
+    hemi_team_run(x->team, x->units * l->in_blocks, load_step, x);
+    for (x->bit = 0; 1u << x->bit < l->babies; x->bit++) hemi_team_run(x->team, x->units * l->in_blocks << x->bit, baby_step, x);
+}
+
+/* ---- sums of products */
+
+/* One block of coefficients: all giants' sums over the terms, unit after unit, while the block's plaintexts are in the cache. */
+static void dot_step(void *context, size_t index, size_t worker) {
+    const multiplication *x = context;
+    const hemi_linear *map = x->map;
+    const uint32_t giants = map->layout.group[x->group].giants;
+    const size_t at = index * map->block, left = at * map->terms;
+    const size_t first = hemi_linear_plaintext_index(map, x->out_block, x->group) * map->layout.n + left * giants;
+    (void)worker;
+    for (size_t i = 0; i < x->units; i++) {
+        const unit *u = &x->unit[i];
+        map->ctx->k->dot2(u->sum0 + at, u->sum1 + at, x->sum_stride, giants, u->left0 + left, u->left1 + left, map->block,
+                          map->plaintexts + first * HEMI_DOT_BYTES, map->terms, map->block, &map->ctx->q->m);
     }
 }
 
-typedef struct dot_job {
-    const hemi_linear *linear;
-    const hemi_workspace *w;
-    size_t group;
-} dot_job;
-
-/* One block of coefficients: all giants' sums over the babies. */
-static void dot_step(void *context, size_t index, size_t worker) {
-    const dot_job *job = context;
-    const hemi_linear *linear = job->linear;
-    const hemi_linear_layout *l = &linear->layout;
-    const hemi_workspace *w = job->w;
-    const size_t at = index * linear->block, left = at * l->babies;
+/* The same for one giant, whose plaintexts have been made for this call. */
+static void dot_small_step(void *context, size_t index, size_t worker) {
+    const multiplication *x = context;
+    const hemi_linear *map = x->map;
+    const size_t at = index * map->block, left = at * map->terms, sum = x->giant * x->sum_stride + at;
     (void)worker;
-    linear->ctx->k->dot2(w->sum0 + at, w->sum1 + at, w->sum_stride, l->group[job->group].giants, w->left0 + left,
-                         w->left1 + left, linear->block,
-                         linear->plaintexts + plaintext_offset(linear, job->group, (uint32_t)index, 0, 0), l->babies,
-                         linear->block, &linear->ctx->q->m);
+    for (size_t i = 0; i < x->units; i++) {
+        const unit *u = &x->unit[i];
+        map->ctx->k->dot2(u->sum0 + sum, u->sum1 + sum, x->sum_stride, 1, u->left0 + left, u->left1 + left, map->block,
+                          x->expanded + left * HEMI_DOT_BYTES, map->terms, map->block, &map->ctx->q->m);
+    }
 }
+
+static void sum_products(multiplication *x, size_t group) {
+    const hemi_linear *map = x->map;
+    const size_t blocks = map->layout.n / map->block;
+    x->group = group;
+    if (map->plaintexts) {
+        hemi_team_run(x->team, blocks, dot_step, x);
+        return;
+    }
+    const size_t stride = (size_t)(x->scratch[1].digit - x->scratch[0].digit);
+    for (x->giant = 0; x->giant < map->layout.group[group].giants; x->giant++) {
+        hemi_linear_expand_giant(map, x->expanded, x->out_block, group, x->giant, x->scratch[0].digit, stride, x->team);
+        hemi_team_run(x->team, blocks, dot_small_step, x);
+    }
+}
+
+/* ---- giants and traces */
 
 /* One automorphism of a running ciphertext: e' = sigma(e) + u0, c1' = u1 / P. keep: a trace step, the ciphertext itself
  * stays: it and its image are added. */
-static void rotate(const hemi_context *ctx, const hemi_galois_key *key, hemi_workspace *w, hemi_running *r, bool keep) {
+static void rotate(const hemi_context *ctx, const hemi_galois_key *key, scratch *s, running *r, bool keep) {
     const hemi_kernels *k = ctx->k;
     const uint32_t n = ctx->n;
-    hemi_keyswitch_digit(ctx, w->digit, r->c1);
-    hemi_keyswitch_product(ctx, key, w->u0, w->u1, r->c1, w->digit, r->e);
-    hemi_divide_by_special(ctx, w->u1.q, w->u1);
+    hemi_keyswitch_digit(ctx, s->digit, r->c1);
+    hemi_keyswitch_product(ctx, key, s->u0, s->u1, r->c1, s->digit, r->e);
+    hemi_divide_by_special(ctx, s->u1.q, s->u1);
     if (keep) {
-        k->add(r->e.q, r->e.q, w->u0.q, n, &ctx->q->m);
-        k->add(r->e.p, r->e.p, w->u0.p, n, &ctx->special->m);
-        k->add(r->c1, r->c1, w->u1.q, n, &ctx->q->m);
+        k->add(r->e.q, r->e.q, s->u0.q, n, &ctx->q->m);
+        k->add(r->e.p, r->e.p, s->u0.p, n, &ctx->special->m);
+        k->add(r->c1, r->c1, s->u1.q, n, &ctx->q->m);
     } else {
-        const hemi_running old = *r;
-        *r = (hemi_running){w->u0, w->u1.q};
-        w->u0 = old.e;
-        w->u1.q = old.c1;
+        const running old = *r;
+        *r = (running){s->u0, s->u1.q};
+        s->u0 = old.e;
+        s->u1.q = old.c1;
     }
 }
 
-/* The group's sums over the babies, and their sum over the giants, in Horner form. */
-static void sum_group(const hemi_linear *linear, const keyring *keys, hemi_workspace *w, size_t group, hemi_running *r,
-                      hemi_team *team) {
-    const hemi_context *ctx = linear->ctx;
+/* The sum over the giants of a group, in Horner form. */
+static void sum_giants(const multiplication *x, const unit *u, scratch *s, size_t group, running *r) {
+    const hemi_context *ctx = x->map->ctx;
     const hemi_kernels *k = ctx->k;
-    const uint32_t n = ctx->n, giants = linear->layout.group[group].giants;
-    dot_job job = {linear, w, group};
-    hemi_team_run(team, n / linear->block, dot_step, &job);
-    if (linear->layout.direct) {
-        memcpy(r->e.q, w->sum0, n * sizeof(uint64_t));
-        memcpy(r->c1, w->sum1, n * sizeof(uint64_t));
-        return;
-    }
-    memset(r->e.p, 0, n * sizeof(uint64_t));
+    const uint32_t n = ctx->n, giants = x->map->layout.group[group].giants;
+    if (!x->map->layout.direct) memset(r->e.p, 0, n * sizeof(uint64_t));
     for (uint32_t c = giants; c-- > 0;) {
-        const uint64_t *s0 = w->sum0 + c * w->sum_stride, *s1 = w->sum1 + c * w->sum_stride;
+        const uint64_t *s0 = u->sum0 + c * x->sum_stride, *s1 = u->sum1 + c * x->sum_stride;
         if (c + 1 == giants) {
             memcpy(r->e.q, s0, n * sizeof(uint64_t));
             memcpy(r->c1, s1, n * sizeof(uint64_t));
             continue;
         }
-        rotate(ctx, keys->giant, w, r, false);
+        rotate(ctx, x->keys.giant, s, r, false);
         k->add(r->e.q, r->e.q, s0, n, &ctx->q->m);
         k->add(r->c1, r->c1, s1, n, &ctx->q->m);
     }
@@ -286,134 +239,227 @@ static void sum_group(const hemi_linear *linear, const keyring *keys, hemi_works
 /* The second group, shifted half way between the outputs of the first, joins it: with M = X^offset times it, and sigma the
  * last trace step of the first group, sigma(X^offset) = -X^offset, so that (1 + sigma)(A) + X^offset (1 + sigma)(B) =
  * (A + M) + sigma(A - M). The steps that remain are those of both. */
-static void join_groups(const hemi_linear *linear, const keyring *keys, hemi_workspace *w, unsigned last) {
-    const hemi_context *ctx = linear->ctx;
+static void join_groups(const multiplication *x, unit *u, scratch *s, unsigned last) {
+    const hemi_context *ctx = x->map->ctx;
     const hemi_kernels *k = ctx->k;
     const uint32_t n = ctx->n;
-    hemi_running *a = &w->first, *b = &w->second;
+    running *a = &u->first, *b = &u->second;
     struct {
         uint64_t *a, *b;
         const uint64_t *monomial;
         const hemi_modulus *m;
-    } part[] = {{a->e.q, b->e.q, linear->monomial_q, &ctx->q->m},
-                {a->e.p, b->e.p, linear->monomial_p, &ctx->special->m},
-                {a->c1, b->c1, linear->monomial_q, &ctx->q->m}};
+    } part[] = {{a->e.q, b->e.q, x->map->monomial_q, &ctx->q->m},
+                {a->e.p, b->e.p, x->map->monomial_p, &ctx->special->m},
+                {a->c1, b->c1, x->map->monomial_q, &ctx->q->m}};
     for (size_t i = 0; i < 3; i++) {
-        uint64_t *tmp = w->digit;
+        uint64_t *tmp = s->digit;
         k->mul_fixed(tmp, part[i].b, part[i].monomial, n, part[i].m);
         k->sub(part[i].b, part[i].a, tmp, n, part[i].m);
         k->add(part[i].a, part[i].a, tmp, n, part[i].m);
     }
-    rotate(ctx, keys->trace[last], w, b, false);
+    rotate(ctx, x->keys.trace[last], s, b, false);
     k->add(a->e.q, a->e.q, b->e.q, n, &ctx->q->m);
     k->add(a->e.p, a->e.p, b->e.p, n, &ctx->special->m);
     k->add(a->c1, a->c1, b->c1, n, &ctx->q->m);
 }
 
-/* All products, giants and traces: the result in w->first, e over qP (direct: over q, undivided) and c1. Keeping c0 over qP
- * until the end saves two NTTs in every step, and its rounding errors. */
-static void combine(const hemi_linear *linear, const keyring *keys, hemi_workspace *w, hemi_team *team) {
-    const hemi_linear_layout *l = &linear->layout;
-    unsigned steps = hemi_linear_trace_steps(l, 0);
-    if (l->groups == 2) {
-        sum_group(linear, keys, w, 1, &w->second, team);
-        for (unsigned j = steps; j < hemi_linear_trace_steps(l, 1); j++)
-            rotate(linear->ctx, keys->trace[j], w, &w->second, true);
-    }
-    sum_group(linear, keys, w, 0, &w->first, team);
-    if (l->groups == 2) join_groups(linear, keys, w, --steps);
-    for (unsigned j = 0; j < steps; j++) rotate(linear->ctx, keys->trace[j], w, &w->first, true);
+/* The second group by itself, up to where it joins the first. */
+static void second_group_step(void *context, size_t index, size_t worker) {
+    multiplication *x = context;
+    const hemi_linear_layout *l = &x->map->layout;
+    unit *u = &x->unit[index];
+    sum_giants(x, u, &x->scratch[worker], 1, &u->second);
+    for (unsigned j = hemi_linear_trace_steps(l, 0); j < hemi_linear_trace_steps(l, 1); j++)
+        rotate(x->map->ctx, x->keys.trace[j], &x->scratch[worker], &u->second, true);
 }
 
-static void load_input(const hemi_linear *linear, hemi_workspace *w, hemi_linear_input in) {
-    const hemi_context *ctx = linear->ctx;
-    const size_t n = ctx->n, count = hemi_linear_input_positions(&linear->layout, NULL);
-    uint64_t *c0 = w->source, *c1 = c0 + n;
-    hemi_unpack(w->digit, in.packed_b, count, in.b_bits);
-    ctx->k->switch_up(w->digit, w->digit, count, in.b_bits, &ctx->q->m);
-    memset(c0, 0, n * sizeof *c0);
-    for (size_t i = 0; i < count; i++) c0[linear->input_positions[i]] = w->digit[i];
-    ctx->k->ntt(c0, ctx->q);
-    hemi_sample_uniform_vartime(c1, n, ctx->q->m.p, in.seed, HEMI_DOMAIN_CIPHERTEXT, 0);
-    if (!linear->layout.direct) { /* 1/S first: the fresh error then comes back as it is; c0 is kept over qP, times P */
-        ctx->k->mul_scalar(c0, c0, hemi_mod_mul(linear->scale, ctx->special_mod_q, &ctx->q->m), n, &ctx->q->m);
-        ctx->k->mul_scalar(c1, c1, linear->scale, n, &ctx->q->m);
-    }
-    place_input(linear, w->left0, c0);
-    place_input(linear, w->left1, c1);
-}
+/* ---- the result */
 
-/* Adds the zero product to the result and makes coefficients of it, c0 in e.q, c1 in c1. zero: NULL to leave it out. */
-static void finish(const hemi_linear *linear, hemi_workspace *w, const hemi_evaluation_keys *zero,
-                   hemi_stream *secret) {
-    const hemi_context *ctx = linear->ctx;
+/* Adds the zero product to the result and makes coefficients of it, c0 in e.q, c1 in c1. Until then c0 is over qP (direct: over q,
+ * undivided): keeping it so saves two NTTs in every step, and its rounding errors. */
+static void finish(const multiplication *x, running *r, scratch *s, hemi_stream *secret) {
+    const hemi_context *ctx = x->map->ctx;
     const hemi_kernels *k = ctx->k;
     const uint32_t n = ctx->n;
-    hemi_running *r = &w->first;
-    if (zero) {
-        uint64_t *z0 = w->u0.q, *z1 = w->u1.q;
-        hemi_zero_product(zero, z0, z1, secret);
-        if (!linear->layout.direct) k->mul_scalar(z0, z0, ctx->special_mod_q, n, &ctx->q->m);
+    const bool direct = x->map->layout.direct;
+    if (x->zero) {
+        uint64_t *z0 = s->u0.q, *z1 = s->u1.q;
+        hemi_zero_product(x->zero, z0, z1, secret);
+        if (!direct) k->mul_scalar(z0, z0, ctx->special_mod_q, n, &ctx->q->m);
         k->add(r->e.q, r->e.q, z0, n, &ctx->q->m);
         k->add(r->c1, r->c1, z1, n, &ctx->q->m);
     }
-    if (linear->layout.direct)
+    if (direct)
         k->intt(r->e.q, r->e.q, ctx->q);
     else
         hemi_divide_by_special_to_coefficients(ctx, r->e.q, r->e);
     k->intt(r->c1, r->c1, ctx->q);
 }
 
-static void store_output(const hemi_linear *linear, hemi_workspace *w, hemi_linear_output out, bool zero,
-                         hemi_stream *secret) {
-    const hemi_context *ctx = linear->ctx;
+static void store(const multiplication *x, size_t index, running *r, scratch *s, hemi_stream *secret) {
+    const hemi_linear *map = x->map;
+    const hemi_context *ctx = map->ctx;
     const hemi_modulus *m = &ctx->q->m;
-    const uint32_t outputs = linear->layout.outputs;
-    uint64_t *b = w->digit, *r0 = w->first.e.q, *r1 = w->first.c1;
-    for (uint32_t o = 0; o < outputs; o++) {
-        const uint64_t v = r0[linear->output_positions[o]];
-        b[o] = linear->bias ? hemi_mod_add(v, linear->bias[o], m) : v;
+    const hemi_linear_layout *l = &map->layout;
+    const uint32_t first = x->out_block * l->block_outputs;
+    uint64_t *b = s->digit;
+    for (size_t i = 0; i < map->kept; i++) {
+        const uint64_t v = r->e.q[map->output_positions[i]], o = first + i % l->block_outputs;
+        b[i] = map->bias && o < l->outputs ? hemi_mod_add(v, map->bias[o], m) : v;
     }
-    if (zero) {
-        hemi_add_error(b, outputs, m, secret);
-        hemi_add_error(r1, ctx->n, m, secret);
+    if (x->zero) {
+        hemi_add_error(b, map->kept, m, secret);
+        hemi_add_error(r->c1, ctx->n, m, secret);
     }
-    ctx->k->switch_down(b, b, outputs, out.b_bits, m);
-    ctx->k->switch_down(r1, r1, ctx->n, out.a_bits, m);
-    hemi_pack(out.packed_b, b, outputs, out.b_bits);
-    hemi_pack(out.packed_a, r1, ctx->n, out.a_bits);
+    uint8_t *at = x->out.ciphertexts + ((x->first + index) * l->out_blocks + x->out_block) * x->out.stride;
+    ctx->k->switch_down(b, b, map->kept, x->out.b_bits, m);
+    ctx->k->switch_down(r->c1, r->c1, ctx->n, x->out.a_bits, m);
+    hemi_pack(at, r->c1, ctx->n, x->out.a_bits);
+    hemi_pack(at + hemi_packed_bytes(ctx->n, x->out.a_bits), b, map->kept, x->out.b_bits);
 }
 
-static void multiply(const hemi_linear *linear, const keyring *found, const hemi_evaluation_keys *zero,
-                     hemi_workspace *w, hemi_linear_input in, hemi_linear_output out, hemi_team *team) {
-    const hemi_linear_layout *l = &linear->layout;
+/* From the sums of the first group (and the second group's end) to the bytes of the result. */
+static void result_step(void *context, size_t index, size_t worker) {
+    multiplication *x = context;
+    const hemi_linear_layout *l = &x->map->layout;
+    unit *u = &x->unit[index];
+    scratch *s = &x->scratch[worker];
+    unsigned steps = hemi_linear_trace_steps(l, 0);
     hemi_stream secret;
-    if (zero) hemi_stream_init_fresh(&secret);
-    load_input(linear, w, in);
-    for (uint32_t b0 = 0; b0 < l->babies / 2; b0++) babies_of(linear, found, w, b0);
-    combine(linear, found, w, team);
-    finish(linear, w, zero, &secret);
-    store_output(linear, w, out, zero != NULL, &secret);
-    if (zero) hemi_stream_wipe(&secret);
+    if (x->zero) hemi_stream_init_fresh(&secret);
+    sum_giants(x, u, s, 0, &u->first);
+    if (l->groups == 2) join_groups(x, u, s, --steps);
+    for (unsigned j = 0; j < steps; j++) rotate(x->map->ctx, x->keys.trace[j], s, &u->first, true);
+    finish(x, &u->first, s, &secret);
+    store(x, index, &u->first, s, &secret);
+    if (x->zero) hemi_stream_wipe(&secret);
 }
 
-static hemi_status run(const hemi_linear *linear, const hemi_evaluation_keys *keys, bool zero, hemi_linear_input in,
-                       hemi_linear_output out, hemi_team *team, hemi_error *err) {
-    keyring found;
-    HEMI_TRY(find_keys(&found, linear, keys, err));
-    hemi_workspace *w = hemi_workspace_take(linear);
-    if (!w) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a matrix product");
-    multiply(linear, &found, zero ? keys : NULL, w, in, out, team);
-    hemi_workspace_give(linear, w);
+static void make_results(multiplication *x) {
+    const hemi_linear_layout *l = &x->map->layout;
+    for (x->out_block = 0; x->out_block < l->out_blocks; x->out_block++) {
+        if (l->groups == 2) {
+            sum_products(x, 1);
+            hemi_team_run(x->team, x->units, second_group_step, x);
+        }
+        sum_products(x, 0);
+        hemi_team_run(x->team, x->units, result_step, x);
+    }
+}
+
+/* ---- memory */
+
+static uint64_t *take_words(uint64_t **at, size_t words) {
+    uint64_t *p = *at;
+    *at += words;
+    return p;
+}
+
+/* The largest numbers of the maps that share a call. */
+typedef struct needs {
+    size_t n, terms, sources, giants, sum_stride, expanded; /* expanded: words */
+    size_t per_unit, per_worker;
+} needs;
+
+static needs needs_of(const hemi_linear *const *maps, size_t count) {
+    needs d = {.n = maps[0]->ctx->n};
+    for (size_t i = 0; i < count; i++) {
+        const hemi_linear_layout *l = &maps[i]->layout;
+        const size_t s = (size_t)l->in_blocks * sources(l), e = maps[i]->plaintexts ? 0 : maps[i]->terms * d.n * HEMI_DOT_BYTES / sizeof(uint64_t);
+        if (maps[i]->terms > d.terms) d.terms = maps[i]->terms;
+        if (s > d.sources) d.sources = s;
+        if (l->group[0].giants > d.giants) d.giants = l->group[0].giants;
+        if (e > d.expanded) d.expanded = e;
+    }
+    d.sum_stride = d.n + 3 * HEMI_ALIGNMENT / sizeof(uint64_t);
+    d.per_unit = (3 * d.sources + 2 * d.terms + 6) * d.n + 2 * d.giants * d.sum_stride;
+    d.per_worker = 5 * d.n;
+    return d;
+}
+
+/* Lays out the memory for the units at work. */
+static void carve(multiplication *x, const needs *d, size_t units, size_t workers) {
+    uint64_t *at = x->workspace->storage;
+    const size_t n = d->n;
+    x->sum_stride = d->sum_stride;
+    for (size_t i = 0; i < units; i++) {
+        unit *u = &x->unit[i];
+        u->source = take_words(&at, 2 * d->sources * n);
+        u->digit = take_words(&at, d->sources * n);
+        u->left0 = take_words(&at, d->terms * n);
+        u->left1 = take_words(&at, d->terms * n);
+        u->sum0 = take_words(&at, d->giants * d->sum_stride);
+        u->sum1 = take_words(&at, d->giants * d->sum_stride);
+        uint64_t **polynomial[] = {&u->first.e.q,  &u->first.e.p,  &u->first.c1,
+                                   &u->second.e.q, &u->second.e.p, &u->second.c1};
+        for (size_t j = 0; j < 6; j++) *polynomial[j] = take_words(&at, n);
+    }
+    for (size_t w = 0; w < workers; w++) {
+        scratch *s = &x->scratch[w];
+        uint64_t **polynomial[] = {&s->digit, &s->u0.q, &s->u0.p, &s->u1.q, &s->u1.p};
+        for (size_t j = 0; j < 5; j++) *polynomial[j] = take_words(&at, n);
+    }
+    x->expanded = (uint8_t *)at;
+}
+
+/* ---- */
+
+bool hemi_linear_same_input(const hemi_linear_layout *a, const hemi_linear_layout *b) {
+    return a->params == b->params && a->inputs == b->inputs && a->s == b->s && a->rows == b->rows && a->fan == b->fan &&
+           a->tile_y == b->tile_y && a->tile_x == b->tile_x && a->pitch == b->pitch && a->taps_y == b->taps_y && a->taps_x == b->taps_x;
+}
+
+static bool same_babies(const hemi_linear_layout *a, const hemi_linear_layout *b) {
+    return a->babies == b->babies && a->direct == b->direct;
+}
+
+static hemi_status run(multiplication *x, const hemi_linear *const *maps, const keyring *keys, size_t count, const hemi_linear_output *out,
+                       size_t units, hemi_error *err) {
+    const needs d = needs_of(maps, count);
+    const size_t workers = (size_t)hemi_team_size(x->team), slots = workers < 2 ? 2 : workers;
+    size_t together = HEMI_LINEAR_WORKSPACE_BYTES / (d.per_unit * sizeof(uint64_t));
+    together = together < 1 ? 1 : together > HEMI_LINEAR_UNITS_AT_ONCE ? HEMI_LINEAR_UNITS_AT_ONCE : together;
+    if (together > units) together = units;
+    const size_t slot_words = (slots * sizeof(scratch) / sizeof(uint64_t) + 15) / 8 * 8;
+    x->workspace = hemi_workspace_take(together * d.per_unit + slots * d.per_worker + d.expanded + slot_words);
+    if (!x->workspace) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a matrix product");
+    x->scratch = (scratch *)(void *)(x->workspace->storage + together * d.per_unit + slots * d.per_worker + d.expanded);
+    carve(x, &d, together, slots);
+    for (x->first = 0; x->first < units; x->first += x->units) {
+        x->units = units - x->first < together ? units - x->first : together;
+        for (size_t i = 0; i < count; i++) {
+            x->map = maps[i];
+            x->keys = keys[i];
+            x->out = out[i];
+            if (i == 0 || !same_babies(&maps[i]->layout, &maps[i - 1]->layout)) prepare_input(x);
+            make_results(x);
+        }
+    }
+    hemi_workspace_give(x->workspace);
     return HEMI_OK;
 }
 
-hemi_status hemi_linear_multiply(const hemi_linear *linear, const hemi_evaluation_keys *keys, hemi_linear_input in,
-                                 hemi_linear_output out, hemi_team *team, hemi_error *err) {
-    return run(linear, keys, true, in, out, team, err);
+static hemi_status check_and_run(multiplication *x, const hemi_linear *const *maps, size_t count, const hemi_evaluation_keys *keys,
+                                 const hemi_linear_output *out, size_t units, hemi_error *err) {
+    keyring found[HEMI_LINEAR_MAPS_MAX];
+    if (count == 0 || count > HEMI_LINEAR_MAPS_MAX)
+        return hemi_fail(err, HEMI_ERR_ARGUMENT, "%zu maps in one call: 1 to %d can share an input", count, HEMI_LINEAR_MAPS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        if (!hemi_linear_same_input(&maps[0]->layout, &maps[i]->layout))
+            return hemi_fail(err, HEMI_ERR_ARGUMENT, "the modules of one request read inputs of different layouts");
+        HEMI_TRY(find_keys(&found[i], maps[i], keys, err));
+    }
+    return run(x, maps, found, count, out, units, err);
 }
 
-hemi_status hemi_linear_multiply_bare(const hemi_linear *linear, const hemi_evaluation_keys *keys, hemi_linear_input in,
-                                      hemi_linear_output out, hemi_team *team, hemi_error *err) {
-    return run(linear, keys, false, in, out, team, err);
+hemi_status hemi_linear_multiply(const hemi_linear *const *maps, size_t count, const hemi_evaluation_keys *keys, hemi_linear_input in,
+                                 const hemi_linear_output *out, size_t units, hemi_team *team, hemi_error *err) {
+    multiplication x = {.zero = keys, .in = in, .team = team};
+    return check_and_run(&x, maps, count, keys, out, units, err);
+}
+
+hemi_status hemi_linear_multiply_bare(const hemi_linear *const *maps, size_t count, const hemi_evaluation_keys *keys, hemi_linear_input in,
+                                      const hemi_linear_output *out, size_t units, hemi_team *team, hemi_error *err) {
+    multiplication x = {.in = in, .team = team};
+    return check_and_run(&x, maps, count, keys, out, units, err);
 }

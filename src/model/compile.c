@@ -203,8 +203,8 @@ static hemi_status compile_map(compilation *c, const hemi_params *params, const 
     hemi_module *m = c->module = hemi_alloc(1, sizeof *m);
     if (m == NULL) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a module");
     c->input_bits = c->options->input_bits != 0 ? c->options->input_bits : DEFAULT_INPUT_BITS;
-    hemi_status status =
-        hemi_linear_layout_init(&m->layout, params, c->map.inputs, c->map.outputs, c->options->layout, err);
+    const hemi_linear_choice choice = {.s = c->options->layout};
+    hemi_status status = hemi_linear_layout_rows(&m->layout, params, c->map.inputs, c->map.outputs, &choice, err);
     uint8_t seed[HEMI_SEED_BYTES];
     hemi_seed_fresh(seed);
     memcpy(m->info.id, seed, sizeof m->info.id);

@@ -28,9 +28,9 @@ static json_t *layout_json(const hemi_linear_layout *l) {
     return json_pack("{s:I,s:I,s:o}", "s", (json_int_t)l->s, "babies", (json_int_t)l->babies, "groups", groups);
 }
 
-static json_t *automorphisms_json(const hemi_linear_layout *l) {
+static json_t *automorphisms_json(const hemi_module *m) {
     uint32_t t[HEMI_AUTOMORPHISMS_MAX];
-    const size_t count = hemi_linear_automorphisms(l, t);
+    const size_t count = hemi_module_automorphisms(m, t);
     json_t *list = json_array();
     for (size_t i = 0; i < count; i++) json_array_append_new(list, json_integer(t[i]));
     return list;
@@ -66,7 +66,7 @@ hemi_status hemi_description_write(char **text, const hemi_module *m, hemi_descr
                   (int)info->b_bits, "reply_a_bits", (int)info->reply_a_bits, "reply_b_bits", (int)info->reply_b_bits,
                   "weight_bits", info->weight_bits, "input_bits", info->input_bits, "input_scale", info->input_scale,
                   "output_scale", info->output_scale, "delta", (json_int_t)info->delta, "bias", (int)info->has_bias,
-                  "automorphisms", automorphisms_json(&m->layout));
+                  "automorphisms", automorphisms_json(m));
     int bad = j == NULL || numbers == NULL || json_object_update(j, numbers) != 0;
     if (!bad && kind == HEMI_SERVER_DESCRIPTION)
         bad = json_object_set_new(j, "predicted_error", json_real(info->predicted_error)) != 0 ||
@@ -188,31 +188,31 @@ static void read_layout(reader *r, hemi_module *m, const hemi_params *params) {
     const uint32_t s = (uint32_t)get_integer(&layout, "s", 1, n),
                    babies = (uint32_t)get_integer(&layout, "babies", 1, n);
     const size_t count = json_array_size(groups);
-    uint32_t k[HEMI_LINEAR_GROUPS_MAX] = {0}, first[HEMI_LINEAR_GROUPS_MAX] = {0}, offset[HEMI_LINEAR_GROUPS_MAX] = {0};
+    hemi_linear_choice choice = {.s = s, .babies = babies, .groups = count};
+    uint32_t first[HEMI_LINEAR_GROUPS_MAX] = {0}, offset[HEMI_LINEAR_GROUPS_MAX] = {0};
     if (count < 1 || count > HEMI_LINEAR_GROUPS_MAX) wrong(&layout, "groups", "a list of one or two");
     for (size_t g = 0; g < count && layout.status == HEMI_OK; g++) {
         layout.object = json_array_get(groups, g);
         first[g] = (uint32_t)get_integer(&layout, "first", 0, n);
-        k[g] = (uint32_t)get_integer(&layout, "k", 1, n);
+        choice.k[g] = (uint32_t)get_integer(&layout, "k", 1, n);
         offset[g] = (uint32_t)get_integer(&layout, "offset", 0, n);
     }
     r->status = layout.status;
     if (r->status != HEMI_OK) return;
     hemi_error inner = {.status = HEMI_OK};
-    if (hemi_linear_layout_restore(&m->layout, params, m->info.inputs, m->info.outputs, s, babies, k, count, &inner) !=
-        HEMI_OK)
+    if (hemi_linear_layout_rows(&m->layout, params, m->info.inputs, m->info.outputs, &choice, &inner) != HEMI_OK)
         r->status = hemi_fail(r->err, HEMI_ERR_FORMAT, "%s: the layout does not fit: %s", r->file, inner.message);
     for (size_t g = 0; g < count && r->status == HEMI_OK; g++)
         if (m->layout.group[g].first != first[g] || m->layout.group[g].offset != offset[g])
             wrong(r, "layout", "as its s, babies and k give it");
 }
 
-static void read_automorphisms(reader *r, const hemi_linear_layout *l) {
+static void read_automorphisms(reader *r, hemi_module *m) {
     uint32_t there[HEMI_AUTOMORPHISMS_MAX], expected[HEMI_AUTOMORPHISMS_MAX];
     const size_t count = get_integers(r, "automorphisms", there, HEMI_AUTOMORPHISMS_MAX, UINT32_MAX);
     if (r->status != HEMI_OK) return;
-    if (count != hemi_linear_automorphisms(l, expected) || memcmp(there, expected, count * sizeof *there) != 0)
-        wrong(r, "automorphisms", "those that the layout needs");
+    if (count != hemi_module_automorphisms(m, expected) || memcmp(there, expected, count * sizeof *there) != 0)
+        wrong(r, "automorphisms", "those that the layouts need");
 }
 
 static void read_fields(reader *r, hemi_module *m, hemi_description_kind kind) {
@@ -243,7 +243,8 @@ static void read_fields(reader *r, hemi_module *m, hemi_description_kind kind) {
         info->output_max = get_real(r, "output_max", 0, SCALE_MAX);
     }
     if (r->status == HEMI_OK) read_layout(r, m, params);
-    if (r->status == HEMI_OK) read_automorphisms(r, &m->layout);
+    if (r->status == HEMI_OK) r->status = hemi_module_pack(m, r->err);
+    if (r->status == HEMI_OK) read_automorphisms(r, m);
 }
 
 hemi_status hemi_description_read(hemi_module *m, const void *text, size_t bytes, hemi_description_kind kind,

@@ -20,9 +20,8 @@ hemi_status hemi_secret_encrypt(const hemi_secret_key *key, const int32_t *x, si
     hemi_sample_uniform_vartime(as, n, m->p, seed, HEMI_DOMAIN_CIPHERTEXT, 0);
     ctx->k->mul_fixed(as, as, key->s_q, n, m);
     ctx->k->intt(as, as, ctx->q);
-    for (size_t i = 0; i < inputs; i++) /* b is message - a s where there is a message, -a s elsewhere */
-        as[i] = hemi_mod_sub(as[i], hemi_mod_from_signed((int64_t)x[i] * (int64_t)delta, m), m);
     for (size_t i = 0; i < count; i++) b[i] = hemi_mod_neg(as[positions[i]], m);
+    for (size_t i = 0; i < inputs; i++) b[i] = hemi_mod_add(b[i], hemi_mod_from_signed((int64_t)x[i] * (int64_t)delta, m), m);
     hemi_stream secret; /* the error has randomness of its own, never that of the seed */
     hemi_stream_init_fresh(&secret);
     hemi_add_error(b, count, m, &secret);

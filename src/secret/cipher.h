@@ -5,8 +5,8 @@
 #include "linear/layout.h"
 #include "secret/key.h"
 
-/* Encrypts sum_j delta x_j X^j under a fresh seed: writes the seed and the coefficients of b at positions (positions[i] < n),
- * b_bits each, packed. x: `inputs` integers; delta |x_j| < q/2. */
+/* Encrypts sum_(i<inputs) delta x_i X^positions[i] under a fresh seed: writes the seed and the coefficients of b at all positions (< n),
+ * b_bits each, packed; those from `inputs` on hold no message. inputs <= count; delta |x_i| < q/2. */
 HEMI_CHECK hemi_status hemi_secret_encrypt(const hemi_secret_key *key, const int32_t *x, size_t inputs, uint64_t delta,
                                            const uint32_t *positions, size_t count, unsigned b_bits,
                                            uint8_t seed[HEMI_SEED_BYTES], uint8_t *packed_b, hemi_error *err);

@@ -1,5 +1,7 @@
 /* From request bytes to reply bytes. */
+#include <pthread.h>
 #include <sodium.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/bits.h"
@@ -9,11 +11,17 @@
 #include "hemi/server.h"
 #include "linear/product.h"
 #include "model/module.h"
+#include "server/limits.h"
 #include "wire/wire.h"
 
 struct hemi_evaluator {
-    hemi_module_info info; /* numbers only: its pointers are not used */
+    hemi_module *module;  /* without weights */
     hemi_linear *linear;
+    pthread_mutex_t lock; /* of what follows: made when first asked for, then immutable */
+    hemi_linear *packed;
+    int16_t *weights;     /* until packed is there */
+    double *bias;
+    hemi_linear_memory memory;
 };
 
 struct hemi_server_keys {
@@ -21,39 +29,107 @@ struct hemi_server_keys {
     uint8_t id[HEMI_KEY_ID_BYTES];
 };
 
-hemi_status hemi_evaluator_new(hemi_evaluator **out, const hemi_module *module, int threads, hemi_error *err) {
+/* All evaluators' plaintexts of packed rows, in bytes. */
+static atomic_size_t packed_bytes;
+
+static hemi_status keep_weights(hemi_evaluator *e, const hemi_module *module, hemi_error *err) {
+    const size_t count = (size_t)module->layout.inputs * module->layout.outputs;
+    if (!module->has_packed || e->memory == HEMI_LINEAR_SMALL) return HEMI_OK;
+    e->weights = hemi_alloc_large(count, sizeof *e->weights);
+    e->bias = module->bias ? hemi_alloc(module->layout.outputs, sizeof *e->bias) : NULL;
+    if (!e->weights || (module->bias && !e->bias)) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a module");
+    memcpy(e->weights, module->weights, count * sizeof *e->weights);
+    if (e->bias) memcpy(e->bias, module->bias, module->layout.outputs * sizeof *e->bias);
+    return HEMI_OK;
+}
+
+hemi_status hemi_evaluator_new_with(hemi_evaluator **out, const hemi_module *module, const hemi_evaluator_options *options, hemi_error *err) {
     const hemi_context *ctx;
+    const char *json = hemi_module_client_json(module);
     *out = NULL;
     if (!module->weights) return hemi_fail(err, HEMI_ERR_STATE, "this module was read without its weights: open its server.zip");
     HEMI_TRY(hemi_context_shared(&ctx, module->layout.params, err));
     hemi_evaluator *e = hemi_alloc(1, sizeof *e);
-    hemi_team *team = hemi_team_new(threads);
-    if (!e || !team) {
-        hemi_free(e);
-        hemi_team_free(team);
-        return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a module");
+    hemi_team *team = hemi_team_new(options->threads);
+    hemi_status s = e && team ? HEMI_OK : hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a module");
+    if (e) (void)pthread_mutex_init(&e->lock, NULL);
+    if (s == HEMI_OK) {
+        e->memory = options->small_memory ? HEMI_LINEAR_SMALL : HEMI_LINEAR_FAST;
+        s = hemi_module_from_client_json(&e->module, json, strlen(json), err);
     }
-    e->info = module->info;
-    const hemi_status s =
-        hemi_linear_new(&e->linear, ctx, &module->layout, module->weights, module->bias, module->info.delta, team, err);
+    if (s == HEMI_OK) s = keep_weights(e, module, err);
+    if (s == HEMI_OK)
+        s = hemi_linear_new(&e->linear, ctx, &module->layout, module->weights, module->bias, module->info.delta, e->memory, team, err);
     hemi_team_free(team);
     if (s != HEMI_OK) {
-        hemi_free(e);
+        hemi_evaluator_free(e);
         return s;
     }
     *out = e;
     return HEMI_OK;
 }
 
+hemi_status hemi_evaluator_new(hemi_evaluator **out, const hemi_module *module, int threads, hemi_error *err) {
+    const hemi_evaluator_options options = {.threads = threads};
+    return hemi_evaluator_new_with(out, module, &options, err);
+}
+
 void hemi_evaluator_free(hemi_evaluator *e) {
     if (!e) return;
+    if (e->packed) atomic_fetch_sub(&packed_bytes, hemi_linear_bytes(e->packed));
     hemi_linear_free(e->linear);
+    hemi_linear_free(e->packed);
+    hemi_free(e->weights);
+    hemi_free(e->bias);
+    hemi_module_free(e->module);
+    (void)pthread_mutex_destroy(&e->lock);
     hemi_free(e);
 }
 
-size_t hemi_evaluator_bytes(const hemi_evaluator *e) { return hemi_linear_bytes(e->linear); }
+size_t hemi_evaluator_bytes(const hemi_evaluator *e) {
+    hemi_evaluator *guarded = (hemi_evaluator *)(uintptr_t)e;
+    const size_t weights = (size_t)e->module->layout.inputs * e->module->layout.outputs * sizeof *e->weights;
+    pthread_mutex_lock(&guarded->lock);
+    const size_t bytes = hemi_linear_bytes(e->linear) + (e->packed ? hemi_linear_bytes(e->packed) : 0) + (e->weights ? weights : 0);
+    pthread_mutex_unlock(&guarded->lock);
+    return bytes;
+}
 
-const uint8_t *hemi_evaluator_id(const hemi_evaluator *e) { return e->info.id; }
+const uint8_t *hemi_evaluator_id(const hemi_evaluator *e) { return e->module->info.id; }
+
+/* The map of packed rows: its plaintexts are made when the first request of that form comes, within the memory for all of them. */
+static hemi_status provide_packed(hemi_evaluator *e, hemi_team *team, hemi_error *err) {
+    const hemi_linear_layout *l = &e->module->packed;
+    const size_t bytes = hemi_linear_products(l) * l->n * HEMI_PACKED_COEFFICIENT_BYTES;
+    const hemi_context *ctx;
+    if (e->packed) return HEMI_OK;
+    if (!e->weights || atomic_fetch_add(&packed_bytes, bytes) + bytes > HEMI_SERVER_PACKED_BYTES_MAX) {
+        if (e->weights) atomic_fetch_sub(&packed_bytes, bytes);
+        return hemi_fail(err, HEMI_ERR_UNSUPPORTED, "this server does not hold this module for packed rows: send one row in each unit (form 0)");
+    }
+    hemi_status s = hemi_context_shared(&ctx, l->params, err);
+    if (s == HEMI_OK) s = hemi_linear_new(&e->packed, ctx, l, e->weights, e->bias, e->module->info.delta, HEMI_LINEAR_FAST, team, err);
+    if (s != HEMI_OK) {
+        atomic_fetch_sub(&packed_bytes, bytes);
+        return s;
+    }
+    hemi_free(e->weights);
+    hemi_free(e->bias);
+    e->weights = NULL;
+    e->bias = NULL;
+    return HEMI_OK;
+}
+
+static hemi_status map_of(const hemi_linear **map, const hemi_evaluator *e, hemi_form form, hemi_team *team, hemi_error *err) {
+    hemi_evaluator *guarded = (hemi_evaluator *)(uintptr_t)e; /* what is behind the lock may change */
+    *map = e->linear;
+    if (form == HEMI_FORM_SINGLE) return HEMI_OK;
+    pthread_mutex_lock(&guarded->lock);
+    const hemi_status s = provide_packed(guarded, team, err);
+    *map = guarded->packed;
+    pthread_mutex_unlock(&guarded->lock);
+    return s;
+}
 
 static hemi_status expand_keys(hemi_evaluation_keys *keys, const hemi_context *ctx, const uint8_t *bytes, size_t entries, hemi_error *err) {
     const size_t n = ctx->n;
@@ -108,132 +184,90 @@ size_t hemi_server_keys_bytes(const hemi_server_keys *k) { return sizeof *k + k-
 
 static const hemi_evaluator *find(const hemi_evaluator *const *modules, size_t count, const uint8_t *id) {
     for (size_t i = 0; i < count; i++)
-        if (memcmp(modules[i]->info.id, id, HEMI_MODULE_ID_BYTES) == 0) return modules[i];
+        if (memcmp(modules[i]->module->info.id, id, HEMI_MODULE_ID_BYTES) == 0) return modules[i];
     return NULL;
 }
 
 /* The request must be for this module exactly. */
 static hemi_status check_fit(const hemi_request *r, const hemi_evaluator *e, hemi_error *err) {
-    const hemi_module_info *m = &e->info;
+    const hemi_module_info *m = &e->module->info;
     if (r->params != m->params)
         return hemi_fail(err, HEMI_ERR_PARAMS, "the request is of set %s, the module of %s", r->params->name, m->params->name);
-    if (r->inputs != m->inputs)
-        return hemi_fail(err, HEMI_ERR_SHAPE, "the request has %u inputs, the module %u", r->inputs, m->inputs);
-    if (r->layout != m->layout || r->b_bits != m->b_bits)
+    if (!hemi_module_layout(e->module, r->form))
+        return hemi_fail(err, HEMI_ERR_FORMAT, "the request is of form %d, which the module does not have", (int)r->form);
+    const hemi_request want = hemi_module_request(e->module, r->form, r->units);
+    if (r->layout != want.layout || r->b_bits != want.b_bits)
         return hemi_fail(err, HEMI_ERR_FORMAT, "the request has layout %u with %u bits, the module %u with %u: fetch its description anew",
-                         r->layout, r->b_bits, m->layout, m->b_bits);
+                         r->layout, r->b_bits, want.layout, want.b_bits);
+    if (r->coefficients != want.coefficients || r->ciphertexts != want.ciphertexts)
+        return hemi_fail(err, HEMI_ERR_SHAPE, "the request has %u ciphertexts of %u coefficients, the module (%u inputs) wants %u of %u",
+                         r->ciphertexts, r->coefficients, m->inputs, want.ciphertexts, want.coefficients);
     return HEMI_OK;
 }
 
-typedef struct row_job {
-    const hemi_linear *linear;
-    const hemi_evaluation_keys *keys;
-    const hemi_request *request;
-    const uint8_t *in;
-    uint8_t *out; /* the frame's first ciphertext */
-    size_t a_bytes, b_bytes;
-    unsigned a_bits, b_bits;
-    hemi_team *inner; /* for one large product; NULL when rows are shared out */
-    hemi_status *status;
-    hemi_error *error; /* one each */
-} row_job;
+/* The modules that a request names: they read the same units. */
+typedef struct named {
+    size_t count;
+    const hemi_evaluator *evaluator[HEMI_REQUEST_MODULES_MAX];
+    hemi_reply_frame frame[HEMI_REQUEST_MODULES_MAX];
+    size_t total; /* bytes of the reply */
+} named;
 
-static void row_step(void *context, size_t row, size_t worker) {
-    const row_job *j = context;
-    const uint8_t *c = j->in + hemi_request_ciphertext_offset(j->request, row);
-    uint8_t *o = j->out + row * (j->a_bytes + j->b_bytes);
-    (void)worker;
-    j->status[row] = hemi_linear_multiply(j->linear, j->keys, (hemi_linear_input){c, c + HEMI_SEED_BYTES, j->request->b_bits},
-                                          (hemi_linear_output){o, o + j->a_bytes, j->a_bits, j->b_bits}, j->inner, &j->error[row]);
-}
-
-static hemi_status run_rows(row_job *j, size_t rows, hemi_team *team, hemi_error *err) {
-    hemi_status s = HEMI_OK;
-    j->status = hemi_alloc(rows, sizeof *j->status);
-    j->error = hemi_alloc(rows, sizeof *j->error);
-    if (j->status && j->error) {
-        if (rows < (size_t)hemi_team_size(team)) {
-            j->inner = team;
-            for (size_t i = 0; i < rows; i++) row_step(j, i, 0);
-        } else {
-            hemi_team_run(team, rows, row_step, j);
-        }
-        for (size_t i = 0; i < rows && s == HEMI_OK; i++)
-            if (j->status[i] != HEMI_OK) s = hemi_fail(err, j->status[i], "%s", j->error[i].message);
-    } else {
-        s = hemi_fail(err, HEMI_ERR_MEMORY, "no memory for %zu rows", rows);
+static hemi_status find_named(named *n, const hemi_request *r, const hemi_evaluator *const *modules, size_t module_count, hemi_error *err) {
+    *n = (named){.count = r->modules, .total = HEMI_REPLY_HEADER_BYTES};
+    for (size_t i = 0; i < r->modules; i++) {
+        n->evaluator[i] = find(modules, module_count, r->module_id[i]);
+        if (!n->evaluator[i])
+            return hemi_fail(err, HEMI_ERR_CONFLICT,
+                             "the model has no module with this id: it was compiled anew since the client fetched its description; fetch it again");
+        HEMI_TRY(check_fit(r, n->evaluator[i], err));
+        n->frame[i] = hemi_module_frame(n->evaluator[i]->module, r->form, r->units);
+        n->total += hemi_reply_frame_bytes(r->params, &n->frame[i]);
     }
-    hemi_free(j->status);
-    hemi_free(j->error);
-    return s;
+    if (n->total > UINT32_MAX) return hemi_fail(err, HEMI_ERR_TOO_LARGE, "the reply would have %zu bytes: send fewer rows", n->total);
+    return HEMI_OK;
 }
 
-static hemi_reply_frame frame_of(const hemi_evaluator *e, const hemi_request *r) {
-    hemi_reply_frame f = {.rows = r->rows,
-                          .outputs = e->info.outputs,
-                          .ciphertexts = r->ciphertexts,
-                          .a_bits = e->info.reply_a_bits,
-                          .b_bits = e->info.reply_b_bits};
-    memcpy(f.module_id, e->info.id, sizeof f.module_id);
-    return f;
-}
-
-static hemi_status evaluate_module(const hemi_evaluator *e, const hemi_server_keys *keys, const hemi_request *r, const uint8_t *request,
-                                   hemi_team *team, uint8_t *out, hemi_error *err) {
-    const hemi_reply_frame f = frame_of(e, r);
-    hemi_reply_frame_write_header(out, r->params, &f);
-    row_job j = {.linear = e->linear,
-                 .keys = keys->keys,
-                 .request = r,
-                 .in = request,
-                 .out = out + HEMI_REPLY_FRAME_BYTES,
-                 .a_bytes = hemi_packed_bytes((size_t)1 << r->params->log2_n, f.a_bits),
-                 .b_bytes = hemi_packed_bytes(f.outputs, f.b_bits),
-                 .a_bits = f.a_bits,
-                 .b_bits = f.b_bits};
-    return run_rows(&j, r->rows, team, err);
+static hemi_status evaluate(const named *n, const hemi_server_keys *keys, const hemi_request *r, const uint8_t *request, hemi_team *team,
+                            uint8_t *reply, hemi_error *err) {
+    const hemi_linear *map[HEMI_REQUEST_MODULES_MAX];
+    hemi_linear_output out[HEMI_REQUEST_MODULES_MAX];
+    hemi_reply_write_header(reply, r->params, r->modules, n->total);
+    uint8_t *at = reply + HEMI_REPLY_HEADER_BYTES;
+    for (size_t i = 0; i < n->count; i++) {
+        const hemi_reply_frame *f = &n->frame[i];
+        HEMI_TRY(map_of(&map[i], n->evaluator[i], r->form, team, err));
+        hemi_reply_frame_write_header(at, r->params, f);
+        const size_t bytes = hemi_reply_frame_bytes(r->params, f);
+        out[i] = (hemi_linear_output){at + HEMI_REPLY_FRAME_BYTES, (bytes - HEMI_REPLY_FRAME_BYTES) / f->ciphertexts, f->a_bits, f->b_bits};
+        at += bytes;
+    }
+    const size_t first = hemi_request_ciphertext_offset(r, 0), stride = hemi_request_ciphertext_offset(r, 1) - first;
+    return hemi_linear_multiply(map, n->count, keys->keys, (hemi_linear_input){request + first, stride, r->b_bits}, out, r->units, team, err);
 }
 
 hemi_status hemi_evaluate(const hemi_evaluator *const *modules, size_t module_count, const hemi_server_keys *keys, const void *request,
                           size_t request_bytes, int threads, uint8_t **reply, size_t *reply_bytes, hemi_error *err) {
     hemi_request r;
-    const hemi_evaluator *named[HEMI_REQUEST_MODULES_MAX];
+    named n;
     *reply = NULL;
     *reply_bytes = 0;
     HEMI_TRY(hemi_request_parse(&r, request, request_bytes, err));
-    size_t total = HEMI_REPLY_HEADER_BYTES;
-    for (size_t i = 0; i < r.modules; i++) {
-        named[i] = find(modules, module_count, r.module_id[i]);
-        if (!named[i])
-            return hemi_fail(err, HEMI_ERR_CONFLICT,
-                             "the model has no module with this id: it was compiled anew since the client fetched its description; fetch it again");
-        HEMI_TRY(check_fit(&r, named[i], err));
-        const hemi_reply_frame f = frame_of(named[i], &r);
-        total += hemi_reply_frame_bytes(r.params, &f);
-    }
+    HEMI_TRY(find_named(&n, &r, modules, module_count, err));
     if (keys->keys->ctx->params != r.params)
         return hemi_fail(err, HEMI_ERR_KEY, "the evaluation keys are of set %s, the request of %s", keys->keys->ctx->params->name,
                          r.params->name);
-    if (total > UINT32_MAX) return hemi_fail(err, HEMI_ERR_TOO_LARGE, "the reply would have %zu bytes: send fewer rows", total);
-    uint8_t *out = hemi_alloc(total, 1);
+    uint8_t *out = hemi_alloc(n.total, 1);
     hemi_team *team = threads == 1 ? NULL : hemi_team_new(threads);
-    hemi_status s = out ? HEMI_OK : hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a reply of %zu bytes", total);
-    if (s == HEMI_OK) {
-        hemi_reply_write_header(out, r.params, r.modules, total);
-        uint8_t *at = out + HEMI_REPLY_HEADER_BYTES;
-        for (size_t i = 0; i < r.modules && s == HEMI_OK; i++) {
-            const hemi_reply_frame f = frame_of(named[i], &r);
-            s = evaluate_module(named[i], keys, &r, request, team, at, err);
-            at += hemi_reply_frame_bytes(r.params, &f);
-        }
-    }
+    hemi_status s = out ? evaluate(&n, keys, &r, request, team, out, err)
+                        : hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a reply of %zu bytes", n.total);
     hemi_team_free(team);
     if (s != HEMI_OK) {
         hemi_free(out);
         return s;
     }
     *reply = out;
-    *reply_bytes = total;
+    *reply_bytes = n.total;
     return HEMI_OK;
 }
 

@@ -199,9 +199,9 @@ static void init_wake(hemi_http_server *server) {
 hemi_status hemi_http_server_start(hemi_http_server **out, const hemi_http_options *o, hemi_error *err) {
     *out = NULL;
     if (!o || !o->folder) return hemi_fail(err, HEMI_ERR_ARGUMENT, "no folder to serve was given");
-    if (o->threads < 0 || o->max_request_rows > HEMI_REQUEST_ROWS_MAX)
+    if (o->threads < 0 || o->max_request_rows > HEMI_REQUEST_UNITS_MAX)
         return hemi_fail(err, HEMI_ERR_ARGUMENT, "threads must not be negative, and max_request_rows at most %d",
-                         HEMI_REQUEST_ROWS_MAX);
+                         HEMI_REQUEST_UNITS_MAX);
     if (sodium_init() < 0) return hemi_fail(err, HEMI_ERR_INTERNAL, "libsodium does not start");
     hemi_http_server *server = hemi_alloc(1, sizeof *server);
     if (!server) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory");

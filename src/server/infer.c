@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/cpu.h"
+#include "model/module.h"
 #include "server/exchange.h"
 #include "wire/wire.h"
 
@@ -21,13 +22,9 @@ void hemi_infer_begin(hemi_exchange *x) {
 
 /* The modules that the request names, and how many rows. */
 static bool find_shapes(hemi_exchange *x, const hemi_request *r, hemi_served_shape *shape[HEMI_REQUEST_MODULES_MAX],
-                        size_t *products) {
+                        size_t *products, size_t *rows) {
     *products = 0;
-    if (r->rows > x->service->max_rows) {
-        hemi_answer_error(x, 0, HEMI_ERR_TOO_LARGE, "%u rows in one request: this server takes %zu", r->rows,
-                          x->service->max_rows);
-        return false;
-    }
+    *rows = 0;
     for (size_t i = 0; i < r->modules; i++) {
         shape[i] = hemi_served_model_shape(x->model, r->module_id[i]);
         if (!shape[i]) {
@@ -37,7 +34,17 @@ static bool find_shapes(hemi_exchange *x, const hemi_request *r, hemi_served_sha
                               x->model->name);
             return false;
         }
-        *products += (size_t)r->rows * shape[i]->info.products;
+        const hemi_linear_layout *l = hemi_module_layout(shape[i]->module, r->form);
+        if (!l) {
+            hemi_answer_error(x, 0, HEMI_ERR_FORMAT, "the request is of form %d, which the module does not have", (int)r->form);
+            return false;
+        }
+        *products += r->units * hemi_linear_products(l);
+        *rows = (size_t)r->units * hemi_linear_places(l);
+        if (r->units > hemi_served_units_max(shape[i]->module, r->form, x->service->max_rows)) {
+            hemi_answer_error(x, 0, HEMI_ERR_TOO_LARGE, "%zu rows in one request: this server takes %zu", *rows, x->service->max_rows);
+            return false;
+        }
     }
     return true;
 }
@@ -79,13 +86,13 @@ void hemi_infer_work(hemi_exchange *x) {
     hemi_request r;
     hemi_error err = {0};
     hemi_served_shape *shape[HEMI_REQUEST_MODULES_MAX];
-    size_t products;
+    size_t products, rows;
     const hemi_status status = hemi_request_parse(&r, x->body, x->received, &err);
     if (status != HEMI_OK) {
         hemi_answer_error(x, 0, status, "%s", err.message);
         return;
     }
-    if (!find_shapes(x, &r, shape, &products)) return;
+    if (!find_shapes(x, &r, shape, &products, &rows)) return;
     const hemi_server_keys *keys = hemi_key_store_acquire(s->keys, x->key);
     if (!keys) {
         hemi_answer_error(x, 0, HEMI_ERR_KEY,
@@ -96,9 +103,9 @@ void hemi_infer_work(hemi_exchange *x) {
     evaluate(x, keys, threads_for(s, products));
     hemi_key_store_release(s->keys, keys);
     if (!x->computed) return;
-    x->rows = r.rows;
+    x->rows = rows;
     for (size_t i = 0; i < r.modules; i++) {
         atomic_fetch_add_explicit(&shape[i]->requests, 1, memory_order_relaxed);
-        atomic_fetch_add_explicit(&shape[i]->rows, r.rows, memory_order_relaxed);
+        atomic_fetch_add_explicit(&shape[i]->rows, rows, memory_order_relaxed);
     }
 }

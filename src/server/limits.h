@@ -37,6 +37,10 @@
 #define HEMI_SERVER_PARALLEL_PRODUCTS 1024u /* a request with as many products is computed by all idle workers */
 #define HEMI_SERVER_BODIES_BYTES_MAX  ((size_t)1 << 30) /* bodies in memory, requests and replies of all connections */
 
+/* Weights: plaintexts of packed rows, of all modules, made when they are first asked for. Modules beyond it take rows one by one. */
+#define HEMI_SERVER_PACKED_BYTES_MAX  ((size_t)256 << 20)
+#define HEMI_PACKED_COEFFICIENT_BYTES 6u
+
 /* Keys */
 #define HEMI_SERVER_KEYS_BYTES_MAX    ((size_t)1 << 30)  /* (option) expanded keys; the least recently used make room */
 #define HEMI_SERVER_UPLOADS_BYTES_MAX ((size_t)64 << 20) /* interrupted uploads; the oldest make room */

@@ -144,7 +144,7 @@ static bool take_option(arguments *a, int option, const char *name, const char *
     case KEYS_BYTES:
         return parse_number(&v, name, value, 1, SIZE_MAX / 2, true) && (o->max_keys_bytes = (size_t)v, true);
     case ROWS:
-        return parse_number(&v, name, value, 1, HEMI_REQUEST_ROWS_MAX, false) &&
+        return parse_number(&v, name, value, 1, HEMI_REQUEST_UNITS_MAX, false) &&
                (o->max_request_rows = (size_t)v, true);
     case QUEUE:
         return parse_number(&v, name, value, 1, 1000000, false) && (o->max_queue = (unsigned)v, true);

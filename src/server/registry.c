@@ -135,14 +135,14 @@ static char *shape_name(const hemi_module_info *info) {
     return hemi_strdup(text);
 }
 
-static size_t largest_request(const hemi_module_info *info, size_t rows) {
-    const hemi_request r = {.params = info->params,
-                            .layout = info->layout,
-                            .inputs = info->inputs,
-                            .rows = (uint32_t)rows,
-                            .ciphertexts = (uint32_t)rows,
-                            .b_bits = info->b_bits,
-                            .modules = HEMI_REQUEST_MODULES_MAX};
+size_t hemi_served_units_max(const hemi_module *module, hemi_form form, size_t rows) {
+    const size_t per_request = hemi_module_grid(module) ? 1 + rows / hemi_module_units(module, form, 1) : rows;
+    return hemi_module_units(module, form, per_request) + 1;
+}
+
+static size_t largest_request(const hemi_module *module, size_t rows) {
+    hemi_request r = hemi_module_request(module, HEMI_FORM_SINGLE, hemi_served_units_max(module, HEMI_FORM_SINGLE, rows));
+    r.modules = HEMI_REQUEST_MODULES_MAX;
     return hemi_request_bytes(&r);
 }
 
@@ -171,8 +171,8 @@ static hemi_status shape_prepare(hemi_served_shape *shape, const hemi_module *mo
                          "the module was compiled for the shape %s: its folder was renamed or its file "
                          "copied from elsewhere; rename the folder or compile the module anew",
                          shape->name);
-    shape->automorphisms = hemi_linear_automorphisms(&shape->module->layout, shape->automorphism);
-    shape->request_bytes_max = largest_request(&shape->info, o->max_rows);
+    shape->automorphisms = hemi_module_automorphisms(shape->module, shape->automorphism);
+    shape->request_bytes_max = largest_request(shape->module, o->max_rows);
     return hemi_evaluator_new(&shape->evaluator, module, o->threads, err);
 }
 

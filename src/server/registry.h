@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #include "hemi/server.h"
-#include "linear/layout.h"
+#include "model/module.h"
 
 /* One compiled module: a module at one input shape. */
 typedef struct hemi_served_shape {
@@ -63,6 +63,9 @@ const hemi_served_model *hemi_registry_model(const hemi_registry *registry, cons
 const hemi_served_module *hemi_served_model_module(const hemi_served_model *model, const char *name);
 /* By the id in a request; NULL if the model has no such module. */
 hemi_served_shape *hemi_served_model_shape(const hemi_served_model *model, const uint8_t id[HEMI_MODULE_ID_BYTES]);
+/* Units that one request may have, where so many rows are allowed: those that hold them (of a grid: whole samples, as many units or
+ * a little more), and one of zeros for the bias. */
+size_t hemi_served_units_max(const hemi_module *module, hemi_form form, size_t rows);
 /* Does any module use this set? */
 bool hemi_registry_has_params(const hemi_registry *registry, const hemi_params *params);
 

@@ -4,6 +4,7 @@
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "linear/layout.h"
 
 static const char *const kind_names[] = {"nothing", "a request", "a reply", "evaluation keys", "a secret key"};
 
@@ -33,7 +34,7 @@ static hemi_status parse_header(const uint8_t *in, size_t count, hemi_wire_kind 
 static uint32_t degree(const hemi_params *p) { return UINT32_C(1) << p->log2_n; }
 
 static size_t request_ciphertext_bytes(const hemi_request *r) {
-    return HEMI_SEED_BYTES + hemi_packed_bytes((size_t)r->inputs * (degree(r->params) / r->layout), r->b_bits);
+    return HEMI_SEED_BYTES + hemi_packed_bytes(r->coefficients, r->b_bits);
 }
 
 size_t hemi_request_ciphertext_offset(const hemi_request *r, size_t i) {
@@ -47,10 +48,10 @@ void hemi_request_write_header(uint8_t *out, const hemi_request *r) {
     hemi_store16(out + 16, (uint16_t)r->modules);
     hemi_store16(out + 18, (uint16_t)r->b_bits);
     hemi_store32(out + 20, r->layout);
-    hemi_store32(out + 24, r->rows);
+    hemi_store32(out + 24, r->units);
     hemi_store32(out + 28, r->ciphertexts);
-    hemi_store32(out + 32, r->inputs);
-    hemi_store32(out + 36, 0);
+    hemi_store32(out + 32, r->coefficients);
+    hemi_store32(out + 36, (uint32_t)r->form);
     for (size_t i = 0; i < r->modules; i++)
         memcpy(out + HEMI_REQUEST_HEADER_BYTES + i * HEMI_MODULE_ID_BYTES, r->module_id[i], HEMI_MODULE_ID_BYTES);
 }
@@ -61,12 +62,15 @@ static hemi_status check_request_fields(const hemi_request *r, hemi_error *err) 
         return hemi_fail(err, HEMI_ERR_FORMAT, "a request names 1 to %d modules, not %zu", HEMI_REQUEST_MODULES_MAX, r->modules);
     if (r->layout == 0 || (r->layout & (r->layout - 1)) != 0 || r->layout > n)
         return hemi_fail(err, HEMI_ERR_FORMAT, "layout %u: expected a power of two up to %u", r->layout, n);
-    if (r->inputs == 0 || r->inputs > r->layout)
-        return hemi_fail(err, HEMI_ERR_SHAPE, "%u inputs: expected 1 to %u (the layout)", r->inputs, r->layout);
-    if (r->rows == 0 || r->rows > HEMI_REQUEST_ROWS_MAX)
-        return hemi_fail(err, HEMI_ERR_SHAPE, "%u rows: expected 1 to %d", r->rows, HEMI_REQUEST_ROWS_MAX);
-    if (r->ciphertexts != r->rows)
-        return hemi_fail(err, HEMI_ERR_FORMAT, "%u ciphertexts for %u rows: expected one for each", r->ciphertexts, r->rows);
+    if (r->coefficients == 0 || r->coefficients > n)
+        return hemi_fail(err, HEMI_ERR_SHAPE, "%u coefficients a ciphertext: expected 1 to %u", r->coefficients, n);
+    if (r->units == 0 || r->units > HEMI_REQUEST_UNITS_MAX)
+        return hemi_fail(err, HEMI_ERR_SHAPE, "%u units: expected 1 to %d", r->units, HEMI_REQUEST_UNITS_MAX);
+    if (r->ciphertexts == 0 || r->ciphertexts % r->units != 0 || r->ciphertexts / r->units > HEMI_LINEAR_BLOCKS_MAX)
+        return hemi_fail(err, HEMI_ERR_FORMAT, "%u ciphertexts for %u units: expected as many for each, 1 to %u", r->ciphertexts,
+                         r->units, HEMI_LINEAR_BLOCKS_MAX);
+    if (r->form != HEMI_FORM_SINGLE && r->form != HEMI_FORM_PACKED)
+        return hemi_fail(err, HEMI_ERR_FORMAT, "form %u: expected %d or %d", (unsigned)r->form, HEMI_FORM_SINGLE, HEMI_FORM_PACKED);
     if (r->b_bits < 8 || r->b_bits > 50) return hemi_fail(err, HEMI_ERR_FORMAT, "b_bits %u: expected 8 to 50", r->b_bits);
     return HEMI_OK;
 }
@@ -78,24 +82,23 @@ hemi_status hemi_request_parse(hemi_request *r, const uint8_t *in, size_t count,
     r->modules = hemi_load16(in + 16);
     r->b_bits = hemi_load16(in + 18);
     r->layout = hemi_load32(in + 20);
-    r->rows = hemi_load32(in + 24);
+    r->units = hemi_load32(in + 24);
     r->ciphertexts = hemi_load32(in + 28);
-    r->inputs = hemi_load32(in + 32);
+    r->coefficients = hemi_load32(in + 32);
+    r->form = (hemi_form)hemi_load32(in + 36);
     HEMI_TRY(check_request_fields(r, err));
-    if (hemi_load32(in + 36) != 0) return hemi_fail(err, HEMI_ERR_FORMAT, "a reserved field of the request is not zero");
     if (count != hemi_request_bytes(r))
         return hemi_fail(err, HEMI_ERR_FORMAT, "the request has %zu bytes; its header makes it %zu", count, hemi_request_bytes(r));
     for (size_t i = 0; i < r->modules; i++)
         memcpy(r->module_id[i], in + HEMI_REQUEST_HEADER_BYTES + i * HEMI_MODULE_ID_BYTES, HEMI_MODULE_ID_BYTES);
-    const size_t fields = (size_t)r->inputs * (degree(r->params) / r->layout);
     for (size_t i = 0; i < r->ciphertexts; i++)
-        if (!hemi_packed_rest_is_zero(in + hemi_request_ciphertext_offset(r, i) + HEMI_SEED_BYTES, fields, r->b_bits))
+        if (!hemi_packed_rest_is_zero(in + hemi_request_ciphertext_offset(r, i) + HEMI_SEED_BYTES, r->coefficients, r->b_bits))
             return hemi_fail(err, HEMI_ERR_FORMAT, "the bits after the last field of ciphertext %zu are not zero", i);
     return HEMI_OK;
 }
 
 static size_t reply_ciphertext_bytes(const hemi_params *params, const hemi_reply_frame *f) {
-    return hemi_packed_bytes(degree(params), f->a_bits) + hemi_packed_bytes(f->outputs, f->b_bits);
+    return hemi_packed_bytes(degree(params), f->a_bits) + hemi_packed_bytes(f->coefficients, f->b_bits);
 }
 
 size_t hemi_reply_frame_bytes(const hemi_params *params, const hemi_reply_frame *f) {
@@ -111,8 +114,8 @@ void hemi_reply_write_header(uint8_t *out, const hemi_params *params, size_t mod
 
 void hemi_reply_frame_write_header(uint8_t *out, const hemi_params *params, const hemi_reply_frame *f) {
     memcpy(out, f->module_id, HEMI_MODULE_ID_BYTES);
-    hemi_store32(out + 16, f->rows);
-    hemi_store32(out + 20, f->outputs);
+    hemi_store32(out + 16, f->units);
+    hemi_store32(out + 20, f->coefficients);
     hemi_store32(out + 24, f->ciphertexts);
     hemi_store16(out + 28, (uint16_t)f->a_bits);
     hemi_store16(out + 30, (uint16_t)f->b_bits);
@@ -134,12 +137,12 @@ hemi_status hemi_reply_parse(const uint8_t *in, size_t count, const hemi_params 
         const size_t bytes = hemi_reply_frame_bytes(params, &expected[i]);
         hemi_reply_frame_write_header(header, params, &expected[i]);
         if (count - at < bytes || memcmp(in + at, header, sizeof header) != 0)
-            return hemi_fail(err, HEMI_ERR_FORMAT, "part %zu of the reply is not the expected %u rows of %u outputs in %zu bytes", i,
-                             expected[i].rows, expected[i].outputs, bytes);
+            return hemi_fail(err, HEMI_ERR_FORMAT, "part %zu of the reply is not the expected %u ciphertexts of %u results in %zu bytes", i,
+                             expected[i].ciphertexts, expected[i].coefficients, bytes);
         offset[i] = at + HEMI_REPLY_FRAME_BYTES;
         const size_t each = reply_ciphertext_bytes(params, &expected[i]), a_bytes = hemi_packed_bytes(degree(params), expected[i].a_bits);
         for (size_t c = 0; c < expected[i].ciphertexts; c++)
-            if (!hemi_packed_rest_is_zero(in + offset[i] + c * each + a_bytes, expected[i].outputs, expected[i].b_bits))
+            if (!hemi_packed_rest_is_zero(in + offset[i] + c * each + a_bytes, expected[i].coefficients, expected[i].b_bits))
                 return hemi_fail(err, HEMI_ERR_FORMAT, "the bits after the last field of ciphertext %zu are not zero", c);
         at += bytes;
     }

@@ -18,15 +18,20 @@
 #define HEMI_KEYS_HEADER_BYTES 24
 #define HEMI_KEY_ENTRY_HEADER_BYTES 40
 #define HEMI_REQUEST_MODULES_MAX 16
-#define HEMI_REQUEST_ROWS_MAX 65536
+#define HEMI_REQUEST_UNITS_MAX 65536
 
 typedef enum hemi_wire_kind { HEMI_WIRE_REQUEST = 1, HEMI_WIRE_REPLY = 2, HEMI_WIRE_EVALUATION_KEYS = 3, HEMI_WIRE_SECRET_KEY = 4 } hemi_wire_kind;
 
-/* A request: one input, encrypted once, for one or several modules. */
+/* How rows lie in a unit (linear/layout.h): one in each, or side by side. Modules on grids have the first form only. */
+typedef enum hemi_form { HEMI_FORM_SINGLE = 0, HEMI_FORM_PACKED = 1 } hemi_form;
+
+/* A request: units of one input, encrypted once, for one or several modules. */
 typedef struct hemi_request {
     const hemi_params *params;
-    uint32_t layout; /* S */
-    uint32_t inputs, rows, ciphertexts;
+    hemi_form form;
+    uint32_t layout;       /* S */
+    uint32_t coefficients; /* of b, sent with each ciphertext */
+    uint32_t units, ciphertexts; /* ciphertexts: of all units */
     unsigned b_bits;
     size_t modules;
     uint8_t module_id[HEMI_REQUEST_MODULES_MAX][HEMI_MODULE_ID_BYTES];
@@ -42,7 +47,7 @@ size_t hemi_request_ciphertext_offset(const hemi_request *r, size_t i);
 /* One module's results in a reply. */
 typedef struct hemi_reply_frame {
     uint8_t module_id[HEMI_MODULE_ID_BYTES];
-    uint32_t rows, outputs, ciphertexts;
+    uint32_t units, coefficients, ciphertexts; /* coefficients of b, with each ciphertext; ciphertexts: of all units */
     unsigned a_bits, b_bits;
 } hemi_reply_frame;
 

@@ -16,7 +16,7 @@ from model import BYTES, NAME, PROMPT, build, generate, remote_names, text
 from hemi_fhe.torch.hybrid_model import HybridFHEModel
 
 
-def fit_output_layer(model, ids, context=256, ridge=1e-3):
+def fit_output_layer(model, ids, context=256, ridge=1e-2):
     parts = [model.transformer(part[None]).last_hidden_state[0] for part in ids[:-1].split(context)]
     hidden = torch.cat(parts).double()
     wanted = torch.nn.functional.one_hot(ids[1:], BYTES).double()
@@ -50,8 +50,9 @@ def main():
 
         hybrid = HybridFHEModel(model, names, model_name=NAME)
         start = time.perf_counter()
-        hybrid.compile_model({"input_ids": ids[None, :128]}, n_bits=options.bits)
-        say("owner", f"{len(names)} projections compiled in {time.perf_counter() - start:.1f} s")
+        hybrid.compile_model({"input_ids": ids[None, :128]}, n_bits=options.bits or None)
+        bits = sorted({module.info["weight_bits"] for module in hybrid.private_q_modules.values()})
+        say("owner", f"{len(names)} projections compiled in {time.perf_counter() - start:.1f} s, weights of {' or '.join(map(str, bits))} bits")
         start = time.perf_counter()
         hybrid.save_and_clear_private_info(folder / "models" / NAME)
         say("owner", f"saved in {time.perf_counter() - start:.1f} s; no private weight is left in this process")

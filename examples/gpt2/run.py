@@ -19,7 +19,7 @@ def arguments(parser):
     parser.add_argument("--free", type=int, default=50, help="generated freely (default %(default)s)")
     parser.add_argument("--layers", type=int, default=12, help="of 768 features (default %(default)s)")
     parser.add_argument("--small", action="store_true", help="2 layers of 64 features instead")
-    parser.add_argument("--bits", type=int, default=8, help="of the weights (default %(default)s)")
+    parser.add_argument("--bits", type=int, default=0, help="of the weights (default: 0, which lets the compiler choose)")
     parser.add_argument("--seed", type=int, default=0)
 
 

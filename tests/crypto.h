@@ -5,13 +5,14 @@
 #include "base/bits.h"
 #include "base/memory.h"
 #include "random/sample.h"
-#include "rlwe/context.h"
+#include "rlwe/ringswitch.h"
 #include "secret/key.h"
 #include "test.h"
 #include "wire/wire.h"
 
 #define TEST_Q UINT64_C(0xfffffffa0001)  /* 48 bits, 1 modulo 2^17: those of set L4096, for any degree */
 #define TEST_P UINT64_C(0x3ffffffd20001) /* 50 bits */
+#define TEST_R UINT64_C(0x3fffa0000001)  /* 46 bits, 1 modulo 2^28: that of set R2048, for any degree */
 
 TEST_UNUSED static hemi_error test_err;
 #define ERR             (&test_err)
@@ -22,6 +23,15 @@ TEST_UNUSED static hemi_params test_params(uint32_t log2_n, uint64_t q, uint64_t
     const double log2_modulus = log2((double)q) + (special ? log2((double)special) : 0);
     return (hemi_params){
         .id = 1000, .name = "test", .log2_n = log2_n, .q = q, .special = special, .log2_modulus = log2_modulus};
+}
+
+/* The row of replies for a row of degree 2^(log2_n + 1). */
+TEST_UNUSED static hemi_params test_reply_params(uint32_t log2_n) {
+    hemi_params p = test_params(log2_n, TEST_R, 0);
+    p.id = 1001;
+    p.name = "test replies";
+    p.reply_only = true;
+    return p;
 }
 
 /* The largest prime below 2^bits that is 1 modulo 2^17. */
@@ -57,10 +67,17 @@ TEST_UNUSED static size_t test_family(const hemi_context *ctx, uint32_t *t) {
     return ctx->log2_n + 1;
 }
 
+/* Bytes of evaluation keys in wire form, header included: the public key and one entry for each t. */
+TEST_UNUSED static size_t test_key_total(const hemi_params *p, const uint32_t *t, size_t count) {
+    size_t bytes = HEMI_KEYS_HEADER_BYTES + hemi_key_entry_bytes(p, 0);
+    for (size_t i = 0; i < count; i++) bytes += hemi_key_entry_bytes(p, t[i]);
+    return bytes;
+}
+
 /* Evaluation keys in wire form, without the header: one entry for the public key, then one for each t. */
 TEST_UNUSED static uint8_t *test_key_bytes(const hemi_secret_key *sk, const uint32_t *t, size_t count) {
     const hemi_params *p = sk->ctx->params;
-    uint8_t *bytes = hemi_alloc(hemi_keys_total_bytes(p, count), 1), *at = bytes;
+    uint8_t *bytes = hemi_alloc(test_key_total(p, t, count), 1), *at = bytes;
     assert_non_null(bytes);
     for (size_t i = 0; i <= count; i++) {
         const uint32_t entry = i == 0 ? 0 : t[i - 1];
@@ -75,11 +92,20 @@ TEST_UNUSED static hemi_evaluation_keys *test_keys_from(const hemi_context *ctx,
                                                         const uint32_t *t, size_t count) {
     const size_t n = ctx->n;
     hemi_evaluation_keys *keys;
-    uint64_t *b = hemi_alloc(2 * n, sizeof *b);
+    uint64_t *b = hemi_alloc(3 * n, sizeof *b);
     assert_non_null(b);
     ASSERT_OK(hemi_evaluation_keys_new(&keys, ctx, t, count, ERR));
-    for (size_t i = 0; i <= count; i++) {
-        const uint32_t entry = i == 0 ? 0 : t[i - 1];
+    if (count > 0 && t[0] == HEMI_KEY_RING_SWITCH) { /* the second entry */
+        const uint8_t *entry = bytes + hemi_key_entry_bytes(ctx->params, 0);
+        const size_t m = ctx->reply->n, bits = ctx->reply->q->m.bits;
+        for (size_t j = 0; j < HEMI_RINGSWITCH_SAMPLES; j++)
+            hemi_unpack(b + j * m, entry + HEMI_KEY_ENTRY_HEADER_BYTES + j * hemi_packed_bytes(m, (unsigned)bits), m, (unsigned)bits);
+        hemi_ringswitch_key_set(keys, entry + 8, b, b + 2 * n);
+    }
+    const size_t first = keys->ring_switch ? 1 : 0; /* of the automorphisms in t */
+    for (size_t i = 0; i + first <= count; i++) {
+        const uint32_t entry = i == 0 ? 0 : t[first + i - 1];
+        if (i == 1 && first) bytes += hemi_key_entry_bytes(ctx->params, HEMI_KEY_RING_SWITCH);
         const uint8_t *packed = bytes + HEMI_KEY_ENTRY_HEADER_BYTES;
         hemi_unpack(b, packed, n, ctx->q->m.bits);
         if (i > 0) hemi_unpack(b + n, packed + hemi_packed_bytes(n, ctx->q->m.bits), n, ctx->special->m.bits);

@@ -4,7 +4,9 @@
 
 #include "crypto.h"
 #include "linear/product.h"
+#include "rlwe/noise.h"
 #include "secret/cipher.h"
+#include "secret/ringswitch.h"
 
 /* Predicted standard deviations within which every single output must lie: of 10^6 outputs, one is beyond in 400,000 runs.
  * (Beyond six, one is in 500.) */
@@ -21,6 +23,7 @@ typedef struct product {
     uint32_t *in_at, *out_at;
     size_t sent; /* coefficients of b in a request */
     unsigned in_bits, a_bits, b_bits;
+    bool ring_switch; /* replies in the ring of half the degree */
     int32_t *x;
     uint8_t seed[HEMI_SEED_BYTES], *request, *reply_a, *reply_b;
     size_t request_bytes, a_bytes, b_bytes;
@@ -97,14 +100,14 @@ TEST_UNUSED static void product_encrypt(product *p, const hemi_secret_key *sk) {
 /* One multiplication into buffers of the caller's. */
 TEST_UNUSED static hemi_status product_multiply_into(const product *p, const hemi_evaluation_keys *keys, bool bare,
                                                      uint8_t *a, uint8_t *b, hemi_team *team) {
-    const size_t in_bytes = HEMI_SEED_BYTES + hemi_packed_bytes(p->sent, p->in_bits), a_bytes = hemi_packed_bytes(p->l.n, p->a_bits),
+    const size_t in_bytes = HEMI_SEED_BYTES + hemi_packed_bytes(p->sent, p->in_bits), a_bytes = hemi_packed_bytes(p->ring_switch ? p->l.n / 2 : p->l.n, p->a_bits),
                  b_bytes = hemi_packed_bytes(p->l.outputs, p->b_bits);
     uint8_t *sent = hemi_alloc(in_bytes, 1), *got = hemi_alloc(a_bytes + b_bytes, 1);
     assert_true(sent && got);
     memcpy(sent, p->seed, HEMI_SEED_BYTES);
     memcpy(sent + HEMI_SEED_BYTES, p->request, in_bytes - HEMI_SEED_BYTES);
     const hemi_linear_input in = {sent, in_bytes, p->in_bits};
-    const hemi_linear_output out = {got, a_bytes + b_bytes, p->a_bits, p->b_bits};
+    const hemi_linear_output out = {got, a_bytes + b_bytes, p->a_bits, p->b_bits, p->ring_switch};
     const hemi_linear *map = p->linear;
     const hemi_status status = (bare ? hemi_linear_multiply_bare : hemi_linear_multiply)(&map, 1, keys, in, &out, 1, team, ERR);
     memcpy(a, got, a_bytes);
@@ -116,13 +119,13 @@ TEST_UNUSED static hemi_status product_multiply_into(const product *p, const hem
 
 TEST_UNUSED static void product_multiply(product *p, const hemi_evaluation_keys *keys, bool bare, hemi_team *team) {
     assert_status(product_multiply_into(p, keys, bare, p->reply_a, p->reply_b, team), HEMI_OK);
-    p->a_bytes = hemi_packed_bytes(p->l.n, p->a_bits);
+    p->a_bytes = hemi_packed_bytes(p->ring_switch ? p->l.n / 2 : p->l.n, p->a_bits);
     p->b_bytes = hemi_packed_bytes(p->l.outputs, p->b_bits);
 }
 
 TEST_UNUSED static void product_decrypt(product *p, const hemi_secret_key *sk) {
-    ASSERT_OK(
-        hemi_secret_decrypt(sk, p->reply_a, p->a_bits, p->reply_b, p->b_bits, p->out_at, p->l.outputs, p->phase, ERR));
+    ASSERT_OK((p->ring_switch ? hemi_secret_decrypt_switched : hemi_secret_decrypt)(
+        sk, p->reply_a, p->a_bits, p->reply_b, p->b_bits, p->out_at, p->l.outputs, p->phase, ERR));
 }
 
 /* Output o in the clear. */
@@ -135,7 +138,8 @@ TEST_UNUSED static double product_expected(const product *p, uint32_t o) {
 /* The predicted standard deviation of a phase; without re-randomisation it is a little smaller. */
 TEST_UNUSED static double product_predicted(const product *p) {
     return sqrt(hemi_linear_noise_variance(&p->l, p->norm2, p->in_bits) +
-                hemi_linear_switch_variance(&p->l, p->a_bits, p->b_bits));
+                (p->ring_switch ? hemi_noise_switched_download_variance(p->l.params, p->a_bits, p->b_bits)
+                                : hemi_linear_switch_variance(&p->l, p->a_bits, p->b_bits)));
 }
 
 #endif

@@ -265,21 +265,26 @@ static double uniformity(const size_t count[256], size_t samples) {
 static void replies_to_one_request_are_fresh(void **state) {
     (void)state;
     test_rng rng = test_rng_new();
-    static const uint32_t shapes[][2] = {{3, 3}, {10, 10}, {1, 4096}, {64, 128}, {300, 48}};
+    static const struct {
+        uint32_t inputs, outputs;
+        bool ring_switch;
+    } shapes[] = {{3, 3, false},    {10, 10, false},  {1, 4096, false}, {64, 128, false},
+                  {300, 48, false}, {10, 10, true},   {64, 128, true},  {300, 48, true}};
     for (size_t c = 0; c < TEST_COUNT(shapes); c++) {
         party p;
         product layer;
         hemi_linear_layout l;
-        uint32_t t[HEMI_AUTOMORPHISMS_MAX];
+        uint32_t t[HEMI_AUTOMORPHISMS_MAX + 1] = {HEMI_KEY_RING_SWITCH};
         party_open(&p, hemi_params_by_name("L4096"), test_table());
-        ASSERT_OK(test_layout(&l, p.ctx->params, shapes[c][0], shapes[c][1], 0, ERR));
-        hemi_evaluation_keys *keys = test_keys(p.sk, t, hemi_linear_automorphisms(&l, t));
+        ASSERT_OK(test_layout(&l, p.ctx->params, shapes[c].inputs, shapes[c].outputs, 0, ERR));
+        hemi_evaluation_keys *keys = test_keys(p.sk, t, 1 + hemi_linear_automorphisms(&l, t + 1));
         product_open(&layer, &l, false);
         product_random_weights(&layer, 127, &rng);
         product_load(&layer, p.ctx, 127, NULL);
         product_random_input(&layer, 127, &rng);
         product_encrypt(&layer, p.sk);
-        const uint32_t n = p.ctx->n, rounds = test_quick() ? 4 : 24;
+        layer.ring_switch = shapes[c].ring_switch;
+        const uint32_t n = layer.ring_switch ? p.ctx->n / 2 : p.ctx->n, rounds = test_quick() ? 4 : 24;
         uint64_t *a = hemi_alloc(3 * n, sizeof *a), *before = a + n, *bare = a + 2 * n;
         size_t values[256] = {0}, steps[256] = {0}, from_bare[256] = {0}, samples = 0;
         product_multiply(&layer, keys, true, NULL);
@@ -304,8 +309,8 @@ static void replies_to_one_request_are_fresh(void **state) {
         }
         const double limit = test_chi_square_limit(255), x = uniformity(values, samples),
                      y = uniformity(steps, samples), z = uniformity(from_bare, samples);
-        printf("  %u x %u: chi-square %.0f, %.0f, %.0f of 255 degrees, limit %.0f\n", shapes[c][0], shapes[c][1], x, y,
-               z, limit);
+        printf("  %u x %u%s: chi-square %.0f, %.0f, %.0f of 255 degrees, limit %.0f\n", l.inputs, l.outputs,
+               layer.ring_switch ? ", switched" : "", x, y, z, limit);
         assert_true(x < limit && y < limit && z < limit);
         hemi_free(a);
         product_close(&layer);

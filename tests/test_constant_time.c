@@ -12,6 +12,7 @@
 #include "rlwe/keyswitch.h"
 #include "secret/cipher.h"
 #include "secret/key.h"
+#include "secret/ringswitch.h"
 #include "wire/wire.h"
 
 /* Reports of memcheck since the last call. */
@@ -70,13 +71,15 @@ typedef struct party {
 } party;
 
 static void secret_key_bytes(const party *p, bool secret) {
-    const size_t n = p->ctx->n;
-    void *const of[] = {p->key->s, p->key->s_q, p->key->s_p};
-    const size_t bytes[] = {n, n * sizeof(uint64_t), n * sizeof(uint64_t)};
-    for (size_t i = 0; i < 3; i++) {
-        if (!of[i]) continue;
-        if (secret) SECRET(of[i], bytes[i]);
-        else REVEAL(of[i], bytes[i]);
+    for (const hemi_secret_key *key = p->key; key; key = key->reply) {
+        const size_t n = key->ctx->n;
+        void *const of[] = {key->s, key->s_q, key->s_p};
+        const size_t bytes[] = {n, n * sizeof(uint64_t), n * sizeof(uint64_t)};
+        for (size_t i = 0; i < 3; i++) {
+            if (!of[i]) continue;
+            if (secret) SECRET(of[i], bytes[i]);
+            else REVEAL(of[i], bytes[i]);
+        }
     }
 }
 
@@ -97,7 +100,7 @@ static void close_party(party *p) {
 
 static void making_keys(void **state) {
     (void)state;
-    static const uint32_t automorphisms[] = {0, 3, 4097, 8191};
+    static const uint32_t automorphisms[] = {0, HEMI_KEY_RING_SWITCH, 3, 4097, 8191};
     hemi_error err;
     party p;
     open_party(&p);
@@ -151,6 +154,10 @@ static void encryption_and_decryption(void **state) {
     for (size_t i = 0; i < n * A_BITS / 8; i++) a[i] = (uint8_t)test_u64(&rng);
     for (size_t i = 0; i < sizeof b; i++) b[i] = (uint8_t)test_u64(&rng);
     assert_ok(hemi_secret_decrypt(p.key, a, A_BITS, b, REPLY_BITS, positions, OUTPUTS, phase, &err), &err);
+    assert_int_equal(reports(), 0);
+    REVEAL(phase, sizeof phase);
+    for (uint32_t i = 0; i < OUTPUTS; i++) positions[i] = 2 * i;
+    assert_ok(hemi_secret_decrypt_switched(p.key, a, A_BITS, b, REPLY_BITS, positions, OUTPUTS, phase, &err), &err);
     assert_int_equal(reports(), 0);
     REVEAL(phase, sizeof phase);
     free(a);

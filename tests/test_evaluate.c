@@ -4,7 +4,8 @@
 #include "model/module.h"
 #include "product.h"
 
-enum { A, B, C, MODULES }; /* A and B share their input; C is of another set */
+/* A, B and D share their input; C is of another set; the replies of D are switched to the ring of half the degree */
+enum { A, B, C, D, MODULES };
 
 typedef struct service {
     party client[2]; /* of L4096 and L2048 */
@@ -18,11 +19,12 @@ static const struct {
     const char *set;
     uint32_t inputs, outputs, s;
     bool bias;
-} layers[MODULES] = {{"L4096", 100, 60, 128, true}, {"L4096", 100, 7, 128, false}, {"L2048", 20, 20, 64, true}};
+} layers[MODULES] = {{"L4096", 100, 60, 128, true}, {"L4096", 100, 7, 128, false}, {"L2048", 20, 20, 64, true},
+                       {"L4096", 100, 40, 128, true}};
 
 /* Keys of the party as the client sends them. */
 static hemi_server_keys *server_keys(const party *p, const uint32_t *t, size_t count) {
-    const size_t bytes = hemi_keys_total_bytes(p->ctx->params, count);
+    const size_t bytes = test_key_total(p->ctx->params, t, count);
     uint8_t *entries = test_key_bytes(p->sk, t, count), *all = malloc(bytes);
     hemi_server_keys *keys;
     assert_non_null(all);
@@ -37,7 +39,7 @@ static hemi_server_keys *server_keys(const party *p, const uint32_t *t, size_t c
 static int open_service(void **state) {
     service *s = calloc(1, sizeof *s);
     test_rng rng = test_rng_new();
-    uint32_t t[HEMI_AUTOMORPHISMS_MAX];
+    uint32_t t[HEMI_AUTOMORPHISMS_MAX + 1] = {HEMI_KEY_RING_SWITCH};
     *state = s;
     party_open(&s->client[0], hemi_params_by_name("L4096"), test_table());
     party_open(&s->client[1], hemi_params_by_name("L2048"), test_table());
@@ -49,7 +51,7 @@ static int open_service(void **state) {
         product_open(p, &l, layers[i].bias);
         product_random_weights(p, 127, &rng);
         product_load(p, s->client[i == C].ctx, 127, NULL);
-        if (i == B) p->delta = s->layer[A].delta; /* the input is encrypted once: the same delta */
+        if (i == B || i == D) p->delta = s->layer[A].delta; /* the input is encrypted once: the same delta */
         s->module[i] = (hemi_module){.info = {.params = l.params,
                                               .inputs = l.inputs,
                                               .outputs = l.outputs,
@@ -57,6 +59,7 @@ static int open_service(void **state) {
                                               .b_bits = 32,
                                               .reply_a_bits = i == B ? 24 : 25,
                                               .reply_b_bits = i == B ? 20 : 21,
+                                              .reply_ring = i == D ? 2048 : 0,
                                               .has_bias = layers[i].bias,
                                               .delta = p->delta},
                                      .layout = l,
@@ -73,7 +76,7 @@ static int open_service(void **state) {
         assert_memory_equal(hemi_evaluator_id(s->evaluator[i]), s->module[i].info.id, HEMI_MODULE_ID_BYTES);
         assert_true(hemi_evaluator_bytes(s->evaluator[i]) >= (size_t)l.n * hemi_linear_products(&l));
     }
-    s->keys[0] = server_keys(&s->client[0], t, hemi_linear_automorphisms(&s->layer[A].l, t));
+    s->keys[0] = server_keys(&s->client[0], t, 1 + hemi_linear_automorphisms(&s->layer[A].l, t + 1));
     s->keys[1] = server_keys(&s->client[1], NULL, 0);
     return 0;
 }
@@ -158,7 +161,8 @@ static void check_reply(service *s, const int *named, size_t count, uint32_t row
                                        .coefficients = m->outputs,
                                        .ciphertexts = rows,
                                        .a_bits = m->reply_a_bits,
-                                       .b_bits = m->reply_b_bits};
+                                       .b_bits = m->reply_b_bits,
+                                       .ring = m->reply_ring};
         memcpy(frames[i].module_id, m->id, HEMI_MODULE_ID_BYTES);
     }
     ASSERT_OK(hemi_reply_parse(reply, bytes, s->module[named[0]].info.params, frames, count, offset, ERR));
@@ -166,7 +170,8 @@ static void check_reply(service *s, const int *named, size_t count, uint32_t row
         product *p = &s->layer[named[i]];
         p->a_bits = frames[i].a_bits;
         p->b_bits = frames[i].b_bits;
-        const size_t a_bytes = hemi_packed_bytes(p->l.n, p->a_bits),
+        p->ring_switch = frames[i].ring != 0;
+        const size_t a_bytes = hemi_packed_bytes(p->ring_switch ? p->l.n / 2 : p->l.n, p->a_bits),
                      b_bytes = hemi_packed_bytes(p->l.outputs, p->b_bits);
         const double allowed = PRODUCT_SIGMAS * product_predicted(p);
         for (uint32_t row = 0; row < rows; row++) {
@@ -188,7 +193,8 @@ static void replies_are_right(void **state) {
         size_t count;
         uint32_t rows;
     } cases[] = {{{A}, 1, 1},  {{B}, 1, 1},    {{C}, 1, 1},    {{A}, 1, 3},
-                 {{C}, 1, 17}, {{A, B}, 2, 1}, {{B, A}, 2, 4}, {{B, B, A, A}, 4, 2}};
+                 {{C}, 1, 17}, {{A, B}, 2, 1}, {{B, A}, 2, 4}, {{B, B, A, A}, 4, 2},
+                 {{D}, 1, 1},  {{A, D}, 2, 3},  {{D, B, D}, 3, 2}};
     for (size_t i = 0; i < TEST_COUNT(cases); i++)
         for (int threads = 0; threads <= 3; threads++) {
             int32_t x[17 * 100];
@@ -207,7 +213,7 @@ static void replies_are_fresh(void **state) {
     service *s = *state;
     for (int named = A; named < MODULES; named++) {
         size_t bytes, reply_bytes[2];
-        const uint32_t n = s->layer[named].l.n;
+        const uint32_t n = named == D ? 2048 : s->layer[named].l.n;
         const unsigned a_bits = s->module[named].info.reply_a_bits;
         uint8_t *reply[2], *request = request_for(s, &named, 1, 1, NULL, &bytes);
         uint64_t *a = malloc(2 * n * sizeof *a);
@@ -313,7 +319,7 @@ static void requests_that_do_not_fit(void **state) {
 
 static void keys_that_do_not_fit(void **state) {
     service *s = *state;
-    const int a[] = {A}, b[] = {B}, c[] = {C}, both[] = {B, A};
+    const int a[] = {A}, b[] = {B}, c[] = {C}, d[] = {D}, both[] = {B, A};
     size_t bytes;
     uint32_t t[HEMI_AUTOMORPHISMS_MAX];
     const size_t needed = hemi_linear_automorphisms(&s->layer[A].l, t);
@@ -331,6 +337,14 @@ static void keys_that_do_not_fit(void **state) {
     request = request_for(s, both, 2, 2, NULL, &bytes); /* the second module does */
     assert_status(outcome(s, public_only, request, bytes), HEMI_ERR_KEY);
     free(request);
+    request = request_for(s, d, 1, 1, NULL, &bytes); /* the same automorphisms as A, and the ring-switching key */
+    hemi_server_keys *no_switch = server_keys(&s->client[0], t, needed);
+    assert_status(outcome(s, no_switch, request, bytes), HEMI_ERR_KEY);
+    assert_non_null(strstr(test_err.message, "ring-switching"));
+    assert_true(hemi_server_keys_bytes(s->keys[0]) == hemi_server_keys_bytes(no_switch) + 8 * 2048 * sizeof(uint64_t));
+    assert_status(outcome(s, s->keys[0], request, bytes), HEMI_OK);
+    hemi_server_keys_free(no_switch);
+    free(request);
     request = request_for(s, c, 1, 1, NULL, &bytes);
     assert_status(outcome(s, s->keys[0], request, bytes), HEMI_ERR_KEY);
     hemi_server_keys_free(public_only);
@@ -343,12 +357,12 @@ static void keys_that_do_not_fit(void **state) {
 static void damaged_keys(void **state) {
     service *s = *state;
     test_rng rng = test_rng_new();
-    const uint32_t t[] = {3};
+    const uint32_t t[] = {HEMI_KEY_RING_SWITCH, 3};
     const hemi_params *p = s->client[0].ctx->params;
-    const size_t bytes = hemi_keys_total_bytes(p, 1);
-    uint8_t *entries = test_key_bytes(s->client[0].sk, t, 1), *all = malloc(bytes);
+    const size_t bytes = test_key_total(p, t, 2);
+    uint8_t *entries = test_key_bytes(s->client[0].sk, t, 2), *all = malloc(bytes);
     size_t accepted = 0;
-    hemi_keys_write_header(all, p, 2);
+    hemi_keys_write_header(all, p, 3);
     memcpy(all + HEMI_KEYS_HEADER_BYTES, entries, bytes - HEMI_KEYS_HEADER_BYTES);
     hemi_server_keys *keys, *good;
     ASSERT_OK(hemi_server_keys_new(&good, all, bytes, ERR));

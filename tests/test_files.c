@@ -65,7 +65,8 @@ static void same_info(const hemi_module_info *a, const hemi_module_info *b, bool
     assert_true(a->reply_a_bits == b->reply_a_bits && a->reply_b_bits == b->reply_b_bits && a->has_bias == b->has_bias);
     assert_true(a->input_scale == b->input_scale && a->output_scale == b->output_scale && a->delta == b->delta);
     assert_true(a->automorphisms == b->automorphisms && a->evaluation_key_bytes == b->evaluation_key_bytes);
-    assert_true(a->upload_bytes == b->upload_bytes && a->download_bytes == b->download_bytes);
+    assert_true(a->upload_bytes == b->upload_bytes && a->download_bytes == b->download_bytes &&
+                a->reply_ring == b->reply_ring);
     if (server) assert_true(a->predicted_error == b->predicted_error && a->output_max == b->output_max);
 }
 
@@ -227,6 +228,8 @@ static const change bad_fields[] = {
     {"operation", "7", HEMI_ERR_FORMAT},
     {"set", "\"L1024\"", HEMI_ERR_PARAMS},
     {"set", "\"\"", HEMI_ERR_PARAMS},
+    {"set", "\"R2048\"", HEMI_ERR_PARAMS},
+    {"set", "\"L2048\"", HEMI_ERR_FORMAT},
     {"set", "1", HEMI_ERR_FORMAT},
     {"module_id", "\"00\"", HEMI_ERR_FORMAT},
     {"module_id", "\"0123456789ABCDEF0123456789abcdef\"", HEMI_ERR_FORMAT},
@@ -265,6 +268,17 @@ static const change bad_fields[] = {
     {"b_bits", "4294967328", HEMI_ERR_FORMAT},
     {"reply_a_bits", "0", HEMI_ERR_FORMAT},
     {"reply_a_bits", "64", HEMI_ERR_FORMAT},
+    {"reply_a_bits", "47", HEMI_ERR_FORMAT}, /* q has 48, the ring of replies 46 */
+    {"reply_b_bits", "47", HEMI_ERR_FORMAT},
+    {"reply_ring", "0", HEMI_ERR_FORMAT},
+    {"reply_ring", "1024", HEMI_ERR_FORMAT},
+    {"reply_ring", "4096", HEMI_ERR_FORMAT},
+    {"reply_ring", "4294969344", HEMI_ERR_FORMAT},
+    {"reply_ring", "-2048", HEMI_ERR_FORMAT},
+    {"reply_ring", "2048.0", HEMI_ERR_FORMAT},
+    {"reply_ring", "\"2048\"", HEMI_ERR_FORMAT},
+    {"reply_ring", "null", HEMI_ERR_FORMAT},
+    {"reply_ring", NULL, HEMI_ERR_FORMAT}, /* the list of keys has the ring switch */
     {"reply_b_bits", "-1", HEMI_ERR_FORMAT},
     {"reply_b_bits", "\"21\"", HEMI_ERR_FORMAT},
     {"weight_bits", "1", HEMI_ERR_FORMAT},
@@ -318,6 +332,36 @@ static char *changed(const char *text, const change *c) {
     return out;
 }
 
+/* A description as it was before there were rings of replies: neither the field nor its key. */
+static void replies_may_stay(const hemi_module *m) {
+    hemi_module *read = NULL;
+    hemi_error err = {0};
+    json_t *j = json_loads(hemi_module_client_json(m), 0, NULL), *list = json_object_get(j, "automorphisms");
+    assert_int_equal(m->info.reply_ring, 2048);
+    assert_int_equal(json_integer_value(json_object_get(j, "reply_ring")), 2048);
+    assert_int_equal(json_array_size(list), m->info.automorphisms + 1);
+    assert_int_equal(json_integer_value(json_array_get(list, 0)), 1);
+    json_object_del(j, "reply_ring");
+    json_array_remove(list, 0);
+    char *text = json_dumps(j, JSON_REAL_PRECISION(17));
+    assert_ok(hemi_module_from_client_json(&read, text, strlen(text), &err), &err);
+    assert_int_equal(read->info.reply_ring, 0);
+    assert_int_equal(read->info.automorphisms, m->info.automorphisms);
+    assert_int_equal(read->info.download_bytes - m->info.download_bytes, 2048u * m->info.reply_a_bits / 8);
+    assert_int_equal(m->info.evaluation_key_bytes - read->info.evaluation_key_bytes, 40 + 4 * 2048 * 46 / 8);
+    hemi_module_free(read);
+    free(text);
+    /* outputs at every coefficient stay, whatever the file says */
+    json_object_set_new(j, "reply_ring", json_integer(2048));
+    json_object_set_new(j, "outputs", json_integer(4096));
+    json_object_set_new(j, "layout", json_loads("{\"s\": 1024, \"babies\": 1, \"groups\": [{\"first\": 0, \"k\": 1024, \"offset\": 0}]}", 0, NULL));
+    text = json_dumps(j, JSON_REAL_PRECISION(17));
+    assert_status(hemi_module_from_client_json(&read, text, strlen(text), &err), HEMI_ERR_FORMAT);
+    assert_non_null(strstr(err.message, "reply_ring"));
+    free(text);
+    json_decref(j);
+}
+
 static void descriptions_are_checked(void **state) {
     (void)state;
     hemi_module *m = new_module(false, 1024), *read = NULL;
@@ -357,6 +401,7 @@ static void descriptions_are_checked(void **state) {
         hemi_free(into);
         free(text);
     }
+    replies_may_stay(m);
     /* one for the other; unknown names are ignored; too long */
     assert_status(hemi_module_from_client_json(&read, server, strlen(server), &err), HEMI_ERR_FORMAT);
     json_t *j = json_loads(hemi_module_client_json(m), 0, NULL);

@@ -4,6 +4,7 @@
 
 #include "product.h"
 #include "rlwe/keyswitch.h"
+#include "rlwe/ringswitch.h"
 
 __extension__ typedef unsigned __int128 u128;
 
@@ -71,11 +72,16 @@ static void seeds_expand_as_pinned(void **state) {
          {0x3533606ce528, 0x648b91f89dd3, 0xaddf760b23dd},
          0xc9b2577c02d4}, /* of the key of t = 3, over q */
         {0x10000003, 1, TEST_P, {0x3d7a3824ef847, 0x48dff45c7e27, 0x378273b216f86}, 0x2661283db3392}, /* and over P */
+        {0x10000001,
+         2,
+         TEST_R,
+         {0x2e326be7bc77, 0x3882345db786, 0x288160b5dba4},
+         0x1c35064e356}, /* sample 2 of the ring-switching key */
     };
-    const size_t n = 4096;
-    uint64_t *a = malloc(n * sizeof *a), *b = malloc(n * sizeof *b);
+    uint64_t *a = malloc(4096 * sizeof *a), *b = malloc(4096 * sizeof *b);
     assert_true(a && b);
     for (size_t i = 0; i < TEST_COUNT(pinned); i++) {
+        const size_t n = pinned[i].prime == TEST_R ? 2048 : 4096;
         expand(a, n, pinned[i].prime, pinned[i].domain, pinned[i].index);
         hemi_sample_uniform_vartime(b, n, pinned[i].prime, seed, pinned[i].domain, pinned[i].index);
         assert_memory_equal(a, b, n * sizeof *a);
@@ -92,7 +98,10 @@ static void roots_are_as_pinned(void **state) {
         uint64_t prime;
         uint32_t n;
         uint64_t psi;
-    } pinned[] = {{TEST_Q, 4096, 0x570cb1f0d088}, {TEST_P, 4096, 0x214dbac3f7e66}, {TEST_Q, 2048, 0x8b7f50d9bea8}};
+    } pinned[] = {{TEST_Q, 4096, 0x570cb1f0d088},
+                  {TEST_P, 4096, 0x214dbac3f7e66},
+                  {TEST_Q, 2048, 0x8b7f50d9bea8},
+                  {TEST_R, 2048, 0xcf71a1c9a84}};
     for (size_t i = 0; i < TEST_COUNT(pinned); i++) {
         hemi_modulus m;
         assert_true(hemi_modulus_init(&m, pinned[i].prime));
@@ -211,7 +220,7 @@ static void direct_replies_as_pinned(void **state) {
         uint8_t sent[HEMI_SEED_BYTES + D * 4096 / LAYOUT * B_BITS / 8]; /* as in a request */
         memcpy(sent, seed, HEMI_SEED_BYTES);
         memcpy(sent + HEMI_SEED_BYTES, y.request, sizeof sent - HEMI_SEED_BYTES);
-        const hemi_linear_output out = {found, n * 25 / 8 + 27, 25, 21};
+        const hemi_linear_output out = {found, n * 25 / 8 + 27, 25, 21, false};
         ASSERT_OK(hemi_linear_multiply_bare(&map, 1, none, (hemi_linear_input){sent, sizeof sent, B_BITS}, &out, 1, NULL, ERR));
         assert_memory_equal(found, reply, n * 25 / 8 + 27);
         hemi_evaluation_keys_free(none);
@@ -338,11 +347,74 @@ static void keyswitch_by_the_page(void **state) {
     }
 }
 
+/* ---- ring switching: rounding to 28 bits, digits, products of half the degree */
+
+/* Digit i of c, in [-2^13, 2^13): c = d_0 + 2^14 d_1 modulo 2^28. */
+static int64_t digit(uint64_t c, unsigned i) {
+    int64_t rest = (int64_t)c;
+    for (unsigned at = 0;; at++) {
+        int64_t d = ((rest % 16384) + 16384) % 16384;
+        if (d >= 8192) d -= 16384;
+        if (at == i) return d;
+        rest = (rest - d) / 16384;
+    }
+}
+
+static void ring_switch_by_the_page(void **state) {
+    (void)state;
+    test_rng rng = {6};
+    enum { N = 32, HALF = N / 2 };
+    const uint64_t q = TEST_Q, r = TEST_R;
+    const hemi_params reply = test_reply_params(4);
+    hemi_params row = test_params(5, q, TEST_P);
+    row.reply = &reply;
+    const uint32_t entry[] = {HEMI_KEY_RING_SWITCH};
+    const hemi_kernels *table;
+    for (size_t k = 0; (table = hemi_kernels_at(k)) != NULL; k++) {
+        hemi_context *ctx;
+        hemi_evaluation_keys *keys;
+        ASSERT_OK(hemi_context_new(&ctx, &row, table, ERR));
+        ASSERT_OK(hemi_evaluation_keys_new(&keys, ctx, entry, 1, ERR));
+        uint64_t *b = hemi_alloc(4 * HALF, sizeof *b), *scratch = hemi_alloc(3 * N, sizeof *scratch), slots[HALF];
+        uint64_t part[4][2][HALF], c[N], c0[N], wanted[2][HALF] = {{0}}, wanted_c0[N];
+        assert_true(b && scratch);
+        for (uint32_t j = 0; j < 4; j++) {
+            test_residues(b + j * HALF, HALF, r, &rng);
+            coefficients(part[j][0], b + j * HALF, HALF, r);
+            expand(slots, HALF, r, 0x10000001, j);
+            coefficients(part[j][1], slots, HALF, r);
+        }
+        hemi_ringswitch_key_set(keys, seed, b, scratch);
+        test_residues(c, N, q, &rng);
+        test_residues(c0, N, q, &rng);
+        c[0] = 0, c[1] = q - 1, c[2] = q / 2, c[3] = 1, c[4] = q / 2 + 1, c0[0] = 0, c0[1] = q - 1;
+        for (uint32_t i = 0; i < N; i++) {
+            const uint64_t v = down(c[i], 28, q);
+            wanted_c0[i] = up(down(c0[i], 50, q), 50, r);
+            for (unsigned d = 0; d < 2; d++) /* coefficient i/2 of the even or odd part, times sample 2 d + i mod 2 */
+                for (size_t h = 0; h < 2; h++) add_product(wanted[h], part[2 * d + i % 2][h], digit(v, d), i / 2, HALF, r);
+        }
+        uint64_t *work = hemi_alloc(2 * N, sizeof *work), *u = work + N;
+        assert_non_null(work);
+        memcpy(work, c, sizeof c);
+        hemi_ringswitch(keys, u, u + HALF, work, scratch);
+        assert_memory_equal(u, wanted, sizeof wanted);
+        memcpy(work, c0, sizeof c0);
+        hemi_ringswitch_scale(ctx, work, work, N);
+        assert_memory_equal(work, wanted_c0, sizeof wanted_c0);
+        hemi_free(work);
+        hemi_free(b);
+        hemi_free(scratch);
+        hemi_evaluation_keys_free(keys);
+        hemi_context_free(ctx);
+    }
+}
+
 int main(void) {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(seeds_expand_as_pinned),   cmocka_unit_test(roots_are_as_pinned),
         cmocka_unit_test(direct_replies_as_pinned), cmocka_unit_test(decryption_by_the_page),
-        cmocka_unit_test(keyswitch_by_the_page),
+        cmocka_unit_test(keyswitch_by_the_page),    cmocka_unit_test(ring_switch_by_the_page),
     };
     return TEST_RUN("golden", tests);
 }

@@ -205,7 +205,10 @@ static void plans_keep_their_promises(void **state) {
             assert_true(p.delta >= HEMI_DELTA_MIN && (double)p.delta * bound * 2 <= (double)params->q);
             assert_true((double)p.delta * bound * 2 >= (double)params->q / 1.02 / 1.1);
             const double noise = hemi_linear_noise_variance(&l, norm2, p.b_bits);
-            const double total = noise + hemi_linear_switch_variance(&l, p.reply_a_bits, p.reply_b_bits);
+            const double total =
+                noise + (p.reply_ring != 0 ? hemi_noise_switched_download_variance(params, p.reply_a_bits, p.reply_b_bits)
+                                           : hemi_linear_switch_variance(&l, p.reply_a_bits, p.reply_b_bits));
+            assert_int_equal(p.reply_ring, !l.direct && hemi_linear_outputs_halve(&l) ? 2048 : 0);
             assert_true(fabs(total / p.variance - 1) < 1e-12);
             const double floor_std = (double)p.delta * bound * exp2(-19.1);
             assert_true(sqrt(total) <= 1.05 * fmax(1.3 * sqrt(noise), floor_std));
@@ -216,6 +219,37 @@ static void plans_keep_their_promises(void **state) {
         }
 }
 
+/* A ring of replies that would add more noise than the limit is left alone: its modulus is too small for the key's errors. */
+static void noisy_rings_of_replies_are_not_used(void **state) {
+    (void)state;
+    const hemi_params *real = hemi_params_by_name("L4096");
+    static const struct {
+        uint64_t q;
+        uint32_t ring;
+    } cases[] = {{0xc0000001, 0}, {0x2e0000001, 0}, {0x1fff60000001, 2048}, {0x3fffa0000001, 2048}};
+    for (size_t i = 0; i < TEST_COUNT(cases); i++) {
+        hemi_params reply = *real->reply, params = *real;
+        hemi_linear_layout l;
+        hemi_plan p, before;
+        hemi_error err = {0};
+        reply.q = cases[i].q;
+        params.reply = &reply;
+        assert_ok(test_layout(&l, &params, 768, 768, 0, &err), &err);
+        assert_ok(hemi_plan_make(&p, &l, 768 * 32 * 32, 768 * 26 * 127, 0, &err), &err);
+        assert_int_equal(p.reply_ring, cases[i].ring);
+        params.reply = NULL;
+        assert_ok(hemi_plan_make(&before, &l, 768 * 32 * 32, 768 * 26 * 127, 0, &err), &err);
+        assert_int_equal(before.reply_ring, 0);
+        const uint32_t was = 4096 * before.reply_a_bits + 768 * before.reply_b_bits;
+        if (p.reply_ring != 0) {
+            assert_true(2048 * p.reply_a_bits + 768 * p.reply_b_bits < was * 2 / 3);
+            assert_true(p.variance <= 1.69001 * before.variance); /* 1.3 in standard deviation */
+        } else {
+            assert_true(p.variance == before.variance && p.reply_a_bits == before.reply_a_bits);
+        }
+    }
+}
+
 /* Sizes and errors that the project promises, with Gaussian weights of 8 bits and uniform inputs. */
 static void promised_sizes_and_errors(void **state) {
     (void)state;
@@ -224,8 +258,8 @@ static void promised_sizes_and_errors(void **state) {
         size_t upload, download, keys;
         double log2_error;
     } cases[] = {{10, 10, 0, 1000, 13000, 60000, -15.5},
-                 {768, 768, 0, 12800, 15000, 480000, -15.5},
-                 {768, 768, 4096, 3300, 15000, 480000, -15},
+                 {768, 768, 0, 12800, 9500, 530000, -15.5},
+                 {768, 768, 4096, 3300, 9500, 530000, -15},
                  {768, 3072, 0, 12800, 22000, 480000, -15},
                  {4096, 4096, 0, 16600, 25000, 800000, -12.5}};
     for (size_t i = 0; i < TEST_COUNT(cases) - (test_quick() ? 1 : 0); i++) {
@@ -239,6 +273,8 @@ static void promised_sizes_and_errors(void **state) {
         assert_true(info->download_bytes < cases[i].download);
         assert_true(info->evaluation_key_bytes < cases[i].keys);
         const double error = log2(info->predicted_error / info->output_max);
+        printf("  %u x %u, S %u: %zu bytes up, %zu down (%u bits of a, %u of b, ring %u), 2^%.2f\n", l.inputs, l.outputs, info->layout,
+               info->upload_bytes, info->download_bytes, info->reply_a_bits, info->reply_b_bits, info->reply_ring, error);
         if (error >= cases[i].log2_error) fail_msg("%u x %u: 2^%.2f", l.inputs, l.outputs, error);
         hemi_module_free(m);
         layer_free(&l);
@@ -328,6 +364,7 @@ static void options_are_checked(void **state) {
                  {{.b_bits = 49}, HEMI_ERR_ARGUMENT},
                  {{.set = "L1024"}, HEMI_ERR_PARAMS},
                  {{.set = ""}, HEMI_ERR_PARAMS},
+                 {{.set = "R2048"}, HEMI_ERR_PARAMS},
                  {{.layout = 16}, HEMI_ERR_ARGUMENT},
                  {{.layout = 33}, HEMI_ERR_ARGUMENT},
                  {{.layout = 8192}, HEMI_ERR_ARGUMENT},
@@ -549,6 +586,7 @@ int main(void) {
         cmocka_unit_test(bad_numbers_are_refused),
         cmocka_unit_test(grid_floor),
         cmocka_unit_test(plans_keep_their_promises),
+        cmocka_unit_test(noisy_rings_of_replies_are_not_used),
         cmocka_unit_test(promised_sizes_and_errors),
         cmocka_unit_test(info_is_complete),
         cmocka_unit_test(shapes_and_missing_data),

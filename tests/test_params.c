@@ -26,7 +26,7 @@ static double limit_of(uint32_t log2_n) {
 
 static void every_row_is_secure(void **state) {
     (void)state;
-    assert_true(hemi_params_count() >= 2);
+    assert_true(hemi_params_count() >= 3);
     for (size_t i = 0; i < hemi_params_count(); i++) {
         const hemi_params *p = hemi_params_at(i);
         const double log2_modulus = log2((double)p->q) + (p->special != 0 ? log2((double)p->special) : 0);
@@ -78,15 +78,35 @@ static void rows_by_value(void **state) {
     assert_int_equal(b->log2_n, 11);
     assert_true(b->q == UINT64_C(0xfffffffa0001) && b->special == 0);
     assert_true(b->security_bits > 128.8 && b->security_bits < 137.2);
+    assert_true(b->reply == NULL && !a->reply_only && !b->reply_only);
+}
+
+/* The ring that replies of L4096 are switched to: half the degree; its key, which is over q, is all that there is in it. */
+static void the_ring_of_replies_by_value(void **state) {
+    (void)state;
+    const hemi_params *a = hemi_params_by_id(1), *r = hemi_params_by_id(3);
+    assert_string_equal(r->name, "R2048");
+    assert_ptr_equal(a->reply, r);
+    assert_true(r->reply_only && r->reply == NULL);
+    assert_int_equal(r->log2_n, 11);
+    assert_true(r->q == UINT64_C(0x3fffa0000001) && r->special == 0);
+    assert_true(log2((double)r->q) < 46 && log2((double)r->q) <= 50); /* the estimate is for 50 bits */
+    assert_true(r->security_bits > 128.8 && r->security_bits < 137.2);
+    assert_int_equal(r->q % (UINT64_C(1) << 28), 1);
+    for (size_t i = 0; i < hemi_params_count(); i++) { /* of every set with such a ring, and only of those */
+        const hemi_params *p = hemi_params_at(i);
+        if (p->reply != NULL) assert_true(p->reply->reply_only && p->reply->log2_n + 1 == p->log2_n);
+        if (p->reply_only) assert_true(p->special == 0 && p->reply == NULL);
+    }
 }
 
 static void nothing_else_is_known(void **state) {
     (void)state;
     assert_null(hemi_params_at(hemi_params_count()));
     assert_null(hemi_params_at(SIZE_MAX));
-    const uint32_t ids[] = {0, 3, 4, 255, 256, 257, 0x10000, 0x10001, 0x7fffffff, 0x80000001, 0xffffffff};
+    const uint32_t ids[] = {0, 4, 5, 255, 256, 257, 0x10000, 0x10001, 0x7fffffff, 0x80000001, 0xffffffff};
     for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++) assert_null(hemi_params_by_id(ids[i]));
-    const char *const names[] = {"", "L409", "L40960", "l4096", " L4096", "L4096 ", "L1024", "default", "4096"};
+    const char *const names[] = {"", "L409", "L40960", "l4096", " L4096", "L4096 ", "L1024", "R1024", "r2048", "R2048 ", "default", "4096"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) assert_null(hemi_params_by_name(names[i]));
     assert_null(hemi_params_by_name(NULL));
 }
@@ -95,6 +115,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_row_is_secure),       cmocka_unit_test(primes_fit_the_ring),
         cmocka_unit_test(rows_are_unique_and_found), cmocka_unit_test(rows_by_value),
+        cmocka_unit_test(the_ring_of_replies_by_value),
         cmocka_unit_test(nothing_else_is_known),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -73,11 +73,14 @@ static void same_key(const hemi_secret_key *a, const hemi_secret_key *b) {
     assert_memory_equal(a->s_q, b->s_q, n * sizeof *a->s_q);
     assert_true((a->s_p == NULL) == (b->s_p == NULL));
     if (a->s_p) assert_memory_equal(a->s_p, b->s_p, n * sizeof *a->s_p);
+    assert_true((a->reply == NULL) == (b->reply == NULL));
+    if (a->reply) same_key(a->reply, b->reply);
 }
 
 static void refused(const hemi_context *ctx, const uint8_t *file, size_t bytes) {
     hemi_secret_key *key = (hemi_secret_key *)&test_err;
-    assert_status(hemi_secret_key_import(&key, ctx, file, bytes, ERR), HEMI_ERR_FORMAT);
+    const bool version = bytes >= 8 && memcmp(file, "HEMI", 4) == 0 && hemi_load16(file + 4) != 2 && hemi_load16(file + 6) == 4;
+    assert_status(hemi_secret_key_import(&key, ctx, file, bytes, ERR), version ? HEMI_ERR_VERSION : HEMI_ERR_FORMAT);
     assert_null(key);
 }
 
@@ -90,15 +93,17 @@ static void key_files(void **state) {
     for (size_t set = 0; set < hemi_params_count(); set++) {
         party p;
         party_open(&p, hemi_params_at(set), test_table());
-        const size_t n = p.ctx->n, bytes = hemi_secret_key_file_bytes(p.ctx->params);
+        const size_t own = p.ctx->n, n = own + (set == 0 ? own / 2 : 0); /* L4096: s, then s' */
+        const size_t bytes = hemi_secret_key_file_bytes(p.ctx->params);
         assert_int_equal(bytes, KEY_HEADER + n / 4 + KEY_HASH);
         uint8_t *file = hemi_alloc(bytes + 1, 1), *bad = hemi_alloc(bytes + 1, 1);
         hemi_secret_key_export(file, p.sk);
 
-        const uint8_t header[KEY_HEADER] = {'H', 'E', 'M', 'I', 1, 0, 4, 0, (uint8_t)p.ctx->params->id};
+        const uint8_t header[KEY_HEADER] = {'H', 'E', 'M', 'I', 2, 0, 4, 0, (uint8_t)p.ctx->params->id};
         assert_memory_equal(file, header, sizeof header);
         for (size_t i = 0; i < n; i++)
-            assert_int_equal((file[KEY_HEADER + i / 4] >> (2 * (i % 4)) & 3) - 1, p.sk->s[i]);
+            assert_int_equal((file[KEY_HEADER + i / 4] >> (2 * (i % 4)) & 3) - 1,
+                             i < own ? p.sk->s[i] : p.sk->reply->s[i - own]);
         memcpy(bad, file, bytes);
         sign_file(bad, bytes);
         assert_memory_equal(bad, file, bytes);
@@ -125,6 +130,14 @@ static void key_files(void **state) {
             sign_file(bad, bytes);
             refused(p.ctx, bad, bytes);
         }
+        memcpy(bad, file, bytes); /* the version before there was s': told apart, whatever its length */
+        bad[4] = 1;
+        for (size_t cut = 0; cut <= own / 8; cut += own / 8) {
+            hemi_secret_key *old = (hemi_secret_key *)&test_err;
+            sign_file(bad, bytes - cut);
+            assert_status(hemi_secret_key_import(&old, p.ctx, bad, bytes - cut, ERR), HEMI_ERR_VERSION);
+            assert_null(old);
+        }
         for (size_t i = 0; i < n; i += n / 8 - 1) { /* the fourth value that two bits have */
             memcpy(bad, file, bytes);
             bad[KEY_HEADER + i / 4] |= (uint8_t)(3u << (2 * (i % 4)));
@@ -132,7 +145,7 @@ static void key_files(void **state) {
             refused(p.ctx, bad, bytes);
         }
         hemi_context *other;
-        ASSERT_OK(hemi_context_new(&other, hemi_params_at(1 - set), test_table(), ERR));
+        ASSERT_OK(hemi_context_new(&other, hemi_params_at((set + 1) % hemi_params_count()), test_table(), ERR));
         refused(other, file, bytes);
         hemi_context_free(other);
         hemi_free(file);
@@ -199,7 +212,7 @@ static void evaluation_keys_hold_what_they_should(void **state) {
     const hemi_params *row = p.ctx->params;
     const size_t n = p.ctx->n, count = test_quick() ? 3 : 1 + test_family(p.ctx, t + 1);
     if (test_quick()) t[1] = 3, t[2] = 2 * p.ctx->n - 1;
-    uint8_t *bytes = hemi_alloc(hemi_key_entry_bytes(row, 1), 1);
+    uint8_t *bytes = hemi_alloc(hemi_key_entry_bytes(row, 3), 1);
     int64_t *e = hemi_alloc(3 * n, sizeof *e), *e_p = e + n, *g = e + 2 * n;
     int8_t *rotated = hemi_alloc(n, 1);
     for (size_t k = 0; k < count; k++) {
@@ -220,12 +233,13 @@ static void evaluation_keys_hold_what_they_should(void **state) {
         assert_true(m.largest <= HEMI_ERROR_ETA);
     }
     (void)moments_check(&m, HEMI_ERROR_VARIANCE, 0, "errors of evaluation keys");
-    const uint32_t none[] = {1, 2, 4, 6, 7, 4096, 4098, 8190, 8192, 8193, 8195, UINT32_MAX};
+    const uint32_t none[] = {2, 4, 6, 7, 4096, 4098, 8190, 8192, 8193, 8195, UINT32_MAX};
     for (size_t i = 0; i < TEST_COUNT(none); i++)
         assert_status(hemi_secret_make_key(p.sk, none[i], bytes, ERR), HEMI_ERR_KEY);
     party small;
     party_open(&small, hemi_params_by_name("L2048"), test_table());
     assert_status(hemi_secret_make_key(small.sk, 3, bytes, ERR), HEMI_ERR_KEY);
+    assert_status(hemi_secret_make_key(small.sk, 1, bytes, ERR), HEMI_ERR_KEY);
     ASSERT_OK(hemi_secret_make_key(small.sk, 0, bytes, ERR));
     party_close(&small);
     hemi_free(bytes);

@@ -61,7 +61,9 @@ static void test_model(void **state) {
     assert_int_equal(number(wide, "evaluation_key_bytes"), info.evaluation_key_bytes);
     hemi_linear_layout layout;
     ASSERT_OK(test_layout(&layout, info.params, 300, 200, info.layout, ERR));
-    const size_t count = hemi_linear_automorphisms(&layout, t);
+    assert_int_equal(info.reply_ring, 2048);
+    const size_t count = 1 + hemi_linear_automorphisms(&layout, t + 1);
+    t[0] = 1; /* the ring-switching key */
     const json_t *list = json_object_get(wide, "automorphisms");
     assert_int_equal(json_array_size(list), count);
     for (size_t i = 0; i < count; i++) assert_int_equal(json_integer_value(json_array_get(list, i)), t[i]);

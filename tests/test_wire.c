@@ -246,7 +246,7 @@ static size_t frame_count, offsets[2];
 
 static void reply_fixture(size_t count) {
     frames[0] = (hemi_reply_frame){.units = 2, .coefficients = 60, .ciphertexts = 2, .a_bits = 25, .b_bits = 21};
-    frames[1] = (hemi_reply_frame){.units = 3, .coefficients = 7, .ciphertexts = 3, .a_bits = 24, .b_bits = 20};
+    frames[1] = (hemi_reply_frame){.units = 3, .coefficients = 7, .ciphertexts = 3, .a_bits = 24, .b_bits = 20, .ring = 2048};
     memcpy(frames[0].module_id, id_a, 16);
     memcpy(frames[1].module_id, id_b, 16);
     frame_count = count;
@@ -282,7 +282,7 @@ static void replies(void **state) {
         {"rows", 40, 4, ALL(FORMAT)},        {"outputs", 44, 4, ALL(FORMAT)},
         {"ciphertexts", 48, 4, ALL(FORMAT)}, {"a_bits", 52, 2, ALL(FORMAT)},
         {"b_bits", 54, 2, ALL(FORMAT)},      {"frame bytes", 56, 8, ALL(FORMAT)},
-        {"frame flags", 64, 8, ALL(FORMAT)},
+        {"frame flags", 64, 4, ALL(FORMAT)}, {"ring", 68, 4, ALL(FORMAT)},
     };
     for (size_t count = 1; count <= 2; count++) {
         reply_fixture(count);
@@ -297,12 +297,13 @@ static void replies(void **state) {
         assert_memory_equal(good + 24, frame, sizeof frame);
         assert_int_equal(get(good + 56, 8), frame_bytes);
         assert_int_equal(get(good + 64, 8), 0);
-        assert_int_equal(bytes, 24 + frame_bytes + (count == 2 ? 48 + 3 * (4096 * 3 + (7 * 20 + 7) / 8) : 0));
+        assert_int_equal(bytes, 24 + frame_bytes + (count == 2 ? 48 + 3 * (2048 * 3 + (7 * 20 + 7) / 8) : 0));
         check_fields(fields, TEST_COUNT(fields), parse_reply, good, bytes, NULL);
         check_lengths(parse_reply, good, bytes, 100);
         ASSERT_OK(parse_reply(good, bytes));
         assert_int_equal(offsets[0], 24 + 48);
         if (count == 2) assert_int_equal(offsets[1], 24 + frame_bytes + 48);
+        if (count == 2) assert_int_equal(get(good + 24 + frame_bytes + 44, 4), 2048);
         if (count == 2) { /* every byte of the second frame's header counts too */
             for (size_t i = 24 + frame_bytes; i < 24 + frame_bytes + 48; i++) {
                 good[i] ^= 0x10;
@@ -358,16 +359,21 @@ static uint8_t *keys_bytes(const hemi_params *p, const uint32_t *t, size_t count
     test_rng rng = {77};
     const size_t n = (size_t)1 << p->log2_n;
     uint64_t *b = calloc(n, sizeof *b);
-    *bytes = hemi_keys_total_bytes(p, count);
+    *bytes = test_key_total(p, t, count);
     uint8_t *out = calloc(*bytes, 1), *at = out + HEMI_KEYS_HEADER_BYTES, seed[HEMI_SEED_BYTES];
     assert_true(b && out);
     hemi_keys_write_header(out, p, count + 1);
     for (size_t i = 0; i <= count; i++) {
         for (size_t j = 0; j < sizeof seed; j++) seed[j] = (uint8_t)test_u64(&rng);
         hemi_key_entry_write_header(at, i ? t[i - 1] : 0, seed);
+        const bool ring_switch = i > 0 && t[i - 1] == 1 && p->reply;
+        for (size_t j = 0; ring_switch && j < 4; j++) {
+            test_residues(b, n / 2, p->reply->q, &rng);
+            hemi_pack(at + 40 + j * (n / 2 * 46 / 8), b, n / 2, 46);
+        }
         test_residues(b, n, p->q, &rng);
-        hemi_pack(at + 40, b, n, 48);
-        if (i > 0) {
+        if (!ring_switch) hemi_pack(at + 40, b, n, 48);
+        if (i > 0 && !ring_switch) {
             test_residues(b, n, p->special, &rng);
             hemi_pack(at + 40 + n * 6, b, n, 50);
         }
@@ -428,8 +434,9 @@ static void keys_order(void **state) {
         {2, {8191, 3}, HEMI_ERR_FORMAT},
         {2, {3, 0}, HEMI_ERR_FORMAT}, /* a second public key */
         {1, {0}, HEMI_ERR_FORMAT},
-        {1, {1}, HEMI_ERR_FORMAT}, /* outside the family */
-        {1, {2}, HEMI_ERR_FORMAT},
+        {1, {1}, HEMI_ERR_FORMAT}, /* the ring-switching key has another length */
+        {2, {3, 1}, HEMI_ERR_FORMAT},
+        {1, {2}, HEMI_ERR_FORMAT}, /* outside the family */
         {1, {4}, HEMI_ERR_FORMAT},
         {1, {7}, HEMI_ERR_FORMAT},
         {1, {4095}, HEMI_ERR_FORMAT},
@@ -446,10 +453,10 @@ static void keys_order(void **state) {
     };
     for (size_t i = 0; i < TEST_COUNT(cases); i++) {
         size_t bytes;
-        uint32_t t[3] = {1, 1, 1}; /* lengths as for any automorphism */
+        uint32_t t[3] = {3, 3, 3}; /* lengths as for any automorphism */
         uint8_t *keys = keys_bytes(p, t, cases[i].count, &bytes);
         for (size_t j = 0; j < cases[i].count; j++)
-            put(keys + 24 + hemi_key_entry_bytes(p, 0) + j * hemi_key_entry_bytes(p, 1), 4, cases[i].t[j]);
+            put(keys + 24 + hemi_key_entry_bytes(p, 0) + j * hemi_key_entry_bytes(p, 3), 4, cases[i].t[j]);
         const hemi_status found = parse_exact(parse_keys, keys, bytes);
         if (found != cases[i].wanted) fail_msg("keys for %u, ...: %s", cases[i].t[0], hemi_status_name(found));
         free(keys);
@@ -474,35 +481,93 @@ static void keys_order(void **state) {
     free(keys);
 }
 
+/* The ring-switching key: t = 1, the second entry where it is there at all, of four samples in the ring of replies. */
+static void keys_with_ring_switch(void **state) {
+    (void)state;
+    const hemi_params *p = hemi_params_by_id(1);
+    static const struct {
+        size_t count;
+        uint32_t t[3];
+    } good[] = {{1, {1}}, {2, {1, 3}}, {3, {1, 4097, 8191}}};
+    const size_t second = 24 + 40 + 4096 * 6, entry = 40 + 4 * 2048 * 46 / 8, other = 40 + 4096 * 6 + 4096 * 50 / 8;
+    assert_int_equal(hemi_key_entry_bytes(p, 1), entry);
+    for (size_t i = 0; i < TEST_COUNT(good); i++) {
+        size_t bytes;
+        uint8_t *keys = keys_bytes(p, good[i].t, good[i].count, &bytes);
+        assert_int_equal(bytes, second + entry + (good[i].count - 1) * other);
+        assert_status(parse_exact(parse_keys, keys, bytes), HEMI_OK);
+        check_lengths(parse_keys, keys, bytes, 64);
+        static const uint32_t wrong[] = {0, 2, 3, 5, 8191, 0x10001, 0x1000001, UINT32_MAX};
+        for (size_t j = 0; j < TEST_COUNT(wrong); j++) { /* another t: then the length is wrong */
+            put(keys + second, 4, wrong[j]);
+            assert_status(parse_exact(parse_keys, keys, bytes), HEMI_ERR_FORMAT);
+        }
+        put(keys + second, 4, 1);
+        put(keys + second + 4, 4, 1); /* reserved */
+        assert_status(parse_exact(parse_keys, keys, bytes), HEMI_ERR_FORMAT);
+        put(keys + second + 4, 4, 0);
+        put(keys + 16, 4, good[i].count); /* one entry less */
+        assert_status(parse_exact(parse_keys, keys, bytes), HEMI_ERR_FORMAT);
+        put(keys + 16, 4, good[i].count + 2);
+        assert_status(parse_exact(parse_keys, keys, bytes), HEMI_ERR_FORMAT);
+        free(keys);
+    }
+    /* twice; in the third place; in a set without such a ring */
+    static const uint32_t twice[] = {1, 1}, late[] = {3, 1};
+    size_t bytes;
+    uint8_t *keys = keys_bytes(p, twice, 2, &bytes);
+    assert_status(parse_exact(parse_keys, keys, bytes), HEMI_ERR_FORMAT);
+    free(keys);
+    keys = keys_bytes(p, late, 2, &bytes);
+    assert_status(parse_exact(parse_keys, keys, bytes), HEMI_ERR_FORMAT);
+    put(keys + 8, 4, 2);
+    assert_status(parse_exact(parse_keys, keys, bytes), HEMI_ERR_FORMAT);
+    put(keys + 8, 4, 3);
+    assert_status(parse_exact(parse_keys, keys, bytes), HEMI_ERR_PARAMS);
+    free(keys);
+    uint32_t all[14] = {1}; /* all there are */
+    for (uint32_t j = 1; j <= 12; j++) all[j] = 1 + (1u << j);
+    all[13] = 8191;
+    keys = keys_bytes(p, all, 14, &bytes);
+    assert_status(parse_exact(parse_keys, keys, bytes), HEMI_OK);
+    free(keys);
+}
+
 /* A coefficient that is not below its prime is refused wherever it stands. */
 static void keys_residues(void **state) {
     (void)state;
     const hemi_params *p = hemi_params_by_id(1);
-    const uint32_t t[] = {3, 8191};
+    const uint32_t t[] = {1, 3, 8191};
     size_t bytes;
-    uint8_t *keys = keys_bytes(p, t, 2, &bytes);
-    const size_t second = 24 + hemi_key_entry_bytes(p, 0), third = second + hemi_key_entry_bytes(p, 3);
+    uint8_t *keys = keys_bytes(p, t, 3, &bytes);
+    const size_t ring = 24 + hemi_key_entry_bytes(p, 0), second = ring + hemi_key_entry_bytes(p, 1),
+                 third = second + hemi_key_entry_bytes(p, 3), sample = 2048 * 46 / 8;
     const struct {
         size_t offset;
         unsigned bits;
         uint64_t prime;
-    } part[] = {{24 + 40, 48, p->q},
-                {second + 40, 48, p->q},
-                {second + 40 + 4096 * 6, 50, p->special},
-                {third + 40, 48, p->q},
-                {third + 40 + 4096 * 6, 50, p->special}};
+        uint32_t n;
+    } part[] = {{24 + 40, 48, p->q, 4096},
+                {ring + 40, 46, p->reply->q, 2048},
+                {ring + 40 + sample, 46, p->reply->q, 2048},
+                {ring + 40 + 2 * sample, 46, p->reply->q, 2048},
+                {ring + 40 + 3 * sample, 46, p->reply->q, 2048},
+                {second + 40, 48, p->q, 4096},
+                {second + 40 + 4096 * 6, 50, p->special, 4096},
+                {third + 40, 48, p->q, 4096},
+                {third + 40 + 4096 * 6, 50, p->special, 4096}};
     static const uint32_t places[] = {0, 1, 63, 64, 65, 2047, 4032, 4094, 4095};
     uint64_t *b = calloc(4096, sizeof *b);
     for (size_t i = 0; i < TEST_COUNT(part); i++)
-        for (size_t j = 0; j < TEST_COUNT(places); j++) {
+        for (size_t j = 0; j < TEST_COUNT(places) && places[j] < part[i].n; j++) {
             const uint64_t most = (UINT64_C(1) << part[i].bits) - 1,
                            values[] = {part[i].prime - 1, part[i].prime, part[i].prime + 1, most, 0};
-            const size_t length = hemi_packed_bytes(4096, part[i].bits);
+            const size_t length = hemi_packed_bytes(part[i].n, part[i].bits);
             uint8_t *kept = exact_copy(keys + part[i].offset, length);
             for (size_t v = 0; v < TEST_COUNT(values); v++) {
-                hemi_unpack(b, kept, 4096, part[i].bits);
+                hemi_unpack(b, kept, part[i].n, part[i].bits);
                 b[places[j]] = values[v];
-                hemi_pack(keys + part[i].offset, b, 4096, part[i].bits);
+                hemi_pack(keys + part[i].offset, b, part[i].n, part[i].bits);
                 assert_status(parse_keys(keys, bytes), values[v] < part[i].prime ? HEMI_OK : HEMI_ERR_FORMAT);
             }
             memcpy(keys + part[i].offset, kept, length);
@@ -529,7 +594,7 @@ static void sign_secret(uint8_t *file, size_t bytes) {
 
 static void secret_key_file(void **state) {
     (void)state;
-    static const field fields[] = {{"magic", 0, 4, ALL(FORMAT)},     {"version", 4, 2, ALL(FORMAT)},
+    static const field fields[] = {{"magic", 0, 4, ALL(FORMAT)},     {"version", 4, 2, ALL(VERSION)},
                                    {"kind", 6, 2, ALL(FORMAT)},      {"set", 8, 4, ALL(FORMAT)},
                                    {"reserved", 12, 4, ALL(FORMAT)}, {"reserved", 16, 8, ALL(FORMAT)},
                                    {"reserved", 24, 8, ALL(FORMAT)}};
@@ -551,6 +616,7 @@ int main(void) {
         cmocka_unit_test(request_layout), cmocka_unit_test(request_fields),  cmocka_unit_test(request_ranges),
         cmocka_unit_test(replies),        cmocka_unit_test(keys_header),     cmocka_unit_test(keys_order),
         cmocka_unit_test(keys_residues),  cmocka_unit_test(secret_key_file), cmocka_unit_test(packed_rest),
+        cmocka_unit_test(keys_with_ring_switch),
     };
     return TEST_RUN("wire", tests);
 }

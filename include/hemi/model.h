@@ -47,6 +47,7 @@ typedef struct hemi_module_info {
     uint32_t products;                /* plaintexts, each multiplied once per row */
     int weight_bits, input_bits;
     unsigned b_bits, reply_a_bits, reply_b_bits;
+    uint32_t reply_ring;              /* degree of the ring that replies are switched to; 0: they stay in the set's own */
     bool has_bias;
     double input_scale, output_scale; /* y = (phase / delta) output_scale */
     uint64_t delta;

@@ -7,6 +7,7 @@
 #ifndef HEMI_PARAMS_H
 #define HEMI_PARAMS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,6 +25,8 @@ typedef struct hemi_params {
     uint64_t special;       /* special prime P of key switching, = 1 mod 2N; 0: the set has no key switching */
     double log2_modulus;    /* log2(q P) */
     double security_bits;   /* the estimate */
+    const struct hemi_params *reply; /* the row of degree N/2 that replies of few outputs may be switched to; NULL: none */
+    bool reply_only;        /* this is such a row: no modules, requests or keys of its own */
 } hemi_params;
 
 #define HEMI_SECURITY_BITS_MIN 128.0

@@ -112,7 +112,7 @@ class Module:
             **{
                 name: getattr(info, name)
                 for name in (
-                    "inputs outputs layout products weight_bits input_bits b_bits reply_a_bits reply_b_bits has_bias "
+                    "inputs outputs layout products weight_bits input_bits b_bits reply_a_bits reply_b_bits reply_ring has_bias "
                     "input_scale output_scale delta automorphisms evaluation_key_bytes upload_bytes download_bytes "
                     "predicted_error output_max has_weights"
                 ).split()

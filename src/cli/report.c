@@ -131,6 +131,7 @@ json_t *cli_module_json(const hemi_module_info *info) {
                   "reply_b_bits", (json_int_t)info->reply_b_bits, "automorphisms", (json_int_t)info->automorphisms,
                   "evaluation_key_bytes", (json_int_t)info->evaluation_key_bytes, "upload_bytes",
                   (json_int_t)info->upload_bytes, "download_bytes", (json_int_t)info->download_bytes);
+    json_object_set_new(sizes, "reply_ring", json_integer((json_int_t)info->reply_ring));
     json_t *errors = json_pack("{s:f,s:o,s:o,s:o}", "predicted_error", info->predicted_error, "output_max",
                                real_or_null(info->output_max), "relative_error", real_or_null(cli_relative_error(info)),
                                "expected_bits", real_or_null(cli_expected_bits(info)));

@@ -10,6 +10,7 @@
 #include "client/keys.h"
 #include "linear/units.h"
 #include "secret/cipher.h"
+#include "secret/ringswitch.h"
 
 struct hemi_pending {
     uint8_t id[HEMI_MODULE_ID_BYTES];
@@ -155,6 +156,7 @@ typedef struct decryption {
     const hemi_module *module;
     const hemi_linear_layout *layout;
     const hemi_secret_key *key;
+    hemi_reply_frame frame;
     const uint8_t *in; /* first ciphertext */
     size_t a_bytes, b_bytes, count; /* count: results of a ciphertext */
     double unit; /* of a result: phase unit = output as the server computed it */
@@ -165,9 +167,9 @@ typedef struct decryption {
 } decryption;
 
 static hemi_status decrypt_ciphertext(decryption *d, size_t i, hemi_error *err) {
-    const hemi_module_info *m = &d->module->info;
     const uint8_t *at = d->in + i * (d->a_bytes + d->b_bytes);
-    return hemi_secret_decrypt(d->key, at, m->reply_a_bits, at + d->a_bytes, m->reply_b_bits, d->positions, d->count, d->phase, err);
+    return (d->frame.ring != 0 ? hemi_secret_decrypt_switched : hemi_secret_decrypt)(
+        d->key, at, d->frame.a_bits, at + d->a_bytes, d->frame.b_bits, d->positions, d->count, d->phase, err);
 }
 
 /* The bias: the reply to the zero unit, averaged over its places. */
@@ -228,12 +230,12 @@ static hemi_status check_reply(decryption *d, const hemi_pending *p, const void 
     size_t offset;
     if (memcmp(p->id, m->id, sizeof p->id) != 0)
         return hemi_fail(err, HEMI_ERR_ARGUMENT, "this reply's request was made for another module");
-    const hemi_reply_frame f = hemi_module_frame(d->module, p->form, all_units(p));
+    const hemi_reply_frame f = d->frame = hemi_module_frame(d->module, p->form, all_units(p));
     HEMI_TRY(hemi_reply_parse(reply, reply_bytes, m->params, &f, 1, &offset, err));
     d->layout = hemi_module_layout(d->module, p->form);
     d->in = (const uint8_t *)reply + offset;
-    d->a_bytes = hemi_packed_bytes((size_t)1 << m->params->log2_n, m->reply_a_bits);
-    d->b_bytes = hemi_packed_bytes(f.coefficients, m->reply_b_bits);
+    d->a_bytes = hemi_reply_a_bytes(m->params, &f);
+    d->b_bytes = hemi_packed_bytes(f.coefficients, f.b_bits);
     d->count = f.coefficients;
     d->unit = m->output_scale / (double)m->delta;
     return HEMI_OK;

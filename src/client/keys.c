@@ -141,6 +141,8 @@ static hemi_status find_set(hemi_keys *keys, const hemi_params *params, set **ou
     for (size_t i = 0; i < keys->count && !s; i++)
         if (keys->sets[i].params == params) s = &keys->sets[i];
     if (!s) {
+        if (params->reply_only)
+            return hemi_fail(err, HEMI_ERR_PARAMS, "set %s is for replies of other sets: its secret belongs to their keys", params->name);
         if (keys->count == SETS_MAX) return hemi_fail(err, HEMI_ERR_INTERNAL, "too many parameter sets");
         s = &keys->sets[keys->count];
         *s = (set){.params = params};
@@ -209,13 +211,13 @@ static hemi_status provide_entry(set *s, uint32_t t, const uint8_t **out, hemi_e
     return HEMI_OK;
 }
 
-/* The union of the modules' automorphisms, increasing, after t = 0 for the public key. */
+/* The union of the entries that the modules need, increasing, after t = 0 for the public key. */
 static size_t gather(const hemi_module *const *modules, size_t count, uint32_t *t) {
     size_t found = 1;
     t[0] = 0;
     for (size_t i = 0; i < count; i++) {
         uint32_t of_module[HEMI_AUTOMORPHISMS_MAX];
-        const size_t needed = hemi_module_automorphisms(modules[i], of_module);
+        const size_t needed = hemi_module_key_entries(modules[i], of_module);
         for (size_t j = 0; j < needed; j++) {
             size_t at = 0;
             while (at < found && t[at] < of_module[j]) at++;
@@ -229,7 +231,8 @@ static size_t gather(const hemi_module *const *modules, size_t count, uint32_t *
 }
 
 static hemi_status assemble(set *s, const uint32_t *t, size_t entries, uint8_t **bytes, size_t *length, hemi_error *err) {
-    const size_t total = hemi_keys_total_bytes(s->params, entries - 1);
+    size_t total = HEMI_KEYS_HEADER_BYTES;
+    for (size_t i = 0; i < entries; i++) total += hemi_key_entry_bytes(s->params, t[i]);
     uint8_t *out = hemi_alloc(total, 1);
     if (!out) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for %zu bytes of evaluation keys", total);
     hemi_keys_write_header(out, s->params, entries);

@@ -55,10 +55,10 @@ static hemi_key_set *find_set(hemi_client *client, const hemi_params *params) {
     return NULL;
 }
 
-/* Adds the automorphisms of a module to those of the set; returns how many are new. */
+/* Adds the key entries that a module needs (automorphisms, ring switch) to those of the set; returns how many are new. */
 static size_t add_automorphisms(hemi_key_set *set, const hemi_module *module) {
     uint32_t t[HEMI_AUTOMORPHISMS_MAX];
-    size_t count = hemi_module_automorphisms(module, t), added = 0;
+    size_t count = hemi_module_key_entries(module, t), added = 0;
     for (size_t i = 0; i < count; i++) {
         size_t j = 0;
         while (j < set->automorphisms && set->t[j] != t[i]) j++;

@@ -83,6 +83,12 @@ size_t hemi_linear_output_positions(const hemi_linear_layout *l, uint32_t *posit
     return (size_t)places * l->block_outputs;
 }
 
+bool hemi_linear_outputs_halve(const hemi_linear_layout *l) {
+    bool even = l->params->reply != NULL;
+    for (size_t g = 0; g < l->groups; g++) even = even && l->group[g].offset % 2 == 0 && l->s / l->group[g].k % 2 == 0;
+    return even;
+}
+
 size_t hemi_linear_automorphisms(const hemi_linear_layout *l, uint32_t *t) {
     uint32_t found[HEMI_AUTOMORPHISMS_MAX];
     size_t count = 0;
@@ -231,6 +237,8 @@ static hemi_status settle(hemi_linear_layout *l, const hemi_linear_choice *c, he
 
 static hemi_status begin(hemi_linear_layout *l, const hemi_params *params, uint32_t inputs, uint32_t outputs, hemi_error *err) {
     *l = (hemi_linear_layout){.params = params, .log2_n = params->log2_n, .n = UINT32_C(1) << params->log2_n};
+    if (params->reply_only)
+        return hemi_fail(err, HEMI_ERR_PARAMS, "set %s is for replies of other sets: no module is of it", params->name);
     if (inputs == 0 || outputs == 0 || inputs > HEMI_LINEAR_FEATURES_MAX || outputs > HEMI_LINEAR_FEATURES_MAX)
         return hemi_fail(err, HEMI_ERR_SHAPE, "a linear map of %u inputs and %u outputs: there may be 1 to %u of each", inputs, outputs,
                          HEMI_LINEAR_FEATURES_MAX);

@@ -91,6 +91,8 @@ uint32_t hemi_linear_input_places(const hemi_linear_layout *layout);
 /* Coefficients of each ciphertext of a result that are kept: output o (of the block) at the i-th place is entry
  * i block_outputs + o. positions may be NULL. Returns how many. */
 size_t hemi_linear_output_positions(const hemi_linear_layout *layout, uint32_t *positions);
+/* Whether a reply may be switched to the ring of half the degree: the set has one, and all outputs are at even coefficients. */
+bool hemi_linear_outputs_halve(const hemi_linear_layout *layout);
 /* The automorphisms that need a key, increasing; returns how many (<= HEMI_AUTOMORPHISMS_MAX). t may be NULL. */
 size_t hemi_linear_automorphisms(const hemi_linear_layout *layout, uint32_t *t);
 

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "linear/internal.h"
+#include "linear/reply.h"
 
 /* A ciphertext on its way: c0 as e / P, e over qP; c1 over q. NTT form. */
 typedef struct running {
@@ -37,7 +38,8 @@ typedef struct keyring {
 typedef struct multiplication {
     const hemi_linear *map; /* the one at work */
     keyring keys;
-    const hemi_evaluation_keys *zero; /* NULL: results are not re-randomised */
+    const hemi_evaluation_keys *evaluation;
+    bool fresh; /* results are re-randomised */
     hemi_linear_input in;
     hemi_linear_output out;
     size_t first, units; /* those at work */
@@ -282,9 +284,9 @@ static void finish(const multiplication *x, running *r, scratch *s, hemi_stream 
     const hemi_kernels *k = ctx->k;
     const uint32_t n = ctx->n;
     const bool direct = x->map->layout.direct;
-    if (x->zero) {
+    if (x->fresh) {
         uint64_t *z0 = s->u0.q, *z1 = s->u1.q;
-        hemi_zero_product(x->zero, z0, z1, secret);
+        hemi_zero_product(x->evaluation, z0, z1, secret);
         if (!direct) k->mul_scalar(z0, z0, ctx->special_mod_q, n, &ctx->q->m);
         k->add(r->e.q, r->e.q, z0, n, &ctx->q->m);
         k->add(r->c1, r->c1, z1, n, &ctx->q->m);
@@ -307,15 +309,13 @@ static void store(const multiplication *x, size_t index, running *r, scratch *s,
         const uint64_t v = r->e.q[map->output_positions[i]], o = first + i % l->block_outputs;
         b[i] = map->bias && o < l->outputs ? hemi_mod_add(v, map->bias[o], m) : v;
     }
-    if (x->zero) {
+    if (x->fresh) {
         hemi_add_error(b, map->kept, m, secret);
         hemi_add_error(r->c1, ctx->n, m, secret);
     }
     uint8_t *at = x->out.ciphertexts + ((x->first + index) * l->out_blocks + x->out_block) * x->out.stride;
-    ctx->k->switch_down(b, b, map->kept, x->out.b_bits, m);
-    ctx->k->switch_down(r->c1, r->c1, ctx->n, x->out.a_bits, m);
-    hemi_pack(at, r->c1, ctx->n, x->out.a_bits);
-    hemi_pack(at + hemi_packed_bytes(ctx->n, x->out.a_bits), b, map->kept, x->out.b_bits);
+    hemi_linear_reply_store(at, &x->out, x->evaluation, map->output_positions, map->kept, b, r->c1, s->u0.q,
+                            x->unit[index].source);
 }
 
 /* From the sums of the first group (and the second group's end) to the bytes of the result. */
@@ -326,13 +326,13 @@ static void result_step(void *context, size_t index, size_t worker) {
     scratch *s = &x->scratch[worker];
     unsigned steps = hemi_linear_trace_steps(l, 0);
     hemi_stream secret;
-    if (x->zero) hemi_stream_init_fresh(&secret);
+    if (x->fresh) hemi_stream_init_fresh(&secret);
     sum_giants(x, u, s, 0, &u->first);
     if (l->groups == 2) join_groups(x, u, s, --steps);
     for (unsigned j = 0; j < steps; j++) rotate(x->map->ctx, x->keys.trace[j], s, &u->first, true);
     finish(x, &u->first, s, &secret);
     store(x, index, &u->first, s, &secret);
-    if (x->zero) hemi_stream_wipe(&secret);
+    if (x->fresh) hemi_stream_wipe(&secret);
 }
 
 static void make_results(multiplication *x) {
@@ -448,18 +448,19 @@ static hemi_status check_and_run(multiplication *x, const hemi_linear *const *ma
         if (!hemi_linear_same_input(&maps[0]->layout, &maps[i]->layout))
             return hemi_fail(err, HEMI_ERR_ARGUMENT, "the modules of one request read inputs of different layouts");
         HEMI_TRY(find_keys(&found[i], maps[i], keys, err));
+        HEMI_TRY(hemi_linear_reply_check(&maps[i]->layout, keys, &out[i], err));
     }
     return run(x, maps, found, count, out, units, err);
 }
 
 hemi_status hemi_linear_multiply(const hemi_linear *const *maps, size_t count, const hemi_evaluation_keys *keys, hemi_linear_input in,
                                  const hemi_linear_output *out, size_t units, hemi_team *team, hemi_error *err) {
-    multiplication x = {.zero = keys, .in = in, .team = team};
+    multiplication x = {.evaluation = keys, .fresh = true, .in = in, .team = team};
     return check_and_run(&x, maps, count, keys, out, units, err);
 }
 
 hemi_status hemi_linear_multiply_bare(const hemi_linear *const *maps, size_t count, const hemi_evaluation_keys *keys, hemi_linear_input in,
                                       const hemi_linear_output *out, size_t units, hemi_team *team, hemi_error *err) {
-    multiplication x = {.in = in, .team = team};
+    multiplication x = {.evaluation = keys, .in = in, .team = team};
     return check_and_run(&x, maps, count, keys, out, units, err);
 }

@@ -32,16 +32,18 @@ typedef struct hemi_linear_input {
 } hemi_linear_input;
 
 /* Results, switched down: ciphertext o of unit u is at ciphertexts + (u out_blocks + o) stride: N fields of a_bits, padded to whole
- * bytes, then one field of b_bits for each of hemi_linear_output_positions. */
+ * bytes, then one field of b_bits for each of hemi_linear_output_positions. ring_switch: in the ring of degree N/2 (rlwe/ringswitch.h), so
+ * that there are N/2 fields of a_bits. */
 typedef struct hemi_linear_output {
     uint8_t *ciphertexts;
     size_t stride;
     unsigned a_bits, b_bits;
+    bool ring_switch;
 } hemi_linear_output;
 
 /* `units` units through one map, or through several that read the same input (same set, inputs and places: hemi_linear_same_input);
  * out has an entry for each. Rotations of the input are shared by maps of equally many babies. Results are re-randomised under the public
- * key. ERR_KEY if keys lacks an automorphism that a layout needs; ERR_ARGUMENT if the inputs differ; ERR_MEMORY. */
+ * key. ERR_KEY if keys lacks an automorphism that a layout needs, or the ring-switching key where it is; ERR_ARGUMENT if the inputs differ; ERR_MEMORY. */
 HEMI_CHECK hemi_status hemi_linear_multiply(const hemi_linear *const *maps, size_t count, const hemi_evaluation_keys *keys,
                                             hemi_linear_input in, const hemi_linear_output *out, size_t units, hemi_team *team,
                                             hemi_error *err);

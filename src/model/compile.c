@@ -172,6 +172,7 @@ static hemi_status quantise(compilation *c, hemi_error *err) {
     m->info.b_bits = plan.b_bits;
     m->info.reply_a_bits = plan.reply_a_bits;
     m->info.reply_b_bits = plan.reply_b_bits;
+    m->info.reply_ring = plan.reply_ring;
     m->info.predicted_error = sqrt(plan.variance) / (double)plan.delta * m->info.output_scale;
     return HEMI_OK;
 }

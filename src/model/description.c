@@ -14,6 +14,8 @@
 #define SCALE_MIN     1e-200
 #define SCALE_MAX     1e200
 
+static unsigned bit_length(uint64_t x) { return 64u - (unsigned)__builtin_clzll(x); }
+
 static const char *format_name(hemi_description_kind kind) {
     return kind == HEMI_CLIENT_DESCRIPTION ? "hemi-module" : "hemi-module-server";
 }
@@ -30,7 +32,7 @@ static json_t *layout_json(const hemi_linear_layout *l) {
 
 static json_t *automorphisms_json(const hemi_module *m) {
     uint32_t t[HEMI_AUTOMORPHISMS_MAX];
-    const size_t count = hemi_module_automorphisms(m, t);
+    const size_t count = hemi_module_key_entries(m, t);
     json_t *list = json_array();
     for (size_t i = 0; i < count; i++) json_array_append_new(list, json_integer(t[i]));
     return list;
@@ -68,6 +70,8 @@ hemi_status hemi_description_write(char **text, const hemi_module *m, hemi_descr
                   "output_scale", info->output_scale, "delta", (json_int_t)info->delta, "bias", (int)info->has_bias,
                   "automorphisms", automorphisms_json(m));
     int bad = j == NULL || numbers == NULL || json_object_update(j, numbers) != 0;
+    if (!bad && info->reply_ring != 0)
+        bad = json_object_set_new(j, "reply_ring", json_integer((json_int_t)info->reply_ring)) != 0;
     if (!bad && kind == HEMI_SERVER_DESCRIPTION)
         bad = json_object_set_new(j, "predicted_error", json_real(info->predicted_error)) != 0 ||
               json_object_set_new(j, "output_max", json_real(info->output_max)) != 0;
@@ -168,8 +172,8 @@ static void read_id(reader *r, const char *name, uint8_t id[HEMI_MODULE_ID_BYTES
 
 static const hemi_params *read_set(reader *r) {
     const hemi_params *params = hemi_params_by_name(get_string(r, "set"));
-    if (params == NULL && r->status == HEMI_OK)
-        r->status = hemi_fail(r->err, HEMI_ERR_PARAMS, "%s: the parameter set is unknown", r->file);
+    if ((params == NULL || params->reply_only) && r->status == HEMI_OK)
+        r->status = hemi_fail(r->err, HEMI_ERR_PARAMS, "%s: the parameter set is unknown, or not one of modules", r->file);
     return params;
 }
 
@@ -207,12 +211,22 @@ static void read_layout(reader *r, hemi_module *m, const hemi_params *params) {
             wrong(r, "layout", "as its s, babies and k give it");
 }
 
+/* Absent: the set's own ring. */
+static void read_reply_ring(reader *r, hemi_module *m) {
+    if (json_object_get(r->object, "reply_ring") == NULL) return;
+    const uint64_t half = m->layout.n / 2;
+    m->info.reply_ring = (uint32_t)get_integer(r, "reply_ring", half, half);
+    if (!hemi_linear_outputs_halve(&m->layout)) wrong(r, "reply_ring", "absent: the outputs do not fit that ring");
+    if (m->info.reply_a_bits > bit_length(m->layout.params->reply->q) || m->info.reply_b_bits > bit_length(m->layout.params->reply->q))
+        wrong(r, "reply_a_bits", "within the modulus of the ring of replies");
+}
+
 static void read_automorphisms(reader *r, hemi_module *m) {
     uint32_t there[HEMI_AUTOMORPHISMS_MAX], expected[HEMI_AUTOMORPHISMS_MAX];
     const size_t count = get_integers(r, "automorphisms", there, HEMI_AUTOMORPHISMS_MAX, UINT32_MAX);
     if (r->status != HEMI_OK) return;
-    if (count != hemi_module_automorphisms(m, expected) || memcmp(there, expected, count * sizeof *there) != 0)
-        wrong(r, "automorphisms", "those that the layouts need");
+    if (count != hemi_module_key_entries(m, expected) || memcmp(there, expected, count * sizeof *there) != 0)
+        wrong(r, "automorphisms", "those that the layouts and the reply need");
 }
 
 static void read_fields(reader *r, hemi_module *m, hemi_description_kind kind) {
@@ -221,7 +235,7 @@ static void read_fields(reader *r, hemi_module *m, hemi_description_kind kind) {
     const hemi_params *params = r->status == HEMI_OK ? read_set(r) : NULL;
     if (r->status != HEMI_OK || params == NULL) return;
     const uint64_t n = UINT64_C(1) << params->log2_n;
-    const unsigned q_bits = 64u - (unsigned)__builtin_clzll(params->q);
+    const unsigned q_bits = bit_length(params->q);
     read_id(r, "module_id", info->id);
     info->has_input_group = json_object_get(r->object, "input_group") != NULL;
     if (info->has_input_group) read_id(r, "input_group", info->input_group);
@@ -243,6 +257,7 @@ static void read_fields(reader *r, hemi_module *m, hemi_description_kind kind) {
         info->output_max = get_real(r, "output_max", 0, SCALE_MAX);
     }
     if (r->status == HEMI_OK) read_layout(r, m, params);
+    if (r->status == HEMI_OK) read_reply_ring(r, m);
     if (r->status == HEMI_OK) r->status = hemi_module_pack(m, r->err);
     if (r->status == HEMI_OK) read_automorphisms(r, m);
 }

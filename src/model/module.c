@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "linear/units.h"
 #include "model/description.h"
+#include "rlwe/context.h"
 
 int32_t hemi_module_input_max(const hemi_module *module) { return (1 << (module->info.input_bits - 1)) - 1; }
 
@@ -66,6 +67,12 @@ size_t hemi_module_automorphisms(const hemi_module *m, uint32_t t[HEMI_AUTOMORPH
     return count;
 }
 
+size_t hemi_module_key_entries(const hemi_module *m, uint32_t *t) {
+    const size_t first = m->info.reply_ring != 0 ? 1 : 0;
+    if (first && t) t[0] = HEMI_KEY_RING_SWITCH;
+    return first + hemi_module_automorphisms(m, t ? t + first : NULL); /* at most 18 of them: log2 N + 1 */
+}
+
 size_t hemi_module_row_inputs(const hemi_module *m) {
     return m->is_grid ? (size_t)m->grid.in_channels * m->grid.in_height * m->grid.in_width : m->layout.inputs;
 }
@@ -98,7 +105,12 @@ hemi_reply_frame hemi_module_frame(const hemi_module *m, hemi_form form, size_t 
                           .coefficients = (uint32_t)hemi_linear_output_positions(l, NULL),
                           .ciphertexts = (uint32_t)units * l->out_blocks,
                           .a_bits = m->info.reply_a_bits,
-                          .b_bits = m->info.reply_b_bits};
+                          .b_bits = m->info.reply_b_bits,
+                          .ring = m->info.reply_ring};
+    if (f.ring && !hemi_linear_outputs_halve(l)) { /* the other form's replies stay in the ring, where rounding weighs more by sqrt(2) */
+        f.ring = 0;
+        f.a_bits++;
+    }
     memcpy(f.module_id, m->info.id, HEMI_MODULE_ID_BYTES);
     return f;
 }
@@ -126,7 +138,8 @@ static void set_sizes(hemi_module *m) {
     const hemi_reply_frame frame = hemi_module_frame(m, HEMI_FORM_SINGLE, units);
     info->upload_bytes = hemi_request_bytes(&request);
     info->download_bytes = HEMI_REPLY_HEADER_BYTES + hemi_reply_frame_bytes(info->params, &frame);
-    info->evaluation_key_bytes = hemi_keys_total_bytes(info->params, info->automorphisms);
+    info->evaluation_key_bytes = hemi_keys_total_bytes(info->params, info->automorphisms) +
+                                 (info->reply_ring != 0 ? hemi_key_entry_bytes(info->params, HEMI_KEY_RING_SWITCH) : 0);
 }
 
 hemi_status hemi_module_finish(hemi_module *m, hemi_error *err) {

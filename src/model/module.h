@@ -18,6 +18,10 @@ struct hemi_module {
     char *client_json;
 };
 
+/* The entries of evaluation keys that the module needs beside the public key: HEMI_KEY_RING_SWITCH if its replies are switched, then its
+ * automorphisms, increasing; returns how many (<= HEMI_AUTOMORPHISMS_MAX). t may be NULL. */
+size_t hemi_module_key_entries(const hemi_module *module, uint32_t *t);
+
 /* x_int = round(x * factor / input_scale) for a row, factor = input_max * input_scale / max|x| (1 for a zero row), where
  * input_max = 2^(input_bits-1) - 1: so max|x_int| = input_max exactly. y = (y_int output_scale - bias) / factor + bias.
  * output_scale = weight scale * input_scale. */

@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "base/error.h"
+#include "rlwe/noise.h"
 
 #define HEADROOM         1.02
 #define NOISE_SIGMAS     8.0
@@ -12,6 +13,7 @@
 #define UPLOAD_GROWTH    1.5 /* in variance, a fifth in standard deviation, for a quarter less to upload */
 #define REPLY_A_GROWTH   1.69
 #define REPLY_B_GROWTH   1.1
+#define SWITCH_GROWTH    1.69 /* what half the degree may cost beside a reply in the set's own ring */
 
 double hemi_grid_floor(double x) {
     double k = floor(HEMI_GRID_STEPS * log2(x));
@@ -32,6 +34,39 @@ static unsigned choose_b_bits(const hemi_linear_layout *l, double norm2, double 
     return all;
 }
 
+static double reply_variance(const hemi_linear_layout *l, bool switched, unsigned a_bits, unsigned b_bits) {
+    return switched ? hemi_noise_switched_download_variance(l->params, a_bits, b_bits)
+                    : hemi_linear_switch_variance(l, a_bits, b_bits);
+}
+
+/* The bits of a reply in the set's own ring or in that of half the degree; false if no number of them keeps the limit. */
+static bool choose_bits(hemi_plan *plan, const hemi_linear_layout *l, bool switched, double noise, double limit) {
+    const unsigned all = bit_length(switched ? l->params->reply->q : l->params->q);
+    unsigned a = REPLY_A_BITS_MIN, b = REPLY_BITS_MIN;
+    while (a < all && noise + reply_variance(l, switched, a, all) > limit) a++;
+    const double with_a = noise + reply_variance(l, switched, a, all);
+    while (b < all && noise + reply_variance(l, switched, a, b) > REPLY_B_GROWTH * with_a) b++;
+    plan->reply_a_bits = a;
+    plan->reply_b_bits = b;
+    plan->reply_ring = switched ? l->n / 2 : 0;
+    plan->variance = noise + reply_variance(l, switched, a, b);
+    return with_a <= limit;
+}
+
+static uint64_t reply_bits(const hemi_plan *plan, const hemi_linear_layout *l) {
+    const uint64_t n = plan->reply_ring != 0 ? plan->reply_ring : l->n;
+    return n * plan->reply_a_bits + (uint64_t)l->outputs * plan->reply_b_bits;
+}
+
+static void choose_reply(hemi_plan *plan, const hemi_linear_layout *l, double noise, double limit) {
+    hemi_plan switched = *plan;
+    (void)choose_bits(plan, l, false, noise, limit);
+    /* small layers have no keys but the public one: the ring-switching key would cost them more than it saves */
+    if (l->direct || !hemi_linear_outputs_halve(l)) return;
+    limit = fmin(limit, SWITCH_GROWTH / REPLY_B_GROWTH * plan->variance);
+    if (choose_bits(&switched, l, true, noise, limit) && reply_bits(&switched, l) < reply_bits(plan, l)) *plan = switched;
+}
+
 hemi_status hemi_plan_make(hemi_plan *plan, const hemi_linear_layout *l, double norm2, double bound, unsigned b_bits,
                            uint64_t delta_max, hemi_error *err) {
     const double q = (double)l->params->q;
@@ -49,13 +84,7 @@ hemi_status hemi_plan_make(hemi_plan *plan, const hemi_linear_layout *l, double 
     plan->b_bits = b_bits != 0 ? b_bits : choose_b_bits(l, norm2, floor2);
     const double noise = hemi_linear_noise_variance(l, norm2, plan->b_bits);
     const double limit = fmax(REPLY_A_GROWTH * noise, floor2);
-    unsigned a = REPLY_A_BITS_MIN, b = REPLY_BITS_MIN;
-    while (a < all && noise + hemi_linear_switch_variance(l, a, all) > limit) a++;
-    const double with_a = noise + hemi_linear_switch_variance(l, a, all);
-    while (b < all && noise + hemi_linear_switch_variance(l, a, b) > REPLY_B_GROWTH * with_a) b++;
-    plan->reply_a_bits = a;
-    plan->reply_b_bits = b;
-    plan->variance = noise + hemi_linear_switch_variance(l, a, b);
+    choose_reply(plan, l, noise, limit);
     if (full + NOISE_SIGMAS * sqrt(plan->variance) >= q / 2)
         return hemi_fail(
             err, HEMI_ERR_UNSUPPORTED,

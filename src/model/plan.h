@@ -13,6 +13,7 @@ typedef struct hemi_plan {
     uint64_t delta;
     unsigned b_bits;                     /* upload */
     unsigned reply_a_bits, reply_b_bits; /* download */
+    uint32_t reply_ring;                 /* degree of the ring that the reply is switched to; 0: the set's own */
     double variance;                     /* of a result, in units of 1 of q: everything */
 } hemi_plan;
 
@@ -24,6 +25,9 @@ double hemi_grid_floor(double x);
  *   b_bits: the least of 24, 28, 32, 40, 48 that makes the noise's variance at most 1.5 times as large, or a quarter of the floor's
  *   reply_a_bits: the least that keeps the standard deviation below 1.3 times the noise, or below the floor
  *   reply_b_bits: the least that adds at most a tenth to the variance
+ *   reply_ring: N/2 where the layout's outputs fit that ring, the product has keys anyway, and the reply is shorter with bits by the same
+ *     rule, where what the switch adds counts towards the limit, and a standard deviation of at most 1.3 times that in the set's own
+ *     ring
  * where the floor is 2^-19.1 of delta * bound: what is below it is good enough.
  * ERR_UNSUPPORTED: no delta leaves room for the noise. */
 HEMI_CHECK hemi_status hemi_plan_make(hemi_plan *plan, const hemi_linear_layout *layout, double norm2, double bound,

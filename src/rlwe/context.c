@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "rlwe/ringswitch.h"
 
 #define PARAMS_MAX 64
 
@@ -35,6 +36,7 @@ hemi_status hemi_context_new(hemi_context **out, const hemi_params *params, cons
                 s = hemi_fail(err, HEMI_ERR_MEMORY, "no memory for parameter set %s", params->name);
         }
     }
+    if (s == HEMI_OK && params->reply) s = hemi_ringswitch_context(&ctx->reply, params, kernels, err);
     if (s != HEMI_OK) {
         hemi_context_free(ctx);
         return s;
@@ -45,6 +47,7 @@ hemi_status hemi_context_new(hemi_context **out, const hemi_params *params, cons
 
 void hemi_context_free(hemi_context *ctx) {
     if (!ctx) return;
+    hemi_context_free(ctx->reply);
     for (size_t i = 0; i < HEMI_FAMILY_MAX; i++) hemi_free(ctx->index[i]);
     hemi_ring_free(ctx->ring);
     hemi_free(ctx);
@@ -79,10 +82,13 @@ hemi_status hemi_evaluation_keys_new(hemi_evaluation_keys **out, const hemi_cont
                                      hemi_error *err) {
     *out = NULL;
     const size_t n = ctx->n;
+    const bool ring_switch = ctx->reply && count > 0 && t[0] == HEMI_KEY_RING_SWITCH;
+    if (ring_switch) t++, count--;
+    const size_t words = 2 * n + 4 * n * count + (ring_switch ? hemi_ringswitch_key_words(ctx) : 0);
     hemi_evaluation_keys *keys = hemi_alloc(1, sizeof *keys);
     if (keys) {
         keys->key = hemi_alloc(count, sizeof *keys->key);
-        keys->storage = hemi_alloc_large(2 * n + 4 * n * count, sizeof(uint64_t));
+        keys->storage = hemi_alloc_large(words, sizeof(uint64_t));
     }
     if (!keys || !keys->key || !keys->storage) {
         hemi_evaluation_keys_free(keys);
@@ -90,9 +96,10 @@ hemi_status hemi_evaluation_keys_new(hemi_evaluation_keys **out, const hemi_cont
     }
     keys->ctx = ctx;
     keys->count = count;
-    keys->bytes = (2 * n + 4 * n * count) * sizeof(uint64_t);
+    keys->bytes = words * sizeof(uint64_t);
     keys->public_b = keys->storage;
     keys->public_a = keys->storage + n;
+    if (ring_switch) keys->ring_switch = keys->storage + 2 * n + 4 * n * count;
     for (size_t i = 0; i < count; i++) {
         uint64_t *base = keys->storage + 2 * n + 4 * n * i;
         keys->key[i] = (hemi_galois_key){t[i], hemi_context_automorphism(ctx, t[i]), base, base + n, base + 2 * n, base + 3 * n};

@@ -19,6 +19,7 @@ typedef struct hemi_context {
     const hemi_limb *special; /* P; NULL if the set has no key switching */
     uint64_t special_mod_q;   /* P mod q */
     uint64_t special_inverse; /* P^-1 mod q */
+    struct hemi_context *reply; /* of params->reply; NULL if there is none */
     uint32_t *index[HEMI_FAMILY_MAX]; /* slot permutations of the family: element j < log2 N is 1 + 2^(j+1), element log2 N is -1 */
 } hemi_context;
 
@@ -44,11 +45,16 @@ typedef struct hemi_evaluation_keys {
     uint64_t *public_b, *public_a; /* (b, a) = (-a s + e, a) over q, fixed form */
     size_t count;
     hemi_galois_key *key; /* increasing t */
+    uint64_t *ring_switch; /* the ring-switching key (rlwe/ringswitch.h); NULL: none */
     uint64_t *storage;
     size_t bytes; /* memory held */
 } hemi_evaluation_keys;
 
-/* Room for keys of `count` automorphisms. They are filled in by hemi_evaluation_keys_set. */
+/* The entry that is no automorphism's key but the ring-switching key. */
+#define HEMI_KEY_RING_SWITCH 1
+
+/* Room for the public key and `count` further entries: t[0] may be HEMI_KEY_RING_SWITCH, the others are automorphisms. They are
+ * filled in by hemi_evaluation_keys_set and hemi_ringswitch_key_set. */
 HEMI_CHECK hemi_status hemi_evaluation_keys_new(hemi_evaluation_keys **out, const hemi_context *ctx, const uint32_t *t, size_t count,
                                                 hemi_error *err);
 /* Entry i = 0 is the public key, i > 0 the key of automorphism i - 1. b_q and b_p: canonical residues in NTT form, overwritten; b_p is

@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "random/sample.h"
+#include "rlwe/ringswitch.h"
 
 static double degree(const hemi_params *p) { return ldexp(1.0, (int)p->log2_n); }
 
@@ -25,4 +26,16 @@ double hemi_noise_zero_variance(const hemi_params *p) {
 
 double hemi_noise_download_variance(const hemi_params *p, unsigned a_bits, unsigned b_bits) {
     return degree(p) * HEMI_SECRET_VARIANCE * rounding(p, a_bits) + rounding(p, b_bits);
+}
+
+double hemi_noise_ringswitch_variance(const hemi_params *p) {
+    const double n = degree(p), ratio = (double)p->q / (double)p->reply->q;
+    const double digit = ldexp(1.0, 2 * HEMI_RINGSWITCH_DIGIT_BITS) / 12;
+    return n * HEMI_SECRET_VARIANCE * rounding(p, HEMI_RINGSWITCH_BITS) +
+           HEMI_RINGSWITCH_DIGITS * n * digit * HEMI_ERROR_VARIANCE * ratio * ratio;
+}
+
+double hemi_noise_switched_download_variance(const hemi_params *p, unsigned a_bits, unsigned b_bits) {
+    const double ratio = (double)p->q / (double)p->reply->q; /* from units of Q to units of q */
+    return hemi_noise_ringswitch_variance(p) + ratio * ratio * hemi_noise_download_variance(p->reply, a_bits, b_bits);
 }

@@ -16,5 +16,10 @@ double hemi_noise_upload_variance(const hemi_params *params, unsigned b_bits);
 double hemi_noise_zero_variance(const hemi_params *params);
 /* A result switched down to a_bits and b_bits: N Var(s) (q/2^a_bits)^2 / 12 + (q/2^b_bits)^2 / 12. */
 double hemi_noise_download_variance(const hemi_params *params, unsigned a_bits, unsigned b_bits);
+/* A result switched to the ring of half the degree (rlwe/ringswitch.h), before it is switched down: c1 rounded to w = 28 bits,
+ * N Var(s) (q/2^w)^2 / 12, and D = 2 digits of d = 14 bits times the key's errors, D N (2^2d / 12) sigma^2 (q/Q)^2. */
+double hemi_noise_ringswitch_variance(const hemi_params *params);
+/* That, and its reply switched down: (N/2) Var(s) (q/2^a_bits)^2 / 12 + (q/2^b_bits)^2 / 12. */
+double hemi_noise_switched_download_variance(const hemi_params *params, unsigned a_bits, unsigned b_bits);
 
 #endif

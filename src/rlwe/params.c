@@ -12,7 +12,8 @@ static const hemi_params table[] = {
      .q = 0xfffffffa0001,
      .special = 0x3ffffffd20001,
      .log2_modulus = 97.99999999412170,
-     .security_bits = 140.3},
+     .security_bits = 140.3,
+     .reply = &table[2]},
     /* No key switching: small layers only. log2(q) = 48.0: at most 53 for 128 bits. Estimated at 50 bits. */
     {.id = 2,
      .name = "L2048",
@@ -21,6 +22,16 @@ static const hemi_params table[] = {
      .special = 0,
      .log2_modulus = 47.99999999798458,
      .security_bits = 137.1},
+    /* Replies of L4096, switched to half the degree (rlwe/ringswitch.h). q is all there is: the key from the one ring to the other is
+     * over q too. log2(q) = 46.0: at most 53 for 128 bits. Estimated at 50 bits. q = 1 mod 2^28. */
+    {.id = 3,
+     .name = "R2048",
+     .log2_n = 11,
+     .q = 0x3fffa0000001,
+     .special = 0,
+     .log2_modulus = 45.99996697895318,
+     .security_bits = 137.1,
+     .reply_only = true},
 };
 
 #define ROWS (sizeof table / sizeof table[0])

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "rlwe/keyswitch.h"
+#include "secret/ringswitch.h"
 #include "wire/wire.h"
 
 #define FILE_HEADER_BYTES 32
@@ -23,6 +24,11 @@ static void expand(hemi_secret_key *key) {
     ctx->k->fix(key->s_p, key->s_p, ctx->n, &ctx->special->m);
 }
 
+/* Of s, and of s' where there is one. */
+static size_t coefficients(const hemi_params *params) {
+    return ((size_t)1 << params->log2_n) + (params->reply ? (size_t)1 << params->reply->log2_n : 0);
+}
+
 static hemi_status allocate(hemi_secret_key **out, const hemi_context *ctx, hemi_error *err) {
     const size_t n = ctx->n, words = (ctx->special ? 2 : 1) * n;
     hemi_secret_key *key = hemi_alloc(1, sizeof *key);
@@ -31,6 +37,13 @@ static hemi_status allocate(hemi_secret_key **out, const hemi_context *ctx, hemi
     if (!key || !key->storage) {
         hemi_free(key);
         return hemi_fail(err, HEMI_ERR_MEMORY, "no guarded memory for a secret key");
+    }
+    if (ctx->reply) {
+        const hemi_status s = allocate(&key->reply, ctx->reply, err);
+        if (s != HEMI_OK) {
+            hemi_secret_key_free(key);
+            return s;
+        }
     }
     key->ctx = ctx;
     key->s_q = key->storage;
@@ -44,37 +57,42 @@ hemi_status hemi_secret_key_new(hemi_secret_key **out, const hemi_context *ctx, 
     hemi_stream secret;
     HEMI_TRY(allocate(out, ctx, err));
     hemi_stream_init_fresh(&secret);
-    hemi_sample_ternary((*out)->s, ctx->n, &secret);
+    for (hemi_secret_key *key = *out; key; key = key->reply) {
+        hemi_sample_ternary(key->s, key->ctx->n, &secret);
+        expand(key);
+    }
     hemi_stream_wipe(&secret);
-    expand(*out);
     return HEMI_OK;
 }
 
 hemi_status hemi_secret_key_from(hemi_secret_key **out, const hemi_context *ctx, const int8_t *s, hemi_error *err) {
     unsigned outside = 0;
     *out = NULL;
-    for (uint32_t i = 0; i < ctx->n; i++) outside |= (unsigned)(s[i] + 1) > 2;
+    for (size_t i = 0; i < coefficients(ctx->params); i++) outside |= (unsigned)(s[i] + 1) > 2;
     if (outside) return hemi_fail(err, HEMI_ERR_FORMAT, "a secret key has coefficients -1, 0 and 1");
     HEMI_TRY(allocate(out, ctx, err));
-    memcpy((*out)->s, s, ctx->n);
-    expand(*out);
+    for (hemi_secret_key *key = *out; key; s += key->ctx->n, key = key->reply) {
+        memcpy(key->s, s, key->ctx->n);
+        expand(key);
+    }
     return HEMI_OK;
 }
 
 void hemi_secret_key_free(hemi_secret_key *key) {
     if (!key) return;
+    hemi_secret_key_free(key->reply);
     hemi_secure_free(key->storage);
     hemi_free(key);
 }
 
 size_t hemi_secret_key_file_bytes(const hemi_params *params) {
-    return FILE_HEADER_BYTES + ((size_t)1 << params->log2_n) / 4 + FILE_HASH_BYTES;
+    return FILE_HEADER_BYTES + coefficients(params) / 4 + FILE_HASH_BYTES;
 }
 
 static void file_header(uint8_t out[FILE_HEADER_BYTES], const hemi_params *params) {
     memset(out, 0, FILE_HEADER_BYTES);
     memcpy(out, "HEMI", 4);
-    hemi_store16(out + 4, HEMI_WIRE_VERSION);
+    hemi_store16(out + 4, HEMI_SECRET_KEY_VERSION);
     hemi_store16(out + 6, HEMI_WIRE_SECRET_KEY);
     hemi_store32(out + 8, params->id);
 }
@@ -84,24 +102,29 @@ static void file_hash(uint8_t out[FILE_HASH_BYTES], const uint8_t *bytes, size_t
 }
 
 void hemi_secret_key_export(uint8_t *out, const hemi_secret_key *key) {
-    const size_t n = key->ctx->n;
     file_header(out, key->ctx->params);
-    uint8_t *body = out + FILE_HEADER_BYTES;
-    for (size_t i = 0; i < n / 4; i++) {
-        unsigned v = 0;
-        for (size_t j = 0; j < 4; j++) v |= (unsigned)(key->s[4 * i + j] + 1) << (2 * j);
-        body[i] = (uint8_t)v;
-    }
-    file_hash(body + n / 4, out, FILE_HEADER_BYTES + n / 4);
+    uint8_t *at = out + FILE_HEADER_BYTES;
+    for (const hemi_secret_key *part = key; part; part = part->reply)
+        for (size_t i = 0; i < part->ctx->n; i += 4) {
+            unsigned v = 0;
+            for (size_t j = 0; j < 4; j++) v |= (unsigned)(part->s[i + j] + 1) << (2 * j);
+            *at++ = (uint8_t)v;
+        }
+    file_hash(at, out, (size_t)(at - out));
 }
 
 hemi_status hemi_secret_key_import(hemi_secret_key **out, const hemi_context *ctx, const uint8_t *bytes, size_t count, hemi_error *err) {
-    const size_t n = ctx->n;
+    const size_t n = coefficients(ctx->params);
     uint8_t header[FILE_HEADER_BYTES], hash[FILE_HASH_BYTES];
     *out = NULL;
     file_header(header, ctx->params);
+    if (count >= 8 && memcmp(bytes, header, 4) == 0 && memcmp(bytes + 6, header + 6, 2) == 0 &&
+        hemi_load16(bytes + 4) != HEMI_SECRET_KEY_VERSION)
+        return hemi_fail(err, HEMI_ERR_VERSION, "a secret key file of version %u, this release reads version %d: make a new key",
+                         hemi_load16(bytes + 4), HEMI_SECRET_KEY_VERSION);
     if (count != hemi_secret_key_file_bytes(ctx->params) || memcmp(bytes, header, sizeof header) != 0)
-        return hemi_fail(err, HEMI_ERR_FORMAT, "this is not a secret key of set %s, version %d", ctx->params->name, HEMI_WIRE_VERSION);
+        return hemi_fail(err, HEMI_ERR_FORMAT, "this is not a secret key of set %s, version %d", ctx->params->name,
+                         HEMI_SECRET_KEY_VERSION);
     file_hash(hash, bytes, count - FILE_HASH_BYTES);
     if (sodium_memcmp(hash, bytes + count - FILE_HASH_BYTES, sizeof hash) != 0)
         return hemi_fail(err, HEMI_ERR_FORMAT, "the secret key file is damaged: restore it from a copy, or make new keys");
@@ -135,6 +158,7 @@ hemi_status hemi_secret_make_key(const hemi_secret_key *key, uint32_t t, uint8_t
     const hemi_context *ctx = key->ctx;
     const size_t n = ctx->n;
     uint8_t seed[HEMI_SEED_BYTES];
+    if (t == HEMI_KEY_RING_SWITCH && ctx->reply) return hemi_secret_make_ringswitch_key(key, out, err);
     if (t != 0 && (!ctx->special || !hemi_context_automorphism(ctx, t)))
         return hemi_fail(err, HEMI_ERR_KEY, "set %s has no key for automorphism %u", ctx->params->name, t);
     const size_t words = 3 * n + n / sizeof(uint64_t) + 1;

@@ -11,6 +11,7 @@
 #include "hemi/server.h"
 #include "linear/product.h"
 #include "model/module.h"
+#include "rlwe/ringswitch.h"
 #include "server/limits.h"
 #include "wire/wire.h"
 
@@ -131,17 +132,30 @@ static hemi_status map_of(const hemi_linear **map, const hemi_evaluator *e, hemi
     return s;
 }
 
+/* scratch: 3 n words: the four samples have n/2 each. */
+static void expand_ring_switch(hemi_evaluation_keys *keys, const uint8_t *packed, const uint8_t *seed, uint64_t *scratch) {
+    const hemi_context *small = keys->ctx->reply;
+    const unsigned bits = small->q->m.bits;
+    for (size_t j = 0; j < HEMI_RINGSWITCH_SAMPLES; j++)
+        hemi_unpack(scratch + j * small->n, packed + j * hemi_packed_bytes(small->n, bits), small->n, bits);
+    hemi_ringswitch_key_set(keys, seed, scratch, scratch + HEMI_RINGSWITCH_SAMPLES * small->n);
+}
+
 static hemi_status expand_keys(hemi_evaluation_keys *keys, const hemi_context *ctx, const uint8_t *bytes, size_t entries, hemi_error *err) {
     const size_t n = ctx->n;
-    uint64_t *b = hemi_alloc(2 * n, sizeof *b);
+    uint64_t *b = hemi_alloc(3 * n, sizeof *b);
     if (!b) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for evaluation keys");
     const uint8_t *at = bytes + HEMI_KEYS_HEADER_BYTES;
-    for (size_t i = 0; i < entries; i++) {
+    for (size_t i = 0, set = 0; i < entries; i++) {
         const uint32_t t = hemi_load32(at);
         const uint8_t *packed = at + HEMI_KEY_ENTRY_HEADER_BYTES;
-        hemi_unpack(b, packed, n, ctx->q->m.bits);
-        if (t != 0) hemi_unpack(b + n, packed + hemi_packed_bytes(n, ctx->q->m.bits), n, ctx->special->m.bits);
-        hemi_evaluation_keys_set(keys, i, at + 8, b, t != 0 ? b + n : NULL);
+        if (t == HEMI_KEY_RING_SWITCH) {
+            expand_ring_switch(keys, packed, at + 8, b);
+        } else {
+            hemi_unpack(b, packed, n, ctx->q->m.bits);
+            if (t != 0) hemi_unpack(b + n, packed + hemi_packed_bytes(n, ctx->q->m.bits), n, ctx->special->m.bits);
+            hemi_evaluation_keys_set(keys, set++, at + 8, b, t != 0 ? b + n : NULL);
+        }
         at += hemi_key_entry_bytes(ctx->params, t);
     }
     hemi_free(b);
@@ -156,9 +170,11 @@ hemi_status hemi_server_keys_new(hemi_server_keys **out, const void *bytes, size
     *out = NULL;
     HEMI_TRY(hemi_keys_check(bytes, count, &params, &entries, err));
     HEMI_TRY(hemi_context_shared(&ctx, params, err));
-    for (size_t i = 1; i < entries; i++)
-        t[i - 1] = hemi_load32((const uint8_t *)bytes + HEMI_KEYS_HEADER_BYTES + hemi_key_entry_bytes(params, 0) +
-                               (i - 1) * hemi_key_entry_bytes(params, 1));
+    const uint8_t *at = (const uint8_t *)bytes + HEMI_KEYS_HEADER_BYTES + hemi_key_entry_bytes(params, 0);
+    for (size_t i = 1; i < entries; i++) {
+        t[i - 1] = hemi_load32(at);
+        at += hemi_key_entry_bytes(params, t[i - 1]);
+    }
     hemi_server_keys *k = hemi_alloc(1, sizeof *k);
     if (!k) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for evaluation keys");
     hemi_status s = hemi_evaluation_keys_new(&k->keys, ctx, t, entries - 1, err);
@@ -239,7 +255,7 @@ static hemi_status evaluate(const named *n, const hemi_server_keys *keys, const 
         HEMI_TRY(map_of(&map[i], n->evaluator[i], r->form, team, err));
         hemi_reply_frame_write_header(at, r->params, f);
         const size_t bytes = hemi_reply_frame_bytes(r->params, f);
-        out[i] = (hemi_linear_output){at + HEMI_REPLY_FRAME_BYTES, (bytes - HEMI_REPLY_FRAME_BYTES) / f->ciphertexts, f->a_bits, f->b_bits};
+        out[i] = (hemi_linear_output){at + HEMI_REPLY_FRAME_BYTES, (bytes - HEMI_REPLY_FRAME_BYTES) / f->ciphertexts, f->a_bits, f->b_bits, f->ring != 0};
         at += bytes;
     }
     const size_t first = hemi_request_ciphertext_offset(r, 0), stride = hemi_request_ciphertext_offset(r, 1) - first;

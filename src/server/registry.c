@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "model/module.h"
+#include "rlwe/context.h"
 #include "server/route.h"
 #include "wire/wire.h"
 
@@ -171,7 +172,7 @@ static hemi_status shape_prepare(hemi_served_shape *shape, const hemi_module *mo
                          "the module was compiled for the shape %s: its folder was renamed or its file "
                          "copied from elsewhere; rename the folder or compile the module anew",
                          shape->name);
-    shape->automorphisms = hemi_module_automorphisms(shape->module, shape->automorphism);
+    shape->automorphisms = hemi_module_key_entries(shape->module, shape->automorphism);
     shape->request_bytes_max = largest_request(shape->module, o->max_rows);
     return hemi_evaluator_new(&shape->evaluator, module, o->threads, err);
 }
@@ -304,7 +305,8 @@ static void set_limits(hemi_registry *registry) {
         for (size_t j = 0; j < model->evaluators; j++) {
             const hemi_params *params = model->evaluated[j]->info.params;
             /* t = 1 + 2^j for j = 1 .. log2 N, and -1 */
-            const size_t bytes = hemi_keys_total_bytes(params, params->special ? params->log2_n + 1 : 0);
+            const size_t bytes = hemi_keys_total_bytes(params, params->special ? params->log2_n + 1 : 0) +
+                                 (params->reply ? hemi_key_entry_bytes(params, HEMI_KEY_RING_SWITCH) : 0);
             if (bytes > registry->key_bytes_max) registry->key_bytes_max = bytes;
         }
         registry->modules += model->evaluators;

@@ -5,6 +5,7 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "linear/layout.h"
+#include "rlwe/ringswitch.h"
 
 static const char *const kind_names[] = {"nothing", "a request", "a reply", "evaluation keys", "a secret key"};
 
@@ -26,7 +27,8 @@ static hemi_status parse_header(const uint8_t *in, size_t count, hemi_wire_kind 
     if (hemi_load16(in + 6) != kind)
         return hemi_fail(err, HEMI_ERR_FORMAT, "kind %u where %s (kind %d) is expected", hemi_load16(in + 6), kind_names[kind], (int)kind);
     *params = hemi_params_by_id(hemi_load32(in + 8));
-    if (!*params) return hemi_fail(err, HEMI_ERR_PARAMS, "parameter set %u is unknown", hemi_load32(in + 8));
+    if (!*params || (*params)->reply_only)
+        return hemi_fail(err, HEMI_ERR_PARAMS, "parameter set %u is unknown", hemi_load32(in + 8));
     if (hemi_load32(in + 12) != 0) return hemi_fail(err, HEMI_ERR_FORMAT, "flags 0x%x, expected 0", hemi_load32(in + 12));
     return HEMI_OK;
 }
@@ -97,8 +99,12 @@ hemi_status hemi_request_parse(hemi_request *r, const uint8_t *in, size_t count,
     return HEMI_OK;
 }
 
+size_t hemi_reply_a_bytes(const hemi_params *params, const hemi_reply_frame *f) {
+    return hemi_packed_bytes(f->ring ? f->ring : degree(params), f->a_bits);
+}
+
 static size_t reply_ciphertext_bytes(const hemi_params *params, const hemi_reply_frame *f) {
-    return hemi_packed_bytes(degree(params), f->a_bits) + hemi_packed_bytes(f->coefficients, f->b_bits);
+    return hemi_reply_a_bytes(params, f) + hemi_packed_bytes(f->coefficients, f->b_bits);
 }
 
 size_t hemi_reply_frame_bytes(const hemi_params *params, const hemi_reply_frame *f) {
@@ -120,7 +126,8 @@ void hemi_reply_frame_write_header(uint8_t *out, const hemi_params *params, cons
     hemi_store16(out + 28, (uint16_t)f->a_bits);
     hemi_store16(out + 30, (uint16_t)f->b_bits);
     hemi_store64(out + 32, hemi_reply_frame_bytes(params, f));
-    hemi_store64(out + 40, 0);
+    hemi_store32(out + 40, 0);
+    hemi_store32(out + 44, f->ring);
 }
 
 hemi_status hemi_reply_parse(const uint8_t *in, size_t count, const hemi_params *params, const hemi_reply_frame *expected,
@@ -140,7 +147,7 @@ hemi_status hemi_reply_parse(const uint8_t *in, size_t count, const hemi_params 
             return hemi_fail(err, HEMI_ERR_FORMAT, "part %zu of the reply is not the expected %u ciphertexts of %u results in %zu bytes", i,
                              expected[i].ciphertexts, expected[i].coefficients, bytes);
         offset[i] = at + HEMI_REPLY_FRAME_BYTES;
-        const size_t each = reply_ciphertext_bytes(params, &expected[i]), a_bytes = hemi_packed_bytes(degree(params), expected[i].a_bits);
+        const size_t each = reply_ciphertext_bytes(params, &expected[i]), a_bytes = hemi_reply_a_bytes(params, &expected[i]);
         for (size_t c = 0; c < expected[i].ciphertexts; c++)
             if (!hemi_packed_rest_is_zero(in + offset[i] + c * each + a_bytes, expected[i].coefficients, expected[i].b_bits))
                 return hemi_fail(err, HEMI_ERR_FORMAT, "the bits after the last field of ciphertext %zu are not zero", c);
@@ -154,13 +161,16 @@ static unsigned bits_of(uint64_t p) { return 64u - (unsigned)__builtin_clzll(p);
 
 size_t hemi_key_entry_bytes(const hemi_params *params, uint32_t t) {
     const size_t n = degree(params);
+    if (t == HEMI_KEY_RING_SWITCH && params->reply)
+        return HEMI_KEY_ENTRY_HEADER_BYTES +
+               HEMI_RINGSWITCH_SAMPLES * hemi_packed_bytes(degree(params->reply), bits_of(params->reply->q));
     return HEMI_KEY_ENTRY_HEADER_BYTES + hemi_packed_bytes(n, bits_of(params->q)) +
            (t == 0 ? 0 : hemi_packed_bytes(n, bits_of(params->special)));
 }
 
 size_t hemi_keys_total_bytes(const hemi_params *params, size_t automorphisms) {
     const size_t head = HEMI_KEYS_HEADER_BYTES + hemi_key_entry_bytes(params, 0);
-    return automorphisms == 0 ? head : head + automorphisms * hemi_key_entry_bytes(params, 1);
+    return automorphisms == 0 ? head : head + automorphisms * hemi_key_entry_bytes(params, 2 * degree(params) - 1);
 }
 
 void hemi_keys_write_header(uint8_t *out, const hemi_params *params, size_t entries) {
@@ -197,24 +207,40 @@ static hemi_status check_residues(const uint8_t *in, size_t n, uint64_t p, uint3
 static hemi_status check_entry(const uint8_t *in, const hemi_params *params, uint32_t t, hemi_error *err) {
     const size_t n = degree(params), q_bytes = hemi_packed_bytes(n, bits_of(params->q));
     if (hemi_load32(in + 4) != 0) return hemi_fail(err, HEMI_ERR_FORMAT, "a reserved field of key %u is not zero", t);
+    if (t == HEMI_KEY_RING_SWITCH) {
+        const size_t m = degree(params->reply), bytes = hemi_packed_bytes(m, bits_of(params->reply->q));
+        for (size_t j = 0; j < HEMI_RINGSWITCH_SAMPLES; j++)
+            HEMI_TRY(check_residues(in + HEMI_KEY_ENTRY_HEADER_BYTES + j * bytes, m, params->reply->q, t, err));
+        return HEMI_OK;
+    }
     HEMI_TRY(check_residues(in + HEMI_KEY_ENTRY_HEADER_BYTES, n, params->q, t, err));
     return t == 0 ? HEMI_OK : check_residues(in + HEMI_KEY_ENTRY_HEADER_BYTES + q_bytes, n, params->special, t, err);
+}
+
+/* Whether the second entry is the ring-switching key. */
+static bool has_ring_switch(const uint8_t *in, size_t count, const hemi_params *params, uint32_t entries) {
+    const size_t second = HEMI_KEYS_HEADER_BYTES + hemi_key_entry_bytes(params, 0);
+    return entries > 1 && count >= second + HEMI_KEY_ENTRY_HEADER_BYTES && hemi_load32(in + second) == HEMI_KEY_RING_SWITCH;
 }
 
 hemi_status hemi_keys_check(const uint8_t *in, size_t count, const hemi_params **params, size_t *entries, hemi_error *err) {
     HEMI_TRY(parse_header(in, count, HEMI_WIRE_EVALUATION_KEYS, params, err));
     if (count < HEMI_KEYS_HEADER_BYTES) return hemi_fail(err, HEMI_ERR_FORMAT, "%zu bytes are too few for evaluation keys", count);
-    const uint32_t stated = hemi_load32(in + 16), most = (*params)->special ? (*params)->log2_n + 2 : 1;
+    const bool may_switch = (*params)->reply != NULL;
+    const uint32_t stated = hemi_load32(in + 16), most = ((*params)->special ? (*params)->log2_n + 2 : 1) + (may_switch ? 1 : 0);
     if (stated == 0 || stated > most || hemi_load32(in + 20) != 0)
         return hemi_fail(err, HEMI_ERR_FORMAT, "%u keys: set %s has 1 to %u", stated, (*params)->name, most);
-    if (count != hemi_keys_total_bytes(*params, stated - 1))
-        return hemi_fail(err, HEMI_ERR_FORMAT, "%u keys of set %s make %zu bytes, not %zu", stated, (*params)->name,
-                         hemi_keys_total_bytes(*params, stated - 1), count);
+    const bool switches = may_switch && has_ring_switch(in, count, *params, stated);
+    const size_t bytes = hemi_keys_total_bytes(*params, stated - 1 - (switches ? 1 : 0)) +
+                         (switches ? hemi_key_entry_bytes(*params, HEMI_KEY_RING_SWITCH) : 0);
+    if (count != bytes)
+        return hemi_fail(err, HEMI_ERR_FORMAT, "%u keys of set %s make %zu bytes, not %zu", stated, (*params)->name, bytes, count);
     uint32_t last = 0;
     size_t at = HEMI_KEYS_HEADER_BYTES;
     for (uint32_t i = 0; i < stated; i++) {
         const uint32_t t = hemi_load32(in + at);
-        if (i == 0 ? t != 0 : (t <= last || !of_the_family(*params, t)))
+        const bool known = i == 0 ? t == 0 : (i == 1 && switches) || of_the_family(*params, t);
+        if (!known || (i > 0 && t <= last))
             return hemi_fail(err, HEMI_ERR_FORMAT, "key %u is for automorphism %u, which set %s does not have at this place", i, t,
                              (*params)->name);
         HEMI_TRY(check_entry(in + at, *params, t, err));

@@ -49,8 +49,11 @@ typedef struct hemi_reply_frame {
     uint8_t module_id[HEMI_MODULE_ID_BYTES];
     uint32_t units, coefficients, ciphertexts; /* coefficients of b, with each ciphertext; ciphertexts: of all units */
     unsigned a_bits, b_bits;
+    uint32_t ring; /* degree of the ring of its ciphertexts, where it is not the set's own; otherwise 0 */
 } hemi_reply_frame;
 
+/* Where in a frame's ciphertext b begins: the bytes of the a-part. */
+size_t hemi_reply_a_bytes(const hemi_params *params, const hemi_reply_frame *f);
 size_t hemi_reply_frame_bytes(const hemi_params *params, const hemi_reply_frame *f);
 void hemi_reply_write_header(uint8_t *out, const hemi_params *params, size_t modules, size_t total_bytes);
 void hemi_reply_frame_write_header(uint8_t *out, const hemi_params *params, const hemi_reply_frame *f);
@@ -59,14 +62,17 @@ void hemi_reply_frame_write_header(uint8_t *out, const hemi_params *params, cons
 HEMI_CHECK hemi_status hemi_reply_parse(const uint8_t *bytes, size_t count, const hemi_params *params, const hemi_reply_frame *expected,
                                         size_t modules, size_t *offset, hemi_error *err);
 
-/* Evaluation keys: entries of increasing t; t = 0 is the public key for re-randomisation and is always there. */
+/* Evaluation keys: entries of increasing t; t = 0 is the public key for re-randomisation and is always there; t = 1, in sets with a ring
+ * of replies, is the ring-switching key. */
 size_t hemi_key_entry_bytes(const hemi_params *params, uint32_t t);
-size_t hemi_keys_total_bytes(const hemi_params *params, size_t automorphisms); /* with the public key */
+/* With the public key; without a ring-switching key, which adds its entry's bytes. */
+size_t hemi_keys_total_bytes(const hemi_params *params, size_t automorphisms);
 void hemi_keys_write_header(uint8_t *out, const hemi_params *params, size_t entries);
-/* An entry: this header, b over q packed at the bits of q, then (t != 0) b over P packed at the bits of P. */
+/* An entry: this header, b over q packed at the bits of q, then (t != 0) b over P packed at the bits of P. t = 1: this header, then the
+ * b of its four samples. */
 void hemi_key_entry_write_header(uint8_t *out, uint32_t t, const uint8_t seed[HEMI_SEED_BYTES]);
-/* Checks header, length, the order of entries, that every t is one this set has a use for (1 + 2^j or -1), and
- * that every residue is canonical. */
+/* Checks header, length, the order of entries, that every t is one this set has a use for (1, 1 + 2^j or -1),
+ * and that every residue is canonical. */
 HEMI_CHECK hemi_status hemi_keys_check(const uint8_t *bytes, size_t count, const hemi_params **params, size_t *entries, hemi_error *err);
 
 #endif

@@ -68,7 +68,6 @@ def totals(stats):
             for key, value in part.items():
                 if isinstance(value, (int, float)):
                     sums[key] = sums.get(key, 0) + value
-    sums["requests"] = sum(1 for m in stats.values() if m.get("upload_bytes"))
     return sums
 
 

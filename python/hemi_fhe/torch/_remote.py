@@ -100,7 +100,7 @@ def steps(rows, verbose, name):
 
 def add_stats(parts):
     """The figures of one call that went in several requests."""
-    return {name: sum(getattr(stats, name) for stats in parts) for name in _native.STATS}
+    return {**{name: sum(getattr(stats, name) for stats in parts) for name in _native.STATS}, "requests": len(parts)}
 
 
 class RemoteModule(nn.Module):
@@ -266,7 +266,7 @@ class RemoteModule(nn.Module):
         flat = flat_rows(x, session.opened[self._name][1].inputs, f"module {self._name!r}")
         here = session.shared.take(group, self._name, x, flat)
         if here is not None:
-            self._note(self._name, dict.fromkeys(_native.STATS, 0), len(flat.reshape(-1, flat.shape[-1])))
+            self._note(self._name, add_stats([]), len(flat.reshape(-1, flat.shape[-1])))
             return here[0]
         if not session.shared.worth_asking(group) or flat.numel() == 0:
             names = names[:1]

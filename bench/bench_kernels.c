@@ -2,7 +2,9 @@
  *
  *   make bench, or build/bench/bench_kernels [runs per figure: 201]
  *
- * One prime of 48 bits (the dot product takes no more), N = 4096 where nothing else is said. */
+ * One prime of 48 bits (the dot product takes no more), N = 4096 where nothing else is said. Integer products stand beside the same
+ * product of float32 by OpenBLAS, one thread, where that can be loaded. */
+#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -11,14 +13,18 @@
 #include "base/memory.h"
 #include "ring/ring.h"
 
-#define LOG2_N   12
-#define N        (1u << LOG2_N)
-#define PRIME    UINT64_C(0xfffffffa0001)
-#define TO       UINT64_C(0x3ffffffd20001)
-#define BABIES   16
-#define STREAM   (64u << 20) /* bytes of right factors, more than a core's caches hold */
-#define BATCH_US 20.0
-#define TABLES   4
+#define LOG2_N    12
+#define N         (1u << LOG2_N)
+#define PRIME     UINT64_C(0xfffffffa0001)
+#define TO        UINT64_C(0x3ffffffd20001)
+#define BABIES    16
+#define STREAM    (64u << 20) /* bytes of right factors, more than a core's caches hold */
+#define BATCH_US  20.0
+#define TABLES    4
+#define BUDGET_US 5e5 /* for one figure */
+#define COLUMNS   256 /* of the right side of a matrix product */
+
+enum { SMALL8, SMALL16, LARGE8, LARGE16, MATRICES }; /* 768 and 4096 square, of one byte and of two */
 
 typedef struct bench {
     const hemi_kernels *k;
@@ -28,6 +34,9 @@ typedef struct bench {
     uint32_t *index;
     uint8_t *right;
     size_t at; /* in the stream */
+    hemi_int_matrix w[MATRICES];
+    void *vector[MATRICES], *panels[MATRICES]; /* right sides */
+    uint64_t *wide, *wide_r;                   /* 768 x COLUMNS */
 } bench;
 
 static double now_us(void) {
@@ -70,6 +79,17 @@ static void b_dot_stream(bench *b, size_t x) {
     dot(b, x, x, b->right + b->at);
 }
 
+static void b_int_vector(bench *b, size_t x) {
+    b->k->int_right(b->vector[x], b->wide, 1, 0, b->w[x].columns, 1, &b->w[x], &b->m);
+    b->k->int_product(b->wide_r, 1, &b->w[x], 0, b->w[x].rows, b->vector[x], 1, &b->m);
+}
+static void b_int_right(bench *b, size_t x) {
+    b->k->int_right(b->panels[x], b->wide, COLUMNS, 0, b->w[x].columns, COLUMNS, &b->w[x], &b->m);
+}
+static void b_int_panels(bench *b, size_t x) {
+    b->k->int_product(b->wide_r, COLUMNS, &b->w[x], 0, b->w[x].rows, b->panels[x], COLUMNS, &b->m);
+}
+
 static const struct row {
     const char *name;
     void (*run)(bench *, size_t);
@@ -110,6 +130,13 @@ static const struct row {
     {"  block 256, stride N", b_dot_strided, 256},
     {"  block 64, from memory", b_dot_stream, 64},
     {"  block 256, from memory", b_dot_stream, 256},
+    {"int8 768 x 768, a vector", b_int_vector, SMALL8},
+    {"int16", b_int_vector, SMALL16},
+    {"int8 4096 x 4096, a vector", b_int_vector, LARGE8},
+    {"int16", b_int_vector, LARGE16},
+    {"int_right, 768 x 256, int8", b_int_right, SMALL8},
+    {"int8 768 x 768, 256 columns", b_int_panels, SMALL8},
+    {"int16", b_int_panels, SMALL16},
 };
 #define ROWS (sizeof rows / sizeof *rows)
 
@@ -126,13 +153,14 @@ static double median_us(bench *b, const struct row *row, double *sample, size_t 
         for (size_t i = 0; i < batch; i++) row->run(b, row->x);
         if ((t = now_us() - start) >= BATCH_US) break;
     }
-    for (size_t r = 0; r < runs; r++) {
+    size_t count = 0;
+    for (const double begin = now_us(); count < runs && (count < 3 || now_us() - begin < BUDGET_US); count++) {
         const double start = now_us();
         for (size_t i = 0; i < batch; i++) row->run(b, row->x);
-        sample[r] = (now_us() - start) / (double)batch;
+        sample[count] = (now_us() - start) / (double)batch;
     }
-    qsort(sample, runs, sizeof *sample, by_size);
-    return sample[runs / 2];
+    qsort(sample, count, sizeof *sample, by_size);
+    return sample[count / 2];
 }
 
 static void *memory(size_t count, size_t size) {
@@ -148,6 +176,45 @@ static uint64_t next_random(void) {
     static uint64_t s = 88172645463325252u;
     s ^= s << 13, s ^= s >> 7, s ^= s << 17;
     return s;
+}
+
+static void make_matrices(bench *b) {
+    for (size_t i = 0; i < MATRICES; i++) {
+        const uint32_t side = i < LARGE8 ? 768 : 4096, size = i % 2 ? 4096 : 256;
+        int16_t *w = memory((size_t)side * side, sizeof *w);
+        for (size_t j = 0; j < (size_t)side * side; j++) w[j] = (int16_t)(next_random() % size - size / 2);
+        if (hemi_int_matrix_init(&b->w[i], side, side, w, NULL) != HEMI_OK) exit(3);
+        hemi_free(w);
+    }
+    b->wide = memory(768 * COLUMNS, sizeof *b->wide);
+    b->wide_r = memory(768 * COLUMNS, sizeof *b->wide_r);
+    for (size_t i = 0; i < 768 * COLUMNS; i++) b->wide[i] = next_random() % PRIME;
+}
+
+/* The same product in float32, by BLAS's sgemv: 0 if there is none. */
+static double float32_us(uint32_t side, double *sample, size_t runs) {
+    enum { ROW_MAJOR = 101, NO_TRANS = 111 };
+    void *library = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
+    if (!library) return 0;
+    void (*sgemv)(int, int, int, int, float, const float *, int, const float *, int, float, float *, int);
+    void (*set_threads)(int);
+    *(void **)&sgemv = dlsym(library, "cblas_sgemv");
+    *(void **)&set_threads = dlsym(library, "openblas_set_num_threads");
+    if (!sgemv || !set_threads) return 0;
+    set_threads(1);
+    const int n = (int)side;
+    float *w = memory((size_t)side * side, sizeof *w), *x = memory(side, sizeof *x), *y = memory(side, sizeof *y);
+    for (size_t i = 0; i < (size_t)side * side; i++) w[i] = (float)(next_random() % 256) - 128;
+    for (size_t r = 0; r < runs; r++) {
+        const double start = now_us();
+        sgemv(ROW_MAJOR, NO_TRANS, n, n, 1, w, n, x, 1, 0, y, 1);
+        sample[r] = now_us() - start;
+    }
+    hemi_free(w);
+    hemi_free(x);
+    hemi_free(y);
+    qsort(sample, runs, sizeof *sample, by_size);
+    return sample[runs / 2];
 }
 
 static void prepare(bench *b, const hemi_kernels *k) {
@@ -171,6 +238,13 @@ static void prepare(bench *b, const hemi_kernels *k) {
         k->dot_left(b->left1 + i * N, b->b, N, &b->m);
     }
     for (size_t i = 0; i + 6 * N <= STREAM; i += 6 * N) k->dot_right(b->right + i, b->a, N, &b->m);
+    for (size_t i = 0; i < MATRICES; i++) {
+        hemi_free(b->vector[i]);
+        hemi_free(b->panels[i]);
+        b->vector[i] = memory(k->int_right_bytes(&b->w[i], 1), 1);
+        b->panels[i] = memory(k->int_right_bytes(&b->w[i], COLUMNS), 1);
+        if (i < LARGE8) b_int_right(b, i);
+    }
 }
 
 int main(int argc, char **argv) {
@@ -183,6 +257,8 @@ int main(int argc, char **argv) {
     b.index = memory(N, sizeof *b.index);
     hemi_ring_automorphism_index(b.index, LOG2_N, 5);
     if (!hemi_modulus_init(&b.m, PRIME) || !hemi_modulus_init(&b.to, TO)) return 3;
+
+    make_matrices(&b);
 
     size_t tables = 0;
     printf("%s; microseconds, median of %zu\n%-28s", hemi_cpu_name(), runs, "N = 4096");
@@ -197,7 +273,15 @@ int main(int argc, char **argv) {
         printf("\n%-28s", rows[i].name);
         for (size_t t = 0; t < tables; t++) printf(" %10.2f", figure[i][t]);
     }
-    putchar('\n');
+    printf("\nfloat32 (OpenBLAS), a vector: 768 x 768 %.2f, 4096 x 4096 %.2f\n", float32_us(768, sample, runs),
+           float32_us(4096, sample, runs));
+    for (size_t i = 0; i < MATRICES; i++) {
+        hemi_int_matrix_clear(&b.w[i]);
+        hemi_free(b.vector[i]);
+        hemi_free(b.panels[i]);
+    }
+    hemi_free(b.wide);
+    hemi_free(b.wide_r);
     for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) hemi_free(*vectors[i]);
     hemi_free(b.index);
     hemi_free(b.right);

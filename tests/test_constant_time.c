@@ -7,9 +7,11 @@
 
 #include <valgrind/memcheck.h>
 
+#include "base/bits.h"
 #include "random/sample.h"
 #include "rlwe/context.h"
 #include "rlwe/keyswitch.h"
+#include "secret/batch.h"
 #include "secret/cipher.h"
 #include "secret/key.h"
 #include "secret/ringswitch.h"
@@ -83,13 +85,15 @@ static void secret_key_bytes(const party *p, bool secret) {
     }
 }
 
-static void open_party(party *p) {
+static void open_party_of(party *p, const char *set) {
     hemi_error err;
-    assert_ok(hemi_context_new(&p->ctx, hemi_params_by_name("L4096"), test_table(), &err), &err);
+    assert_ok(hemi_context_new(&p->ctx, hemi_params_by_name(set), test_table(), &err), &err);
     assert_ok(hemi_secret_key_new(&p->key, p->ctx, &err), &err);
     secret_key_bytes(p, true);
     reports();
 }
+
+static void open_party(party *p) { open_party_of(p, "L4096"); }
 
 static void close_party(party *p) {
     assert_int_equal(reports(), 0);
@@ -164,9 +168,44 @@ static void encryption_and_decryption(void **state) {
     close_party(&p);
 }
 
+static void batches_of_rows(void **state) {
+    (void)state;
+    enum { INPUTS = 13, OUTPUTS = 9, ROWS = 50, B_BITS = 32, A_BITS = 25, REPLY_BITS = 20 };
+    hemi_error err;
+    party p;
+    open_party_of(&p, "L2048");
+    test_rng rng = test_rng_new();
+    uint8_t seed[HEMI_SEED_BYTES], packed[INPUTS * B_BITS / 8], b[OUTPUTS * REPLY_BITS / 8 + 1];
+    uint64_t pads[ROWS * INPUTS], masks[ROWS * OUTPUTS], scratch[INPUTS];
+    int32_t x[INPUTS];
+    int64_t phase[OUTPUTS];
+    for (size_t i = 0; i < INPUTS; i++) x[i] = (int32_t)test_below(&rng, 255) - 127;
+    hemi_seed_fresh(seed);
+    assert_ok(hemi_secret_batch_pads(pads, p.key, seed, INPUTS, ROWS, &err), &err);
+    assert_int_equal(reports(), 0);
+    SECRET(pads, sizeof pads); /* which they are, whatever the key was */
+    SECRET(x, sizeof x);
+    hemi_secret_batch_encrypt(packed, pads + INPUTS, x, INPUTS, UINT64_C(1) << 30, B_BITS, p.ctx, scratch);
+    assert_int_equal(reports(), 0);
+
+    const size_t a_bytes = OUTPUTS * hemi_packed_bytes(p.ctx->n, A_BITS);
+    uint8_t *a = malloc(a_bytes);
+    assert_non_null(a);
+    for (size_t i = 0; i < a_bytes; i++) a[i] = (uint8_t)test_u64(&rng);
+    for (size_t i = 0; i < sizeof b; i++) b[i] = (uint8_t)test_u64(&rng);
+    assert_ok(hemi_secret_batch_masks(masks, p.key, a, A_BITS, OUTPUTS, ROWS, &err), &err);
+    assert_int_equal(reports(), 0);
+    SECRET(masks, sizeof masks);
+    hemi_secret_batch_decrypt(phase, b, REPLY_BITS, masks + OUTPUTS, OUTPUTS, p.ctx, scratch);
+    assert_int_equal(reports(), 0);
+    free(a);
+    close_party(&p);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_leak_is_reported), cmocka_unit_test(sampling),  cmocka_unit_test(making_keys),
     cmocka_unit_test(exporting),          cmocka_unit_test(encryption_and_decryption),
+    cmocka_unit_test(batches_of_rows),
 };
 
 int main(void) { return TEST_RUN_PER_TABLE("constant time", tests); }

@@ -61,6 +61,7 @@ static void seeds_expand_as_pinned(void **state) {
         uint64_t prime, first[3], last;
     } pinned[] = {
         {1, 0, TEST_Q, {0xd6d9087bd485, 0x2098ae937110, 0xaff275d0da55}, 0x32c890ca3889}, /* a of a ciphertext */
+        {4, 1, TEST_Q, {0x6389ab11241f, 0x96f04851c857, 0xf65aef89d41e}, 0xdf863d048193}, /* of input 1 of a batch of rows */
         {0x10000000,
          0,
          TEST_Q,

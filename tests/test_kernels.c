@@ -363,6 +363,121 @@ static void sums_of_products(void **state) {
                 one_dot(primes[pi], 1 + (s + pi) % 5, shape[s].count, shape[s].len, shape[s].gap, pattern, &rng);
 }
 
+/* ---- integer matrices */
+
+enum { W_RANDOM, W_LEAST, W_MOST, W_SIGNS, W_PATTERNS };
+
+static int16_t int_entry(int pattern, int limit, test_rng *rng) {
+    switch (pattern) {
+    case W_LEAST:
+        return (int16_t)-limit;
+    case W_MOST:
+        return (int16_t)(limit - 1);
+    case W_SIGNS:
+        return (int16_t)(test_below(rng, 2) ? -limit : limit - 1);
+    default:
+        return (int16_t)((int)test_below(rng, 2 * (uint64_t)limit) - limit);
+    }
+}
+
+/* Residues whose limbs are all as large as they get, in every form that a table might choose. */
+static uint64_t int_residue(size_t pattern, uint64_t p, test_rng *rng) {
+    const uint64_t of[] = {p - 1,
+                           0,
+                           p / 2,
+                           p / 2 + 1,
+                           UINT64_C(0x7fff7fff7fff) % p,
+                           UINT64_C(0x7ff7ff7ff7ff) % p,
+                           (2 * p - UINT64_C(0x800080008000) % p) % p,
+                           (2 * p - UINT64_C(0x800800800800) % p) % p,
+                           UINT64_C(0x7fffffffffff) % p,
+                           UINT64_C(0xfeffffffffff) % p};
+    return pattern < TEST_COUNT(of) ? of[pattern] : test_below(rng, p);
+}
+enum { INT_RESIDUES = 10 };
+
+static uint64_t int_expected(const int16_t *w, const uint64_t *a, size_t stride, size_t columns, uint64_t p) {
+    __extension__ __int128 sum = 0;
+    for (size_t j = 0; j < columns; j++) sum += (__int128)w[j] * (int64_t)a[j * stride];
+    const __int128 r = sum % (__int128)p;
+    return (uint64_t)(r < 0 ? r + (__int128)p : r);
+}
+
+/* A right side brought in as one piece or in several, the product of rows first .. rows-1. */
+static void int_one(uint64_t p, uint32_t rows, uint32_t columns, size_t count, int limit, int wp, size_t rp, test_rng *rng) {
+    const hemi_kernels *k = test_table();
+    const hemi_modulus m = modulus(p);
+    const size_t stride = count + 3, r_stride = count + 2;
+    int16_t *w = hemi_alloc((size_t)rows * columns, sizeof *w);
+    uint64_t *a = vector(columns * stride), *r = vector(rows * r_stride);
+    assert_non_null(w);
+    for (size_t i = 0; i < (size_t)rows * columns; i++) w[i] = int_entry(wp, limit, rng);
+    if (wp == W_RANDOM) w[0] = (int16_t)-limit; /* the width follows from the largest */
+    for (size_t i = 0; i < columns * stride; i++) a[i] = int_residue(rp, p, rng);
+    for (size_t i = 0; i < rows * r_stride; i++) r[i] = GUARD;
+    hemi_int_matrix matrix;
+    assert_ok(hemi_int_matrix_init(&matrix, rows, columns, w, NULL), NULL);
+    assert_int_equal(matrix.width, limit <= 128 ? 1 : 2);
+    void *right = hemi_alloc(k->int_right_bytes(&matrix, count), 1);
+    assert_non_null(right);
+    const uint32_t piece = count == 1 || columns < 8 ? columns : (columns / 2 + 3) / 4 * 4;
+    for (uint32_t j = 0; j < columns; j += piece)
+        k->int_right(right, a + j * stride, stride, j, columns - j < piece ? columns - j : piece, count, &matrix, &m);
+    const uint32_t first = rows > 2 ? 1 : 0;
+    k->int_product(r + first * r_stride, r_stride, &matrix, first, rows - first, right, count, &m);
+    for (size_t i = 0; i < rows; i++)
+        for (size_t c = 0; c < r_stride; c++) {
+            const uint64_t expected =
+                i < first || c >= count ? GUARD : int_expected(w + i * columns, a + c, stride, columns, p);
+            if (r[i * r_stride + c] != expected)
+                fail_msg("p %llu, %u x %u, %zu columns, entries up to %d (pattern %d), residues %zu: row %zu, column %zu: %llu, not %llu",
+                         (unsigned long long)p, rows, columns, count, limit, wp, rp, i, c,
+                         (unsigned long long)r[i * r_stride + c], (unsigned long long)expected);
+        }
+    hemi_int_matrix_clear(&matrix);
+    hemi_free(right);
+    hemi_free(w);
+    hemi_free(a);
+    hemi_free(r);
+}
+
+static const int int_limits[] = {128, 2048, 32768, 300};
+
+static void integer_products(void **state) {
+    (void)state;
+    test_rng rng = test_rng_new();
+    static const struct {
+        uint32_t rows, columns;
+        size_t count;
+    } shape[] = {{1, 1, 1},     {1, 1, 2},    {2, 3, 1},     {3, 2, 3},   {5, 7, 33},   {4, 64, 1},   {7, 65, 16},
+                 {13, 129, 31}, {64, 63, 32}, {65, 100, 1},  {130, 5, 2}, {12, 31, 64}, {25, 48, 65}, {6, 511, 5},
+                 {3, 1023, 7},  {9, 4097, 1}, {14, 1030, 17}};
+    for (size_t pi = 0; pi < TEST_COUNT(primes); pi++)
+        for (size_t s = 0; primes[pi] >> 32 != 0 && primes[pi] >> 48 == 0 && s < TEST_COUNT(shape); s++)
+            for (size_t l = 0; l < TEST_COUNT(int_limits); l++)
+                int_one(primes[pi], shape[s].rows, shape[s].columns, shape[s].count, int_limits[l], W_RANDOM, INT_RESIDUES, &rng);
+}
+
+/* Sums that are as large as they get, on the longest row there may be too. */
+static void integer_products_at_their_bounds(void **state) {
+    (void)state;
+    test_rng rng = test_rng_new();
+    for (size_t l = 0; l < TEST_COUNT(int_limits); l++)
+        for (int wp = W_LEAST; wp < W_PATTERNS; wp++)
+            for (size_t rp = 0; rp <= INT_RESIDUES; rp++)
+                for (size_t count = 1; count <= 2; count++) {
+                    int_one(rp % 2 ? P48 : UINT64_C(281474976710597), 2, 8200, count, int_limits[l], wp, rp, &rng);
+                    if (!test_quick() || rp % 4 == 0)
+                        int_one(P48, 1, HEMI_INT_COLUMNS_MAX, count, int_limits[l], wp, rp, &rng);
+                }
+    hemi_int_matrix matrix;
+    const int16_t w[1] = {0};
+    assert_status(hemi_int_matrix_init(&matrix, 1, HEMI_INT_COLUMNS_MAX + 1, w, NULL), HEMI_ERR_ARGUMENT);
+    assert_status(hemi_int_matrix_init(&matrix, 0, 1, w, NULL), HEMI_ERR_ARGUMENT);
+    assert_status(hemi_int_matrix_init(&matrix, 1, 0, w, NULL), HEMI_ERR_ARGUMENT);
+    hemi_int_matrix_clear(&matrix);
+}
+
 /* ---- transforms */
 
 static uint64_t transform_operand(size_t pattern, size_t i, uint64_t p, test_rng *rng) {
@@ -464,6 +579,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(switches_down, set_up, tear_down),
     cmocka_unit_test_setup_teardown(switches_up, set_up, tear_down),
     cmocka_unit_test(sums_of_products),
+    cmocka_unit_test(integer_products),
+    cmocka_unit_test(integer_products_at_their_bounds),
     cmocka_unit_test(transforms_are_those_of_the_portable_table),
     cmocka_unit_test(tables_are_found_by_name),
 };

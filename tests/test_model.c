@@ -64,7 +64,7 @@ static void every_channel_keeps_its_bits(void **state) {
         layer l = layer_new(50, 40, 1, 3);
         for (size_t o = 0; o < l.outputs; o++) /* channels that differ by up to 8, less than the guard */
             for (size_t j = 0; j < l.inputs; j++) l.w[o * l.inputs + j] *= (float)exp2(3.0 * (double)o / 40);
-        const hemi_affine map = {.inputs = 50, .outputs = 40, .weight = l.w};
+        const hemi_affine map = {.inputs = 50, .outputs = 40, .taps = 1, .weight = l.w};
         hemi_weight_range range;
         hemi_error err = {0};
         assert_ok(hemi_weight_range_of(&range, &map, &err), &err);
@@ -197,7 +197,8 @@ static void plans_keep_their_promises(void **state) {
             hemi_error err = {0};
             assert_ok(test_layout(&l, params, shapes[i][0], shapes[i][1], 0, &err), &err);
             const double norm2 = weight * weight * shapes[i][0], bound = weight * 32767 * shapes[i][0];
-            if (hemi_plan_make(&p, &l, norm2, bound, 0, 0, &err) != HEMI_OK) {
+            const hemi_plan_input input = {.layout = &l, .norm2 = norm2, .bound = bound};
+            if (hemi_plan_make(&p, &input, &err) != HEMI_OK) {
                 assert_int_equal(err.status, HEMI_ERR_UNSUPPORTED);
                 assert_true(bound > 0x1p38);
                 continue;
@@ -235,10 +236,11 @@ static void noisy_rings_of_replies_are_not_used(void **state) {
         reply.q = cases[i].q;
         params.reply = &reply;
         assert_ok(test_layout(&l, &params, 768, 768, 0, &err), &err);
-        assert_ok(hemi_plan_make(&p, &l, 768 * 32 * 32, 768 * 26 * 127, 0, &err), &err);
+        const hemi_plan_input input = {.layout = &l, .norm2 = 768 * 32 * 32, .bound = 768 * 26 * 127};
+        assert_ok(hemi_plan_make(&p, &input, &err), &err);
         assert_int_equal(p.reply_ring, cases[i].ring);
         params.reply = NULL;
-        assert_ok(hemi_plan_make(&before, &l, 768 * 32 * 32, 768 * 26 * 127, 0, &err), &err);
+        assert_ok(hemi_plan_make(&before, &input, &err), &err);
         assert_int_equal(before.reply_ring, 0);
         const uint32_t was = 4096 * before.reply_a_bits + 768 * before.reply_b_bits;
         if (p.reply_ring != 0) {

@@ -6,6 +6,8 @@
 #include "onnx.pb-c.h"
 
 #define D 3
+
+static const uint32_t shape[] = {1, D};
 #define M 2
 
 static const ProtobufCMessageDescriptor *schema(void) { return &hemi__onnx__model_proto__descriptor; }
@@ -80,7 +82,7 @@ static void memory_is_capped(void **state) {
     for (size_t i = 0; i < HEMI_PROTOBUF_FIELDS_MAX + 1; i++) pb_raw(&g, "\x0a\x00", 2);
     m = model_of(g, 13);
     hemi_affine map;
-    assert_status(hemi_onnx_import(&map, m.data, m.size, D, NULL, NULL, &err), HEMI_ERR_TOO_LARGE);
+    assert_status(hemi_onnx_import(&map, m.data, m.size, shape, 2, NULL, NULL, &err), HEMI_ERR_TOO_LARGE);
     free(m.data);
 }
 
@@ -92,7 +94,7 @@ static void cut_and_flipped_bytes(void **state) {
     for (size_t size = 0; size < m.size; size++) {
         uint8_t *copy = malloc(size + 1); /* of its own size: a read beyond it shows */
         memcpy(copy, m.data, size);
-        if (hemi_onnx_import(&map, copy, size, D, NULL, NULL, &err) == HEMI_OK) hemi_affine_free(&map);
+        if (hemi_onnx_import(&map, copy, size, shape, 2, NULL, NULL, &err) == HEMI_OK) hemi_affine_free(&map);
         free(copy);
     }
     static const uint8_t values[] = {0, 1, 0x7f, 0x80, 0xff};
@@ -102,7 +104,7 @@ static void cut_and_flipped_bytes(void **state) {
             m.data[at] = values[i < 8 ? 0 : i - 8];
             if (i < 8) m.data[at] = (uint8_t)(before ^ (1u << i));
             err = (hemi_error){0};
-            const hemi_status status = hemi_onnx_import(&map, m.data, m.size, D, NULL, NULL, &err);
+            const hemi_status status = hemi_onnx_import(&map, m.data, m.size, shape, 2, NULL, NULL, &err);
             assert_true(status == HEMI_OK || err.message[0] != '\0');
             if (status == HEMI_OK) hemi_affine_free(&map);
         }
@@ -114,7 +116,7 @@ static void cut_and_flipped_bytes(void **state) {
         memcpy(copy, m.data, m.size);
         for (size_t i = 0, n = 1 + test_below(&rng, 6); i < n; i++)
             copy[test_below(&rng, m.size)] = (uint8_t)test_u64(&rng);
-        if (hemi_onnx_import(&map, copy, m.size, D, NULL, NULL, NULL) == HEMI_OK) hemi_affine_free(&map);
+        if (hemi_onnx_import(&map, copy, m.size, shape, 2, NULL, NULL, NULL) == HEMI_OK) hemi_affine_free(&map);
         free(copy);
     }
     free(m.data);

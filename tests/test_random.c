@@ -90,6 +90,29 @@ static void streams_differ(void **state) {
     assert_int_equal(hemi_random_init(), 0);
 }
 
+/* By the definition, and different for whatever differs. */
+static void derived_seeds(void **state) {
+    (void)state;
+    enum { COUNT = 6 };
+    uint8_t secret[HEMI_SEED_BYTES], other[HEMI_SEED_BYTES], out[COUNT][HEMI_SEED_BYTES], expected[HEMI_SEED_BYTES];
+    uint8_t input[16 + 4 + 5] = "hemi-derive-v1";
+    seed_counting(secret);
+    seed_counting(other);
+    other[0] ^= 0x80;
+    hemi_seed_derive(out[0], secret, HEMI_DOMAIN_ZERO, "hello", 5);
+    hemi_seed_derive(out[1], secret, HEMI_DOMAIN_BATCH, "hello", 5);
+    hemi_seed_derive(out[2], secret, HEMI_DOMAIN_ZERO, "hello", 4);
+    hemi_seed_derive(out[3], secret, HEMI_DOMAIN_ZERO, "hellp", 5);
+    hemi_seed_derive(out[4], other, HEMI_DOMAIN_ZERO, "hello", 5);
+    hemi_seed_derive(out[5], secret, HEMI_DOMAIN_ZERO, NULL, 0);
+    for (int i = 0; i < COUNT; i++)
+        for (int j = 0; j < i; j++) assert_memory_not_equal(out[i], out[j], HEMI_SEED_BYTES);
+    input[16] = HEMI_DOMAIN_ZERO;
+    memcpy(input + 20, "hello", 5);
+    assert_int_equal(crypto_generichash(expected, sizeof expected, input, sizeof input, secret, sizeof secret), 0);
+    assert_memory_equal(out[0], expected, sizeof expected);
+}
+
 /* ---- uniform */
 static void uniform_known_answers(void **state) {
     (void)state;
@@ -296,7 +319,8 @@ static void error_is_centred_binomial(void **state) {
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(streams_are_the_pinned_ones), cmocka_unit_test(calls_take_whole_blocks),
-    cmocka_unit_test(streams_differ),              cmocka_unit_test(uniform_known_answers),
+    cmocka_unit_test(streams_differ),              cmocka_unit_test(derived_seeds),
+    cmocka_unit_test(uniform_known_answers),
     cmocka_unit_test(uniform_by_the_rule),         cmocka_unit_test(uniform_is_uniform),
     cmocka_unit_test(ternary_by_the_rule),         cmocka_unit_test(ternary_is_uniform),
     cmocka_unit_test(error_by_the_rule),           cmocka_unit_test(error_is_centred_binomial),

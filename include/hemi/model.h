@@ -28,23 +28,32 @@ typedef struct hemi_compile_options {
     uint32_t layout;    /* S, a power of two >= inputs; 0: chosen by the compiler */
     const char *set;    /* name of a parameter set; NULL: "L4096" */
     unsigned b_bits;    /* bits of an uploaded coefficient; 0: chosen by the noise formula */
-    uint64_t delta_max; /* delta is at most this; 0: as large as the results allow. For modules that share an input */
-    const uint8_t *input_group; /* HEMI_MODULE_ID_BYTES bytes, random: modules that carry the same ones receive the same input, and
-                                 * hemi_remote_call_many serves them with one encryption; NULL: none */
+    /* For modules that read the same input and are to be served by one encryption: they need the same layout, babies, b_bits and delta. */
+    uint64_t delta_max; /* no larger delta than this; 0: no limit */
+    uint32_t babies;    /* rotations of the input, a power of two; 0: chosen by the compiler */
+    const uint8_t *input_group; /* HEMI_MODULE_ID_BYTES random bytes: modules that carry the same ones receive the same input, so that
+                                 * hemi_remote_call_many can serve them; NULL: none */
     void (*progress)(void *context, const char *what, size_t done, size_t total); /* may be NULL */
     void *progress_context;
 } hemi_compile_options;
 
 /* What a module is. Strings and arrays live as long as the module. Bytes are exact. */
 typedef struct hemi_module_info {
-    const char *operation;            /* "linear" */
+    const char *operation;            /* "linear": rows of any number; "conv", "dense": samples of one shape */
     uint8_t id[HEMI_MODULE_ID_BYTES]; /* random, new with every compilation */
     const hemi_params *params;
-    uint32_t inputs, outputs;         /* features of one row */
+    uint32_t inputs, outputs;         /* features of one row; numbers of one sample */
     size_t shape_rank;                /* of the calibration input with its first dimension set to 1: */
-    uint32_t shape[HEMI_SHAPE_MAX];   /* {1, 768} */
+    uint32_t shape[HEMI_SHAPE_MAX];   /* {1, 768}; {1, 3, 32, 32} */
+    size_t output_rank;
+    uint32_t output_shape[HEMI_SHAPE_MAX]; /* {1, 3072}; {1, 64, 16, 16} */
+    /* What is multiplied: of a row or sample, or, "conv", of a position of the grid, which stands for step x step numbers of each channel */
+    uint32_t map_inputs, map_outputs, taps;
     uint32_t layout;                  /* S */
-    uint32_t products;                /* plaintexts, each multiplied once per row */
+    uint32_t babies;
+    uint32_t products;                /* plaintexts, each multiplied once per unit */
+    uint32_t units;                   /* of one row or sample: encrypted, computed and sent one by one */
+    uint32_t packed_rows;             /* rows of a unit where many rows come together; 1: not packed */
     int weight_bits, input_bits;
     unsigned b_bits, reply_a_bits, reply_b_bits;
     uint32_t reply_ring;              /* degree of the ring that replies are switched to; 0: they stay in the set's own */
@@ -55,14 +64,16 @@ typedef struct hemi_module_info {
     uint8_t input_group[HEMI_MODULE_ID_BYTES]; /* where it has one */
     size_t automorphisms;             /* key-switching keys needed; 0 for small layers */
     size_t evaluation_key_bytes;      /* with the public key */
-    size_t upload_bytes, download_bytes; /* for one row */
+    size_t upload_bytes, download_bytes; /* for one row or sample */
     double predicted_error;           /* standard deviation of the error of an output, in units of the output */
     double output_max;                /* largest |output| on the calibration data, 0 if unknown (server file only) */
     bool has_weights;                 /* false when only the client file was there */
 } hemi_module_info;
 
-/* Compiles ONNX (a sub-module of linear operators) with calibration inputs x: `rows` x `inputs` float32, row-major (all leading
- * dimensions flattened); shape: the calibration tensor's shape, its last dimension = inputs.
+/* Compiles ONNX (a sub-module of linear operators) with calibration inputs x, float32, row-major, of that shape.
+ * What works on the last dimension becomes rows, for calls of any other dimensions ("linear"). The rest is compiled for samples of one shape: the
+ * first dimension counts them, unless the graph has one dimension less, or takes no batch. Convolutions and what can be multiplied into one
+ * stay what they are ("conv"); the rest is a matrix of the whole sample ("dense").
  * ERR_UNSUPPORTED names the operator that cannot be encrypted and what to do; ERR_SHAPE, ERR_FORMAT, ERR_ARGUMENT. */
 HEMI_API HEMI_CHECK hemi_status hemi_module_compile(hemi_module **out, const void *onnx, size_t onnx_bytes, const float *x,
                                                     const uint32_t *shape, size_t shape_rank,
@@ -83,7 +94,7 @@ HEMI_API const char *hemi_module_client_json(const hemi_module *module);
 HEMI_API void hemi_module_free(hemi_module *module);
 HEMI_API void hemi_module_get_info(const hemi_module *module, hemi_module_info *info);
 
-/* The quantised product in the clear, as the encrypted one would give it: x is rows x inputs, y rows x outputs. With
+/* The quantised product in the clear, as the encrypted one would give it: x is rows x inputs, y rows x outputs (rows: samples). With
  * noise, each output gets an independent Gaussian error of the predicted size. ERR_STATE without weights. */
 HEMI_API HEMI_CHECK hemi_status hemi_module_run_clear(const hemi_module *module, const float *x, size_t rows, float *y, bool noise,
                                                       hemi_error *err);

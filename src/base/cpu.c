@@ -11,7 +11,7 @@
 #endif
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static bool avx2_fma, avx512_ifma;
+static bool avx2_fma, avx512_ifma, avx512_vnni;
 static char name[64] = "unknown processor";
 
 /* __builtin_cpu_supports also asks whether the system saves the registers (XGETBV). */
@@ -22,6 +22,7 @@ static void find(void) {
     avx512_ifma = avx2_fma && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
                   __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
                   __builtin_cpu_supports("avx512ifma") && __builtin_cpu_supports("avx512vbmi");
+    avx512_vnni = avx512_ifma && __builtin_cpu_supports("avx512vnni");
     unsigned brand[13] = {0};
     if ((unsigned)__get_cpuid_max(0x80000000u, NULL) < 0x80000004u) return;
     for (unsigned i = 0; i < 3; i++)
@@ -41,6 +42,11 @@ bool hemi_cpu_has_avx2_fma(void) {
 bool hemi_cpu_has_avx512_ifma(void) {
     pthread_once(&once, find);
     return avx512_ifma;
+}
+
+bool hemi_cpu_has_avx512_vnni(void) {
+    pthread_once(&once, find);
+    return avx512_vnni;
 }
 
 const char *hemi_cpu_name(void) {

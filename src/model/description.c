@@ -10,9 +10,10 @@
 #include "base/memory.h"
 #include "model/plan.h"
 
-#define BITS_SENT_MIN 8 /* of a coefficient on the wire; at most the bits of q */
-#define SCALE_MIN     1e-200
-#define SCALE_MAX     1e200
+#define BITS_SENT_MIN                8 /* of a coefficient on the wire; at most the bits of q */
+#define SCALE_MIN                    1e-200
+#define HEMI_DESCRIPTION_WEIGHTS_MAX (1u << 28)
+#define SCALE_MAX                    1e200
 
 static unsigned bit_length(uint64_t x) { return 64u - (unsigned)__builtin_clzll(x); }
 
@@ -22,26 +23,39 @@ static const char *format_name(hemi_description_kind kind) {
 
 /* ---- writing */
 
+static json_t *integers_json(const uint32_t *v, size_t count) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < count; i++) json_array_append_new(list, json_integer(v[i]));
+    return list;
+}
+
 static json_t *layout_json(const hemi_linear_layout *l) {
-    json_t *groups = json_array();
-    for (size_t g = 0; g < l->groups; g++)
-        json_array_append_new(groups, json_pack("{s:I,s:I,s:I}", "first", (json_int_t)l->group[g].first, "k",
-                                                (json_int_t)l->group[g].k, "offset", (json_int_t)l->group[g].offset));
-    return json_pack("{s:I,s:I,s:o}", "s", (json_int_t)l->s, "babies", (json_int_t)l->babies, "groups", groups);
+    const hemi_linear_choice c = hemi_linear_layout_choice(l);
+    json_t *j = json_pack("{s:I,s:I,s:o}", "s", (json_int_t)c.s, "babies", (json_int_t)c.babies, "groups",
+                          integers_json(c.k, c.groups));
+    json_t *unit = l->rows != 0
+                       ? json_pack("{s:I,s:I}", "fan", (json_int_t)c.fan, "rows", (json_int_t)c.rows)
+                       : json_pack("{s:I,s:I}", "tile_y", (json_int_t)c.tile_y, "tile_x", (json_int_t)c.tile_x);
+    const bool good = json_object_update(j, unit) == 0;
+    json_decref(unit);
+    if (good) return j;
+    json_decref(j);
+    return NULL;
+}
+
+static json_t *grid_json(const hemi_grid *g) {
+    return json_pack("{s:[I,I,I],s:[I,I,I],s:[I,I],s:[I,I],s:[I,I],s:[I,I]}", "input", (json_int_t)g->in_channels,
+                     (json_int_t)g->in_height, (json_int_t)g->in_width, "output", (json_int_t)g->out_channels,
+                     (json_int_t)g->out_height, (json_int_t)g->out_width, "input_step", (json_int_t)g->in_step_y,
+                     (json_int_t)g->in_step_x, "output_step", (json_int_t)g->out_step_y, (json_int_t)g->out_step_x,
+                     "taps", (json_int_t)g->taps_y, (json_int_t)g->taps_x, "origin", (json_int_t)g->origin_y,
+                     (json_int_t)g->origin_x);
 }
 
 static json_t *automorphisms_json(const hemi_module *m) {
     uint32_t t[HEMI_AUTOMORPHISMS_MAX];
     const size_t count = hemi_module_key_entries(m, t);
-    json_t *list = json_array();
-    for (size_t i = 0; i < count; i++) json_array_append_new(list, json_integer(t[i]));
-    return list;
-}
-
-static json_t *shape_json(const hemi_module_info *info) {
-    json_t *list = json_array();
-    for (size_t i = 0; i < info->shape_rank; i++) json_array_append_new(list, json_integer(info->shape[i]));
-    return list;
+    return integers_json(t, count);
 }
 
 /* 128 bits in hexadecimal. */
@@ -59,10 +73,11 @@ hemi_status hemi_description_write(char **text, const hemi_module *m, hemi_descr
     const hemi_module_info *info = &m->info;
     id_text id = id_write(info->id), group = id_write(info->input_group);
     *text = NULL;
-    json_t *j =
-        json_pack("{s:s,s:i,s:s,s:s,s:s,s:I,s:I,s:o}", "format", format_name(kind), "version", HEMI_DESCRIPTION_VERSION,
-                  "operation", info->operation, "module_id", id.s, "set", info->params->name, "inputs",
-                  (json_int_t)info->inputs, "outputs", (json_int_t)info->outputs, "input_shape", shape_json(info));
+    json_t *j = json_pack("{s:s,s:i,s:s,s:s,s:s,s:I,s:I,s:o,s:o}", "format", format_name(kind), "version",
+                          HEMI_DESCRIPTION_VERSION, "operation", info->operation, "module_id", id.s, "set",
+                          info->params->name, "inputs", (json_int_t)info->inputs, "outputs", (json_int_t)info->outputs,
+                          "input_shape", integers_json(info->shape, info->shape_rank), "output_shape",
+                          integers_json(info->output_shape, info->output_rank));
     json_t *numbers =
         json_pack("{s:o,s:i,s:i,s:i,s:i,s:i,s:f,s:f,s:I,s:b,s:o}", "layout", layout_json(&m->layout), "b_bits",
                   (int)info->b_bits, "reply_a_bits", (int)info->reply_a_bits, "reply_b_bits", (int)info->reply_b_bits,
@@ -70,6 +85,8 @@ hemi_status hemi_description_write(char **text, const hemi_module *m, hemi_descr
                   "output_scale", info->output_scale, "delta", (json_int_t)info->delta, "bias", (int)info->has_bias,
                   "automorphisms", automorphisms_json(m));
     int bad = j == NULL || numbers == NULL || json_object_update(j, numbers) != 0;
+    if (!bad && m->is_grid) bad = json_object_set_new(j, "grid", grid_json(&m->grid)) != 0;
+    if (!bad && m->has_packed) bad = json_object_set_new(j, "packed", layout_json(&m->packed)) != 0;
     if (!bad && info->reply_ring != 0)
         bad = json_object_set_new(j, "reply_ring", json_integer((json_int_t)info->reply_ring)) != 0;
     if (!bad && kind == HEMI_SERVER_DESCRIPTION)
@@ -131,19 +148,28 @@ static bool get_bool(reader *r, const char *name) {
     return json_is_true(v);
 }
 
-/* An array of integers, 1 to `limit` each; returns how many. */
-static size_t get_integers(reader *r, const char *name, uint32_t *out, size_t max, uint64_t limit) {
+/* An array of integers, min to max each, at least one and at most `room`; returns how many. */
+static size_t get_integers(reader *r, const char *name, int64_t *out, size_t room, int64_t min, int64_t max) {
     const json_t *list = json_object_get(r->object, name);
     const size_t count = json_array_size(list);
-    bool fits = json_is_array(list) && count <= max;
+    bool fits = json_is_array(list) && count <= room;
     for (size_t i = 0; fits && i < count; i++) {
         const json_t *v = json_array_get(list, i);
         const json_int_t n = json_integer_value(v);
-        fits = json_is_integer(v) && n >= 1 && (uint64_t)n <= limit;
-        if (fits) out[i] = (uint32_t)n;
+        fits = json_is_integer(v) && n >= min && n <= max;
+        if (fits) out[i] = n;
     }
     if (!fits) wrong(r, name, "a list of integers that are in range");
     return fits ? count : 0;
+}
+
+/* The same, 1 to max. */
+static size_t get_sizes(reader *r, const char *name, uint32_t *out, size_t room, int64_t max) {
+    int64_t wide[HEMI_AUTOMORPHISMS_MAX];
+    const size_t count =
+        get_integers(r, name, wide, room < HEMI_AUTOMORPHISMS_MAX ? room : HEMI_AUTOMORPHISMS_MAX, 1, max);
+    for (size_t i = 0; i < count; i++) out[i] = (uint32_t)wide[i];
+    return count;
 }
 
 static void read_kind(reader *r, hemi_description_kind kind) {
@@ -155,7 +181,13 @@ static void read_kind(reader *r, hemi_description_kind kind) {
             r->err, HEMI_ERR_VERSION,
             "%s has version %lld, this program reads version %d: use the release that wrote it, or compile again",
             r->file, (long long)json_integer_value(version), HEMI_DESCRIPTION_VERSION);
-    if (strcmp(get_string(r, "operation"), "linear") != 0 && r->status == HEMI_OK)
+}
+
+static void read_operation(reader *r, hemi_module *m) {
+    const char *operation = get_string(r, "operation");
+    m->is_grid = strcmp(operation, "conv") == 0;
+    m->is_dense = strcmp(operation, "dense") == 0;
+    if (!m->is_grid && !m->is_dense && strcmp(operation, "linear") != 0 && r->status == HEMI_OK)
         r->status = hemi_fail(r->err, HEMI_ERR_UNSUPPORTED, "%s: the operation is not known to this release", r->file);
 }
 
@@ -177,38 +209,98 @@ static const hemi_params *read_set(reader *r) {
     return params;
 }
 
-static void read_shape(reader *r, hemi_module_info *info) {
-    info->shape_rank = get_integers(r, "input_shape", info->shape, HEMI_SHAPE_MAX, UINT32_MAX);
-    if (r->status != HEMI_OK) return;
-    if (info->shape_rank < 2 || info->shape[0] != 1 || info->shape[info->shape_rank - 1] != info->inputs)
-        wrong(r, "input_shape", "1, ..., inputs");
+/* 1, then a sample of `numbers`; or, of rows, anything and `numbers` last. */
+static size_t read_shape(reader *r, const char *name, uint32_t *shape, bool rows, uint32_t numbers) {
+    const size_t rank = get_sizes(r, name, shape, HEMI_SHAPE_MAX, UINT32_MAX);
+    if (r->status != HEMI_OK) return rank;
+    uint64_t product = 1;
+    for (size_t i = 1; !rows && i < rank && product <= numbers; i++) product *= shape[i]; /* < 2^64 */
+    if (rank < 2 || shape[0] != 1 || (rows ? shape[rank - 1] : product) != numbers)
+        wrong(r, name, rows ? "1, ..., and the features" : "1 and the sides of a sample");
+    return rank;
 }
 
-static void read_layout(reader *r, hemi_module *m, const hemi_params *params) {
-    const uint64_t n = UINT64_C(1) << params->log2_n;
-    const json_t *groups = json_object_get(json_object_get(r->object, "layout"), "groups");
-    reader layout = {
-        .object = json_object_get(r->object, "layout"), .file = r->file, .err = r->err, .status = r->status};
-    const uint32_t s = (uint32_t)get_integer(&layout, "s", 1, n),
-                   babies = (uint32_t)get_integer(&layout, "babies", 1, n);
-    const size_t count = json_array_size(groups);
-    hemi_linear_choice choice = {.s = s, .babies = babies, .groups = count};
-    uint32_t first[HEMI_LINEAR_GROUPS_MAX] = {0}, offset[HEMI_LINEAR_GROUPS_MAX] = {0};
-    if (count < 1 || count > HEMI_LINEAR_GROUPS_MAX) wrong(&layout, "groups", "a list of one or two");
-    for (size_t g = 0; g < count && layout.status == HEMI_OK; g++) {
-        layout.object = json_array_get(groups, g);
-        first[g] = (uint32_t)get_integer(&layout, "first", 0, n);
-        choice.k[g] = (uint32_t)get_integer(&layout, "k", 1, n);
-        offset[g] = (uint32_t)get_integer(&layout, "offset", 0, n);
-    }
-    r->status = layout.status;
-    if (r->status != HEMI_OK) return;
+static void read_shapes(reader *r, hemi_module *m) {
+    hemi_module_info *info = &m->info;
+    const bool rows = !m->is_grid && !m->is_dense;
+    info->shape_rank = read_shape(r, "input_shape", info->shape, rows, info->inputs);
+    info->output_rank = read_shape(r, "output_shape", info->output_shape, rows, info->outputs);
+    if (r->status != HEMI_OK || !rows) return;
+    if (info->output_rank != info->shape_rank ||
+        memcmp(info->shape, info->output_shape, (info->shape_rank - 1) * sizeof *info->shape) != 0)
+        wrong(r, "output_shape", "the input's, up to the last dimension");
+}
+
+/* Exactly `count` integers of the grid, each a side, or an origin. */
+static void read_sides(reader *r, const char *name, size_t count, uint32_t *const *out) {
+    uint32_t v[3] = {1, 1, 1};
+    if (get_sizes(r, name, v, count, HEMI_GRID_SIDE_MAX) != count) wrong(r, name, "a list of as many sides as it has");
+    for (size_t i = 0; i < count; i++) *out[i] = v[i];
+}
+
+static void read_grid(reader *r, hemi_module *m) {
+    hemi_grid *g = &m->grid;
     hemi_error inner = {.status = HEMI_OK};
-    if (hemi_linear_layout_rows(&m->layout, params, m->info.inputs, m->info.outputs, &choice, &inner) != HEMI_OK)
+    int64_t origin[2] = {0, 0};
+    reader in = {.object = json_object_get(r->object, "grid"), .file = r->file, .err = r->err, .status = r->status};
+    read_sides(&in, "input", 3, (uint32_t *const[]){&g->in_channels, &g->in_height, &g->in_width});
+    read_sides(&in, "output", 3, (uint32_t *const[]){&g->out_channels, &g->out_height, &g->out_width});
+    read_sides(&in, "input_step", 2, (uint32_t *const[]){&g->in_step_y, &g->in_step_x});
+    read_sides(&in, "output_step", 2, (uint32_t *const[]){&g->out_step_y, &g->out_step_x});
+    read_sides(&in, "taps", 2, (uint32_t *const[]){&g->taps_y, &g->taps_x});
+    if (get_integers(&in, "origin", origin, 2, -(int64_t)HEMI_GRID_SIDE_MAX, HEMI_GRID_SIDE_MAX) != 2)
+        wrong(&in, "origin", "two integers");
+    g->origin_y = (int32_t)origin[0];
+    g->origin_x = (int32_t)origin[1];
+    r->status = in.status;
+    if (r->status != HEMI_OK) return;
+    if (hemi_grid_check(g, &inner) != HEMI_OK)
+        r->status = hemi_fail(r->err, HEMI_ERR_FORMAT, "%s: the grid does not fit: %s", r->file, inner.message);
+    else if (hemi_module_row_inputs(m) != m->info.inputs || hemi_module_row_outputs(m) != m->info.outputs)
+        wrong(r, "grid", "of the inputs and outputs");
+    else if (hemi_grid_outputs(g) > HEMI_DESCRIPTION_WEIGHTS_MAX / hemi_grid_inputs(g) / g->taps_y / g->taps_x)
+        wrong(r, "grid", "of at most 2^28 weights");
+}
+
+static bool same_choice(const hemi_linear_choice *a, const hemi_linear_choice *b) {
+    bool same = a->s == b->s && a->fan == b->fan && a->rows == b->rows && a->tile_y == b->tile_y &&
+                a->tile_x == b->tile_x && a->babies == b->babies && a->groups == b->groups;
+    for (size_t g = 0; same && g < a->groups; g++) same = a->k[g] == b->k[g];
+    return same;
+}
+
+static void read_layout(reader *r, const char *name, hemi_linear_layout *l, const hemi_module *m,
+                        const hemi_params *params) {
+    const uint64_t n = UINT64_C(1) << params->log2_n;
+    hemi_linear_choice c = {.groups = 0};
+    hemi_error inner = {.status = HEMI_OK};
+    reader in = {.object = json_object_get(r->object, name), .file = r->file, .err = r->err, .status = r->status};
+    c.s = (uint32_t)get_integer(&in, "s", 1, n);
+    c.babies = (uint32_t)get_integer(&in, "babies", 1, n);
+    c.groups = get_sizes(&in, "groups", c.k, HEMI_LINEAR_GROUPS_MAX, (int64_t)n);
+    if (c.groups == 0) wrong(&in, "groups", "a list of one or two");
+    if (m->is_grid) {
+        c.tile_y = (uint32_t)get_integer(&in, "tile_y", 1, n);
+        c.tile_x = (uint32_t)get_integer(&in, "tile_x", 1, n);
+    } else {
+        c.fan = (uint32_t)get_integer(&in, "fan", 1, n);
+        c.rows = (uint32_t)get_integer(&in, "rows", 1, n);
+    }
+    r->status = in.status;
+    if (r->status != HEMI_OK) return;
+    const hemi_status status = m->is_grid
+                                   ? hemi_linear_layout_grid(l, params, &m->grid, &c, &inner)
+                                   : hemi_linear_layout_rows(l, params, m->info.inputs, m->info.outputs, &c, &inner);
+    if (status != HEMI_OK) {
         r->status = hemi_fail(r->err, HEMI_ERR_FORMAT, "%s: the layout does not fit: %s", r->file, inner.message);
-    for (size_t g = 0; g < count && r->status == HEMI_OK; g++)
-        if (m->layout.group[g].first != first[g] || m->layout.group[g].offset != offset[g])
-            wrong(r, "layout", "as its s, babies and k give it");
+        return;
+    }
+    hemi_linear_choice made = hemi_linear_layout_choice(l);
+    if (m->is_grid)
+        c.fan = made.fan, c.rows = made.rows;
+    else
+        c.tile_y = made.tile_y, c.tile_x = made.tile_x;
+    if (!same_choice(&c, &made)) wrong(r, name, "a layout that its numbers give");
 }
 
 /* Absent: the set's own ring. */
@@ -216,17 +308,32 @@ static void read_reply_ring(reader *r, hemi_module *m) {
     if (json_object_get(r->object, "reply_ring") == NULL) return;
     const uint64_t half = m->layout.n / 2;
     m->info.reply_ring = (uint32_t)get_integer(r, "reply_ring", half, half);
-    if (!hemi_linear_outputs_halve(&m->layout)) wrong(r, "reply_ring", "absent: the outputs do not fit that ring");
-    if (m->info.reply_a_bits > bit_length(m->layout.params->reply->q) || m->info.reply_b_bits > bit_length(m->layout.params->reply->q))
+    if (!hemi_linear_outputs_halve(&m->layout)) {
+        wrong(r, "reply_ring", "absent: the outputs do not fit that ring");
+        return;
+    }
+    const unsigned bits = bit_length(m->layout.params->reply->q);
+    if (m->info.reply_a_bits > bits || m->info.reply_b_bits > bits)
         wrong(r, "reply_a_bits", "within the modulus of the ring of replies");
 }
 
 static void read_automorphisms(reader *r, hemi_module *m) {
     uint32_t there[HEMI_AUTOMORPHISMS_MAX], expected[HEMI_AUTOMORPHISMS_MAX];
-    const size_t count = get_integers(r, "automorphisms", there, HEMI_AUTOMORPHISMS_MAX, UINT32_MAX);
+    const size_t count = get_sizes(r, "automorphisms", there, HEMI_AUTOMORPHISMS_MAX, UINT32_MAX);
     if (r->status != HEMI_OK) return;
     if (count != hemi_module_key_entries(m, expected) || memcmp(there, expected, count * sizeof *there) != 0)
         wrong(r, "automorphisms", "those that the layouts and the reply need");
+}
+
+/* The one-row form must be one row, the other several. */
+static void read_layouts(reader *r, hemi_module *m, const hemi_params *params) {
+    read_layout(r, "layout", &m->layout, m, params);
+    m->has_packed = r->status == HEMI_OK && json_object_get(r->object, "packed") != NULL;
+    if (m->has_packed && m->is_grid) wrong(r, "packed", "left out for a convolution");
+    if (m->has_packed && r->status == HEMI_OK) read_layout(r, "packed", &m->packed, m, params);
+    if (r->status != HEMI_OK || m->is_grid) return;
+    if (m->layout.rows != 1) wrong(r, "layout", "of one row");
+    if (m->has_packed && m->packed.rows < 2) wrong(r, "packed", "of several rows");
 }
 
 static void read_fields(reader *r, hemi_module *m, hemi_description_kind kind) {
@@ -234,14 +341,14 @@ static void read_fields(reader *r, hemi_module *m, hemi_description_kind kind) {
     read_kind(r, kind);
     const hemi_params *params = r->status == HEMI_OK ? read_set(r) : NULL;
     if (r->status != HEMI_OK || params == NULL) return;
-    const uint64_t n = UINT64_C(1) << params->log2_n;
     const unsigned q_bits = bit_length(params->q);
+    read_operation(r, m);
     read_id(r, "module_id", info->id);
     info->has_input_group = json_object_get(r->object, "input_group") != NULL;
     if (info->has_input_group) read_id(r, "input_group", info->input_group);
-    info->inputs = (uint32_t)get_integer(r, "inputs", 1, n);
-    info->outputs = (uint32_t)get_integer(r, "outputs", 1, n);
-    read_shape(r, info);
+    info->inputs = (uint32_t)get_integer(r, "inputs", 1, m->is_grid ? INT32_MAX : HEMI_LINEAR_FEATURES_MAX);
+    info->outputs = (uint32_t)get_integer(r, "outputs", 1, m->is_grid ? INT32_MAX : HEMI_LINEAR_FEATURES_MAX);
+    read_shapes(r, m);
     info->b_bits = (unsigned)get_integer(r, "b_bits", BITS_SENT_MIN, q_bits);
     info->reply_a_bits = (unsigned)get_integer(r, "reply_a_bits", BITS_SENT_MIN, q_bits);
     info->reply_b_bits = (unsigned)get_integer(r, "reply_b_bits", BITS_SENT_MIN, q_bits);
@@ -256,9 +363,9 @@ static void read_fields(reader *r, hemi_module *m, hemi_description_kind kind) {
         info->predicted_error = get_real(r, "predicted_error", 0, SCALE_MAX);
         info->output_max = get_real(r, "output_max", 0, SCALE_MAX);
     }
-    if (r->status == HEMI_OK) read_layout(r, m, params);
+    if (r->status == HEMI_OK && m->is_grid) read_grid(r, m);
+    if (r->status == HEMI_OK) read_layouts(r, m, params);
     if (r->status == HEMI_OK) read_reply_ring(r, m);
-    if (r->status == HEMI_OK) r->status = hemi_module_pack(m, r->err);
     if (r->status == HEMI_OK) read_automorphisms(r, m);
 }
 

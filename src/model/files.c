@@ -38,7 +38,7 @@ static hemi_status write_archive(const char *folder, const char *name, int mode,
 
 /* Little-endian bytes of the numbers. */
 static hemi_status pack_weights(uint8_t **file, size_t *bytes, const hemi_module *m, hemi_error *err) {
-    const size_t outputs = m->info.outputs, inputs = m->info.inputs, count = outputs * inputs;
+    const size_t outputs = m->layout.outputs, inputs = m->layout.inputs, count = hemi_module_weights(m);
     uint8_t *weights = hemi_alloc(count, 2), *bias = hemi_alloc(outputs, 8);
     hemi_status status = HEMI_ERR_MEMORY;
     if (weights != NULL && bias != NULL) {
@@ -52,8 +52,8 @@ static hemi_status pack_weights(uint8_t **file, size_t *bytes, const hemi_module
             {.name = "bias", .dtype = "F64", .rank = 1, .dims = {outputs}, .data = bias, .bytes = 8 * outputs},
             {.name = "weight",
              .dtype = "I16",
-             .rank = 2,
-             .dims = {outputs, inputs},
+             .rank = 3,
+             .dims = {outputs, m->info.taps, inputs},
              .data = weights,
              .bytes = 2 * count}};
         const size_t skipped = m->bias != NULL ? 0 : 1;
@@ -90,10 +90,12 @@ hemi_status hemi_module_save(const hemi_module *m, const char *folder, hemi_erro
 /* ---- reading */
 
 static hemi_status take_weights(hemi_module *m, const hemi_tensor *t, hemi_error *err) {
-    const size_t count = (size_t)m->info.outputs * m->info.inputs;
-    if (strcmp(t->dtype, "I16") != 0 || t->rank != 2 || t->dims[0] != m->info.outputs || t->dims[1] != m->info.inputs)
-        return hemi_fail(err, HEMI_ERR_FORMAT, "%s: \"weight\" should be I16 [%u, %u]", WEIGHTS, m->info.outputs,
-                         m->info.inputs);
+    const hemi_linear_layout *l = &m->layout;
+    const size_t count = hemi_module_weights(m), taps = (size_t)l->taps_y * l->taps_x;
+    if (strcmp(t->dtype, "I16") != 0 || t->rank != 3 || t->dims[0] != l->outputs || t->dims[1] != taps ||
+        t->dims[2] != l->inputs)
+        return hemi_fail(err, HEMI_ERR_FORMAT, "%s: \"weight\" should be I16 [%u, %zu, %u]", WEIGHTS, l->outputs, taps,
+                         l->inputs);
     m->weights = hemi_alloc_large(count, sizeof *m->weights);
     if (m->weights == NULL) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for %zu weights", count);
     for (size_t i = 0; i < count; i++) m->weights[i] = (int16_t)hemi_load16(t->data + 2 * i);
@@ -101,11 +103,11 @@ static hemi_status take_weights(hemi_module *m, const hemi_tensor *t, hemi_error
 }
 
 static hemi_status take_bias(hemi_module *m, const hemi_tensor *t, hemi_error *err) {
-    if (strcmp(t->dtype, "F64") != 0 || t->rank != 1 || t->dims[0] != m->info.outputs)
-        return hemi_fail(err, HEMI_ERR_FORMAT, "%s: \"bias\" should be F64 [%u]", WEIGHTS, m->info.outputs);
-    m->bias = hemi_alloc(m->info.outputs, sizeof *m->bias);
-    if (m->bias == NULL) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for %u numbers", m->info.outputs);
-    for (size_t o = 0; o < m->info.outputs; o++) {
+    if (strcmp(t->dtype, "F64") != 0 || t->rank != 1 || t->dims[0] != m->layout.outputs)
+        return hemi_fail(err, HEMI_ERR_FORMAT, "%s: \"bias\" should be F64 [%u]", WEIGHTS, m->layout.outputs);
+    m->bias = hemi_alloc(m->layout.outputs, sizeof *m->bias);
+    if (m->bias == NULL) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for %u numbers", m->layout.outputs);
+    for (size_t o = 0; o < m->layout.outputs; o++) {
         const uint64_t bits = hemi_load64(t->data + 8 * o);
         memcpy(&m->bias[o], &bits, sizeof bits);
         if (!isfinite(m->bias[o]))
@@ -118,11 +120,12 @@ static hemi_status take_bias(hemi_module *m, const hemi_tensor *t, hemi_error *e
 static hemi_status check_bound(hemi_module *m, hemi_error *err) {
     const double input_max = hemi_module_input_max(m);
     double bound = 0;
-    for (size_t o = 0; o < m->info.outputs; o++) {
-        const int16_t *row = m->weights + o * m->info.inputs;
+    const size_t width = hemi_module_row_weights(m);
+    for (size_t o = 0; o < m->layout.outputs; o++) {
+        const int16_t *row = m->weights + o * width;
         int64_t sum = 0;
         int32_t largest = m->weight_max;
-        for (size_t j = 0; j < m->info.inputs; j++) {
+        for (size_t j = 0; j < width; j++) {
             const int32_t v = row[j] < 0 ? -row[j] : row[j];
             sum += v;
             largest = v > largest ? v : largest;

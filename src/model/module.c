@@ -67,6 +67,12 @@ size_t hemi_module_automorphisms(const hemi_module *m, uint32_t t[HEMI_AUTOMORPH
     return count;
 }
 
+size_t hemi_module_row_weights(const hemi_module *m) {
+    return (size_t)m->layout.taps_y * m->layout.taps_x * m->layout.inputs;
+}
+
+size_t hemi_module_weights(const hemi_module *m) { return m->layout.outputs * hemi_module_row_weights(m); }
+
 size_t hemi_module_key_entries(const hemi_module *m, uint32_t *t) {
     const size_t first = m->info.reply_ring != 0 ? 1 : 0;
     if (first && t) t[0] = HEMI_KEY_RING_SWITCH;
@@ -142,15 +148,28 @@ static void set_sizes(hemi_module *m) {
                                  (info->reply_ring != 0 ? hemi_key_entry_bytes(info->params, HEMI_KEY_RING_SWITCH) : 0);
 }
 
+/* Of rows it follows from the input's. */
+static void set_output_shape(hemi_module_info *info, uint32_t outputs) {
+    info->output_rank = info->shape_rank;
+    memcpy(info->output_shape, info->shape, sizeof info->shape);
+    info->output_shape[info->output_rank - 1] = outputs;
+}
+
 hemi_status hemi_module_finish(hemi_module *m, hemi_error *err) {
     hemi_module_info *info = &m->info;
-    info->operation = "linear";
+    if (!m->is_grid && !m->is_dense) set_output_shape(info, m->layout.outputs);
+    info->operation = m->is_grid ? "conv" : m->is_dense ? "dense" : "linear";
     info->params = m->layout.params;
-    info->inputs = m->layout.inputs;
-    info->outputs = m->layout.outputs;
+    info->inputs = (uint32_t)hemi_module_row_inputs(m);
+    info->outputs = (uint32_t)hemi_module_row_outputs(m);
+    info->map_inputs = m->layout.inputs;
+    info->map_outputs = m->layout.outputs;
+    info->taps = m->layout.taps_y * m->layout.taps_x;
     info->layout = m->layout.s;
-    HEMI_TRY(hemi_module_pack(m, err));
+    info->babies = m->layout.babies;
     info->products = (uint32_t)hemi_linear_products(&m->layout);
+    info->units = (uint32_t)hemi_module_units(m, HEMI_FORM_SINGLE, 1);
+    info->packed_rows = m->has_packed ? m->packed.rows : 1;
     info->automorphisms = hemi_module_automorphisms(m, NULL);
     info->has_weights = m->weights != NULL;
     set_sizes(m);

@@ -11,8 +11,9 @@ struct hemi_module {
     hemi_linear_layout layout; /* one row a unit, or a tile of a grid */
     hemi_linear_layout packed; /* rows side by side; only if has_packed */
     bool has_packed, is_grid;
+    bool is_dense;             /* a row is a whole sample */
     hemi_grid grid;            /* only if is_grid */
-    int16_t *weights;          /* outputs x inputs integers, row-major; NULL when only the client file was read */
+    int16_t *weights;          /* outputs x taps x inputs integers (of the map), row-major; NULL when only the client file was read */
     double *bias;              /* outputs numbers in units of the integer product (bias / output_scale); NULL without bias or weights */
     int32_t weight_max;        /* max |weights| */
     char *client_json;
@@ -29,13 +30,13 @@ int32_t hemi_module_input_max(const hemi_module *module);
 
 /* The scale and the factor of `count` numbers that are scaled together: x_int = rint(x scale). False if one is infinite or NaN. */
 bool hemi_module_scale(const hemi_module *module, const float *x, size_t count, double *scale, double *factor);
-/* That x_int and factor, of a row of info.inputs numbers: rint(x (input_max / max|x|)). False, and nothing written, if a number
- * is infinite or NaN. */
+/* That x_int and factor, of a row (or sample) of info.inputs numbers: rint(x (input_max / max|x|)). False, and nothing written, if a
+ * number is infinite or NaN. */
 bool hemi_module_quantise_row(const hemi_module *module, const float *x, int32_t *x_int, double *factor);
 
 /* Sets the packed layout: rows side by side, where the other layout leaves room for that. */
 HEMI_CHECK hemi_status hemi_module_pack(hemi_module *module, hemi_error *err);
-/* Completes a module whose info has everything from the shape to delta, and whose layout is set: derived numbers of info, and
+/* Completes a module whose info has everything from the shapes to delta, and whose layouts are set: derived numbers of info, and
  * client_json. */
 HEMI_CHECK hemi_status hemi_module_finish(hemi_module *module, hemi_error *err);
 
@@ -45,6 +46,9 @@ const hemi_linear_layout *hemi_module_layout(const hemi_module *module, hemi_for
 size_t hemi_module_automorphisms(const hemi_module *module, uint32_t t[HEMI_AUTOMORPHISMS_MAX]);
 /* The grid, or NULL for rows (as linear/units.h wants it). */
 const hemi_grid *hemi_module_grid(const hemi_module *module);
+/* Weights of one output of the map, taps x inputs, and of all. */
+size_t hemi_module_row_weights(const hemi_module *module);
+size_t hemi_module_weights(const hemi_module *module);
 /* Numbers of a row, or of a sample. */
 size_t hemi_module_row_inputs(const hemi_module *module);
 size_t hemi_module_row_outputs(const hemi_module *module);

@@ -13,12 +13,6 @@
 #define MEMORY_PER_BYTE  2
 #define MEMORY_ALLOWANCE ((size_t)256 << 20)
 
-void hemi_affine_free(hemi_affine *map) {
-    hemi_free(map->weight);
-    hemi_free(map->bias);
-    *map = (hemi_affine){0};
-}
-
 hemi_onnx_label hemi_onnx_label_of(const Hemi__Onnx__NodeProto *node) {
     hemi_onnx_label label;
     const bool named = node->name != NULL && node->name[0] != '\0';
@@ -26,6 +20,14 @@ hemi_onnx_label hemi_onnx_label_of(const Hemi__Onnx__NodeProto *node) {
     (void)snprintf(label.s, sizeof label.s, "%s (%s '%s')", hemi_onnx_printable(node->op_type).s,
                    named ? "node" : "output", hemi_onnx_printable(name).s);
     return label;
+}
+
+hemi_status hemi_onnx_refuse(const Hemi__Onnx__NodeProto *node, const char *why, hemi_error *err) {
+    return hemi_fail(err, HEMI_ERR_UNSUPPORTED, "%s %s", hemi_onnx_label_of(node).s, why);
+}
+
+hemi_status hemi_onnx_bad(const Hemi__Onnx__NodeProto *node, const char *what, hemi_error *err) {
+    return hemi_fail(err, HEMI_ERR_FORMAT, "%s has a bad %s", hemi_onnx_label_of(node).s, what);
 }
 
 hemi_status hemi_onnx_block(hemi_onnx_graph *g, float **out, size_t rows, size_t columns, hemi_error *err) {
@@ -76,6 +78,29 @@ float hemi_onnx_attribute_float(const Hemi__Onnx__NodeProto *node, const char *n
     return a != NULL ? a->f : otherwise;
 }
 
+hemi_status hemi_onnx_operand(const hemi_onnx_graph *g, const Hemi__Onnx__NodeProto *node, const hemi_onnx_value **a,
+                              hemi_error *err) {
+    HEMI_TRY(hemi_onnx_input(g, node, 0, a, err));
+    if (*a == NULL) return hemi_fail(err, HEMI_ERR_FORMAT, "%s has no input", hemi_onnx_label_of(node).s);
+    return (*a)->is_constant ? hemi_onnx_refuse(node, "of a constant: export with constant folding", err) : HEMI_OK;
+}
+
+hemi_status hemi_onnx_ints(const hemi_onnx_graph *g, const Hemi__Onnx__NodeProto *node, size_t i, const char *attribute,
+                           int64_t *ints, size_t max, size_t *count, hemi_error *err) {
+    const hemi_onnx_value *list = NULL;
+    HEMI_TRY(hemi_onnx_input(g, node, i, &list, err));
+    *count = 0;
+    if (list != NULL && !list->is_constant)
+        return hemi_onnx_refuse(node, "has a shape that is computed: export with fixed shapes", err);
+    if (list != NULL) return hemi_onnx_constant_ints(&list->constant, ints, max, count, err);
+    const Hemi__Onnx__AttributeProto *a = hemi_onnx_attribute(node, attribute);
+    if (a == NULL) return HEMI_OK;
+    if (a->n_ints > max) return hemi_onnx_refuse(node, "has too many dimensions", err);
+    *count = a->n_ints;
+    if (*count > 0) memcpy(ints, a->ints, *count * sizeof *ints);
+    return HEMI_OK;
+}
+
 static hemi_status define(hemi_onnx_graph *g, const char *name, hemi_onnx_value value, hemi_error *err) {
     if (name[0] == '\0') return hemi_fail(err, HEMI_ERR_FORMAT, "the graph has a value without a name");
     if (find_value(g, name) != NULL)
@@ -96,44 +121,78 @@ static hemi_status define_initialisers(hemi_onnx_graph *g, hemi_error *err) {
 }
 
 /* The one input that is not an initialiser (old files list those, too). */
-static hemi_status define_input(hemi_onnx_graph *g, hemi_error *err) {
-    const Hemi__Onnx__ValueInfoProto *input = NULL;
+static hemi_status find_input(const hemi_onnx_graph *g, const Hemi__Onnx__ValueInfoProto **input, hemi_error *err) {
+    *input = NULL;
     for (size_t i = 0; i < g->proto->n_input; i++) {
         const Hemi__Onnx__ValueInfoProto *candidate = g->proto->input[i];
         if (find_value(g, candidate->name) != NULL) continue;
-        if (input != NULL)
+        if (*input != NULL)
             return hemi_fail(err, HEMI_ERR_UNSUPPORTED,
                              "the graph has several inputs ('%s', '%s'): choose a module with one",
-                             hemi_onnx_printable(input->name).s, hemi_onnx_printable(candidate->name).s);
-        input = candidate;
+                             hemi_onnx_printable((*input)->name).s, hemi_onnx_printable(candidate->name).s);
+        *input = candidate;
     }
-    if (input == NULL) return hemi_fail(err, HEMI_ERR_FORMAT, "the graph has no input");
-    hemi_onnx_value value = {.features = g->inputs, .rank = 2, .dims = {-1, g->inputs}};
+    return *input != NULL ? HEMI_OK : hemi_fail(err, HEMI_ERR_FORMAT, "the graph has no input");
+}
+
+/* What the file says of its shape: -1 where a dimension is a name; rank 0 where it says nothing. */
+static hemi_status read_shape(const Hemi__Onnx__ValueInfoProto *input, size_t *rank, int64_t dims[HEMI_ONNX_RANK_MAX],
+                              hemi_error *err) {
     const Hemi__Onnx__TypeProto__Tensor *type = input->type != NULL ? input->type->tensor_type : NULL;
     const Hemi__Onnx__TensorShapeProto *shape = type != NULL ? type->shape : NULL;
-    if (shape != NULL) {
-        if (shape->n_dim == 0 || shape->n_dim > HEMI_ONNX_RANK_MAX)
-            return hemi_fail(err, HEMI_ERR_UNSUPPORTED, "the graph's input has %zu dimensions: 1 to %d are read",
-                             shape->n_dim, HEMI_ONNX_RANK_MAX);
-        value.rank = shape->n_dim;
-        int64_t total = 1;
-        for (size_t i = 0; i < value.rank; i++) {
-            const Hemi__Onnx__TensorShapeProto__Dimension *d = shape->dim[i];
-            const bool numbered = d->value_case == HEMI__ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
-            const int64_t dim = numbered ? d->dim_value : 0; /* 0 where it is a name */
-            if (dim < 0 || dim > HEMI_ONNX_NUMBERS_MAX / total)
-                return hemi_fail(err, HEMI_ERR_FORMAT, "the graph's input has a dimension of %lld", (long long)dim);
-            value.dims[i] = dim > 0 ? dim : -1;
-            total *= dim > 0 ? dim : 1;
-        }
-        int64_t *last = &value.dims[value.rank - 1];
+    int64_t total = 1;
+    *rank = 0;
+    if (shape == NULL) return HEMI_OK;
+    if (shape->n_dim == 0 || shape->n_dim > HEMI_ONNX_RANK_MAX)
+        return hemi_fail(err, HEMI_ERR_UNSUPPORTED, "the graph's input has %zu dimensions: 1 to %d are read",
+                         shape->n_dim, HEMI_ONNX_RANK_MAX);
+    *rank = shape->n_dim;
+    for (size_t i = 0; i < *rank; i++) {
+        const Hemi__Onnx__TensorShapeProto__Dimension *d = shape->dim[i];
+        const bool numbered = d->value_case == HEMI__ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
+        const int64_t dim = numbered ? d->dim_value : 0; /* 0 where it is a name */
+        if (dim < 0 || dim > HEMI_ONNX_NUMBERS_MAX / total)
+            return hemi_fail(err, HEMI_ERR_FORMAT, "the graph's input has a dimension of %lld", (long long)dim);
+        dims[i] = dim > 0 ? dim : -1;
+        total *= dim > 0 ? dim : 1;
+    }
+    return HEMI_OK;
+}
+
+static hemi_status define_rows(hemi_onnx_graph *g, const char *name, size_t rank, const int64_t *dims,
+                               hemi_error *err) {
+    hemi_onnx_value value = {.features = g->inputs, .rank = 2, .dims = {-1, g->inputs}};
+    if (rank > 0) {
+        value.rank = rank;
+        memcpy(value.dims, dims, rank * sizeof *dims);
+        int64_t *last = &value.dims[rank - 1];
         if (*last != -1 && *last != g->inputs)
             return hemi_fail(err, HEMI_ERR_SHAPE,
                              "the graph takes inputs of %lld features, the calibration data has %u", (long long)*last,
                              g->inputs);
         *last = g->inputs;
     }
-    return define(g, input->name, value, err);
+    return define(g, name, value, err);
+}
+
+/* The calibration data's shape, with a batch of 1; without one, the last dimensions of it, as many as the graph's input has. */
+static hemi_status define_sample(hemi_onnx_graph *g, const char *name, size_t rank, const int64_t *dims,
+                                 hemi_error *err) {
+    hemi_onnx_value value = {.features = 1, .rank = rank > 0 ? rank : g->shape_rank};
+    const size_t skip = g->shape_rank - value.rank; /* 0 or 1: by hemi_onnx_import */
+    for (size_t i = 0; i < value.rank; i++) {
+        const uint32_t side = i == 0 && g->batched ? 1 : g->shape[skip + i];
+        if (rank > 0 && dims[i] != -1 && dims[i] != side && !(i == 0 && g->batched))
+            return hemi_fail(err, HEMI_ERR_SHAPE,
+                             "dimension %zu of the graph's input is %lld, the calibration data has %u", i,
+                             (long long)dims[i], side);
+        if (side > HEMI_STENCIL_SIDE_MAX / value.features)
+            return hemi_fail(err, HEMI_ERR_TOO_LARGE, "a sample of the calibration data has more than 2^26 numbers");
+        value.dims[i] = side;
+        value.features *= side;
+    }
+    g->inputs = value.features;
+    return define(g, name, value, err);
 }
 
 static bool is_one_of(const char *op, const char *const *list) {
@@ -192,22 +251,40 @@ static hemi_status unsupported(const Hemi__Onnx__NodeProto *node, hemi_error *er
                                              "Or",
                                              "ArgMax",
                                              "MaxPool",
+                                             "LpPool",
+                                             "GlobalMaxPool",
+                                             "ReduceMax",
+                                             "ReduceL2",
+                                             "InstanceNormalization",
+                                             "GroupNormalization",
                                              "LayerNormalization",
                                              NULL};
     const hemi_onnx_label label = hemi_onnx_label_of(node);
     if (is_one_of(node->op_type, not_linear))
         return hemi_fail(err, HEMI_ERR_UNSUPPORTED,
                          "%s is not linear: choose the Linear modules around it, such as seq.0 and seq.2", label.s);
-    return hemi_fail(err, HEMI_ERR_UNSUPPORTED,
-                     "%s is not supported: choose modules of Linear layers only, or a smaller part of this one",
-                     label.s);
+    return hemi_fail(
+        err, HEMI_ERR_UNSUPPORTED,
+        "%s is not supported: choose modules of linear layers and convolutions only, or a smaller part of this one",
+        label.s);
+}
+
+static hemi_onnx_operator find_operator(const hemi_onnx_entry *list, const char *op_type) {
+    for (; list->name != NULL; list++)
+        if (strcmp(op_type, list->name) == 0) return list->run;
+    return NULL;
 }
 
 static hemi_status run_node(hemi_onnx_graph *g, const Hemi__Onnx__NodeProto *node, hemi_error *err) {
     const bool standard = node->domain[0] == '\0' || strcmp(node->domain, "ai.onnx") == 0;
     hemi_onnx_operator run = NULL;
-    if (standard) run = hemi_onnx_linear_operator(node->op_type);
-    if (standard && run == NULL) run = hemi_onnx_shape_operator(node->op_type);
+    if (standard) run = find_operator(hemi_onnx_shape_operators, node->op_type);
+    if (standard && run == NULL)
+        run = find_operator(g->samples ? hemi_onnx_sample_operators : hemi_onnx_rows_operators, node->op_type);
+    if (standard && run == NULL && g->samples) run = find_operator(hemi_onnx_window_operators, node->op_type);
+    if (standard && run == NULL && !g->samples)
+        g->wants_samples |= find_operator(hemi_onnx_sample_operators, node->op_type) != NULL ||
+                            find_operator(hemi_onnx_window_operators, node->op_type) != NULL;
     if (run == NULL) return unsupported(node, err);
     if (node->n_output == 0 || node->output[0][0] == '\0')
         return hemi_fail(err, HEMI_ERR_FORMAT, "%s has no output", hemi_onnx_label_of(node).s);
@@ -240,8 +317,15 @@ static hemi_status run_graph(hemi_onnx_graph *g, const hemi_onnx_value **result,
                          "the graph has %zu outputs: choose a module with one", p->n_output);
     g->values = hemi_alloc(p->n_node + p->n_initializer + 1, sizeof *g->values);
     if (g->values == NULL) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a graph");
+    const Hemi__Onnx__ValueInfoProto *input = NULL;
+    int64_t dims[HEMI_ONNX_RANK_MAX];
+    size_t rank = 0;
     HEMI_TRY(define_initialisers(g, err));
-    HEMI_TRY(define_input(g, err));
+    HEMI_TRY(find_input(g, &input, err));
+    HEMI_TRY(read_shape(input, &rank, dims, err));
+    g->input_rank = rank;
+    HEMI_TRY(g->samples ? define_sample(g, input->name, rank, dims, err)
+                        : define_rows(g, input->name, rank, dims, err));
     for (size_t i = 0; i < p->n_node; i++) {
         HEMI_TRY(run_node(g, p->node[i], err));
         if (g->progress != NULL) g->progress(g->progress_context, "import", i + 1, p->n_node);
@@ -250,32 +334,183 @@ static hemi_status run_graph(hemi_onnx_graph *g, const hemi_onnx_value **result,
     if (*result == NULL)
         return hemi_fail(err, HEMI_ERR_FORMAT, "nothing gives the graph's output '%s'",
                          hemi_onnx_printable(p->output[0]->name).s);
-    if ((*result)->is_constant || (*result)->w == NULL)
+    if ((*result)->is_constant || (g->samples ? (*result)->map == HEMI_ONNX_IDENTITY : (*result)->w == NULL))
         return hemi_fail(err, HEMI_ERR_UNSUPPORTED,
                          "the graph multiplies its input by no weights: there is nothing to run on a server");
     return HEMI_OK;
 }
 
-/* Copies the result out of the graph's blocks. */
-static hemi_status take(hemi_affine *out, const hemi_onnx_graph *g, const hemi_onnx_value *result, hemi_error *err) {
+/* ---- the result */
+
+static hemi_status take_matrix(hemi_affine *out, const hemi_onnx_graph *g, const hemi_onnx_value *result,
+                               hemi_error *err) {
     const size_t count = (size_t)result->features * g->inputs;
-    *out = (hemi_affine){.inputs = g->inputs, .outputs = result->features};
+    out->inputs = g->inputs;
+    out->outputs = result->features;
+    out->taps = 1;
     out->weight = hemi_alloc(count, sizeof *out->weight);
-    if (result->b != NULL) out->bias = hemi_alloc(result->features, sizeof *out->bias);
-    if (out->weight == NULL || (result->b != NULL && out->bias == NULL)) {
-        hemi_affine_free(out);
+    if (out->weight == NULL)
         return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a matrix of %u x %u", result->features, g->inputs);
+    if (!g->samples || result->map == HEMI_ONNX_DENSE) {
+        memcpy(out->weight, result->w, count * sizeof *out->weight);
+        return HEMI_OK;
     }
-    memcpy(out->weight, result->w, count * sizeof *out->weight);
-    if (out->bias != NULL) memcpy(out->bias, result->b, result->features * sizeof *out->bias);
+    const hemi_stencil *s = &result->stencil;
+    const size_t area = (size_t)s->y.in * s->x.in;
+    for (size_t o = 0; o < out->outputs; o++) {
+        hemi_stencil_reader r = hemi_stencil_read(s, o);
+        const float *w = NULL;
+        size_t place = 0;
+        while (hemi_stencil_next(&r, &w, &place))
+            for (size_t c = 0; c < s->in_channels; c++) out->weight[o * g->inputs + c * area + place] = w[c];
+    }
     return HEMI_OK;
 }
 
-hemi_status hemi_onnx_import(hemi_affine *out, const void *bytes, size_t count, uint32_t inputs,
+static hemi_status take_grid(hemi_affine *out, hemi_onnx_graph *g, const hemi_onnx_value *result, hemi_error *err) {
+    hemi_stencil s;
+    float *w = NULL;
+    hemi_stencil_trim_shape(&s, &result->stencil);
+    HEMI_TRY(hemi_onnx_block(g, &w, hemi_stencil_rows(&s), hemi_stencil_row(&s), err));
+    hemi_stencil_accumulate(w, &s, &result->stencil, 1);
+    s.w = w;
+    HEMI_TRY(hemi_stencil_grid(&out->grid, &s, err));
+    out->kind = HEMI_AFFINE_GRID;
+    out->inputs = hemi_grid_inputs(&out->grid);
+    out->outputs = hemi_grid_outputs(&out->grid);
+    out->taps = out->grid.taps_y * out->grid.taps_x;
+    if (out->outputs > HEMI_STENCIL_WEIGHTS_MAX / out->taps / out->inputs)
+        return hemi_fail(
+            err, HEMI_ERR_UNSUPPORTED,
+            "a convolution of %u outputs that reads %u positions of %u numbers has more than 2^26 weights: choose a "
+            "smaller layer",
+            out->outputs, out->taps, out->inputs);
+    out->weight = hemi_alloc((size_t)out->outputs * out->taps * out->inputs, sizeof *out->weight);
+    if (out->weight == NULL) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a convolution's weights");
+    hemi_stencil_grid_weights(out->weight, &out->grid, &s);
+    return HEMI_OK;
+}
+
+static hemi_status take_bias(hemi_affine *out, const hemi_onnx_value *result, hemi_error *err) {
+    if (result->b == NULL) return HEMI_OK;
+    out->bias = hemi_alloc(out->outputs, sizeof *out->bias);
+    if (out->bias == NULL) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a bias of %u numbers", out->outputs);
+    for (uint32_t o = 0; o < out->outputs; o++) {
+        /* at the first position of a grid, as at the others */
+        const size_t place = out->kind == HEMI_AFFINE_GRID ? hemi_grid_output_place(&out->grid, o, 0, 0) : o;
+        if (place != SIZE_MAX) out->bias[o] = result->b[place];
+    }
+    return HEMI_OK;
+}
+
+/* Whether every position of a stencil has the same bias. */
+static bool even_bias(const hemi_onnx_value *v) {
+    const hemi_stencil *s = &v->stencil;
+    const float *b = v->b;
+    if (b == NULL) return true;
+    for (size_t o = 0; o < s->out_channels; o++, b += (size_t)s->y.out * s->x.out)
+        for (size_t y = 0; y < s->y.out; y++)
+            for (size_t x = 0; x < s->x.out; x++)
+                if (b[y * s->x.out + x] != b[y % s->y.out_step * s->x.out + x % s->x.out_step]) return false;
+    return true;
+}
+
+static hemi_status take_shapes(hemi_affine *out, const hemi_onnx_graph *g, const hemi_onnx_value *result,
+                               hemi_error *err) {
+    const size_t skip = g->batched ? 1 : 0;
+    if (result->rank <= skip) return hemi_fail(err, HEMI_ERR_UNSUPPORTED, "the graph's output has no dimensions");
+    out->out_rank = result->rank - skip;
+    out->in_rank = g->input_rank - skip;
+    for (size_t i = 0; i < out->in_rank; i++) out->in_shape[i] = g->shape[g->shape_rank - out->in_rank + i];
+    for (size_t i = 0; i < out->out_rank; i++) out->out_shape[i] = (uint32_t)result->dims[skip + i];
+    return HEMI_OK;
+}
+
+/* Copies the result out of the graph's blocks. */
+static hemi_status take(hemi_affine *out, hemi_onnx_graph *g, const hemi_onnx_value *result, hemi_error *err) {
+    *out = (hemi_affine){.kind = HEMI_AFFINE_ROWS};
+    if (!g->samples) {
+        HEMI_TRY(take_matrix(out, g, result, err));
+        return take_bias(out, result, err);
+    }
+    const hemi_stencil *s = &result->stencil;
+    const bool small = g->inputs <= HEMI_ONNX_FEATURES_MAX && result->features <= HEMI_ONNX_FEATURES_MAX &&
+                       result->features <= HEMI_ONNX_DENSE_MAX / g->inputs;
+    const bool stencil = result->map == HEMI_ONNX_STENCIL, even = !stencil || even_bias(result);
+    /* all outputs at one position of the grid */
+    const bool lone = stencil && s->y.out <= s->y.out_step && s->x.out <= s->x.out_step;
+    if (!even && !small)
+        return hemi_fail(err, HEMI_ERR_UNSUPPORTED,
+                         "what is added to the result differs between positions (a bias or a normalisation before "
+                         "padding), and as a "
+                         "matrix of the whole sample the graph would have more than 2^26 weights: cut before the "
+                         "padded layer, into two "
+                         "remote modules");
+    HEMI_TRY(take_shapes(out, g, result, err));
+    if (!stencil || !even || (lone && small)) {
+        const bool row = g->batched && out->in_rank == 1 && out->out_rank == 1; /* the batch counts rows */
+        out->kind = row ? HEMI_AFFINE_ROWS : HEMI_AFFINE_DENSE;
+        if (row) out->in_rank = out->out_rank = 0;
+        HEMI_TRY(take_matrix(out, g, result, err));
+    } else {
+        HEMI_TRY(take_grid(out, g, result, err));
+    }
+    return take_bias(out, result, err);
+}
+
+/* ---- one reading after the other */
+
+typedef struct reading {
+    bool samples, batched;
+} reading;
+
+static hemi_status read_as(hemi_affine *out, const Hemi__Onnx__ModelProto *model, hemi_onnx_graph *g, reading how,
+                           hemi_error *err) {
+    const hemi_onnx_value *result = NULL;
+    g->proto = model->graph;
+    g->samples = how.samples;
+    g->batched = how.batched;
+    g->inputs = g->shape[g->shape_rank - 1];
+    g->values = NULL;
+    g->value_count = 0;
+    hemi_status status = check_opset(model, err);
+    if (status == HEMI_OK) status = run_graph(g, &result, err);
+    if (status == HEMI_OK) status = take(out, g, result, err);
+    if (status != HEMI_OK) hemi_affine_free(out);
+    for (size_t i = 0; i < g->block_count; i++) hemi_free(g->blocks[i]);
+    g->block_count = g->block_bytes = 0;
+    hemi_free(g->values);
+    hemi_team_free(g->team);
+    g->team = NULL;
+    return status;
+}
+
+static hemi_status read_graph(hemi_affine *out, const Hemi__Onnx__ModelProto *model, hemi_onnx_graph *g,
+                              hemi_error *err) {
+    if (model->graph == NULL) return hemi_fail(err, HEMI_ERR_FORMAT, "this is not an ONNX model: it has no graph");
+    hemi_status status = read_as(out, model, g, (reading){false, false}, err);
+    if (status != HEMI_ERR_UNSUPPORTED || !g->wants_samples) return status;
+    const size_t rank = g->input_rank == 0 ? g->shape_rank : g->input_rank;
+    hemi_error second = {.status = HEMI_OK};
+    const bool batch = rank == g->shape_rank && rank >= 2, lone = rank <= g->shape_rank && rank + 1 >= g->shape_rank;
+    g->input_rank = rank;
+    if (batch) status = read_as(out, model, g, (reading){true, true}, err);
+    if (lone && status != HEMI_OK) {
+        const hemi_status unbatched = read_as(out, model, g, (reading){true, false}, &second);
+        if (unbatched == HEMI_OK || !batch) {
+            status = unbatched;
+            if (err != NULL) *err = second;
+        }
+    }
+    return status;
+}
+
+hemi_status hemi_onnx_import(hemi_affine *out, const void *bytes, size_t count, const uint32_t *shape, size_t rank,
                              hemi_progress_fn progress, void *progress_context, hemi_error *err) {
     *out = (hemi_affine){0};
-    if (inputs == 0 || inputs > HEMI_ONNX_FEATURES_MAX)
-        return hemi_fail(err, HEMI_ERR_SHAPE, "%u features: 1 to %d are supported", inputs, HEMI_ONNX_FEATURES_MAX);
+    if (rank == 0 || rank > HEMI_ONNX_RANK_MAX || shape[rank - 1] == 0 || shape[rank - 1] > HEMI_ONNX_FEATURES_MAX)
+        return hemi_fail(err, HEMI_ERR_SHAPE, "%u features: 1 to %d are supported", rank > 0 ? shape[rank - 1] : 0,
+                         HEMI_ONNX_FEATURES_MAX);
     if (count == 0) return hemi_fail(err, HEMI_ERR_FORMAT, "the ONNX file is empty");
     if (count > HEMI_ONNX_BYTES_MAX)
         return hemi_fail(err, HEMI_ERR_TOO_LARGE, "the ONNX file has %zu bytes, more than %zu", count,
@@ -284,24 +519,15 @@ hemi_status hemi_onnx_import(hemi_affine *out, const void *bytes, size_t count, 
     hemi_status status = hemi_protobuf_read(&file, bytes, count, &hemi__onnx__model_proto__descriptor,
                                             MEMORY_PER_BYTE * count + MEMORY_ALLOWANCE, err);
     if (status != HEMI_OK) return hemi_fail_in(err, status, "ONNX");
-    const Hemi__Onnx__ModelProto *model = (const Hemi__Onnx__ModelProto *)file.message;
     hemi_onnx_graph *g = hemi_alloc(1, sizeof *g);
-    const hemi_onnx_value *result = NULL;
     if (g == NULL) {
         status = hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a graph");
-    } else if (model->graph == NULL) {
-        status = hemi_fail(err, HEMI_ERR_FORMAT, "this is not an ONNX model: it has no graph");
     } else {
-        g->inputs = inputs;
-        g->proto = model->graph;
+        g->shape = shape;
+        g->shape_rank = rank;
         g->progress = progress;
         g->progress_context = progress_context;
-        status = check_opset(model, err);
-        if (status == HEMI_OK) status = run_graph(g, &result, err);
-        if (status == HEMI_OK) status = take(out, g, result, err);
-        for (size_t i = 0; i < g->block_count; i++) hemi_free(g->blocks[i]);
-        hemi_free(g->values);
-        hemi_team_free(g->team);
+        status = read_graph(out, (const Hemi__Onnx__ModelProto *)file.message, g, err);
     }
     hemi_free(g);
     hemi_protobuf_free(&file);

@@ -1,35 +1,50 @@
 /* The state of an ONNX import: the values computed so far, in the order of the nodes. Private to onnx*.c.
  *
- * A value is a constant or an affine image of the graph's input, of which only the last dimension counts (the others are rows):
- * value = W x + b, with W = NULL for the identity. */
+ * A value is a constant or an affine image of the graph's input, in one of two readings of the graph:
+ *   rows     only the last dimension counts, the others are rows: value = W x + b, with W = NULL for the identity
+ *   samples  the first dimension counts samples and is 1 here; the rest, all known, is one sample. A value is a list of numbers in row-major
+ *            order, so that a new shape is only another view: dims. Its map is the identity, a stencil, or a matrix.
+ * Rows are tried first: they make the better module. An operator that cannot work on rows asks for samples. */
 #ifndef HEMI_MODEL_ONNX_GRAPH_H
 #define HEMI_MODEL_ONNX_GRAPH_H
 
 #include "base/progress.h"
 #include "base/threads.h"
 #include "model/onnx_constant.h"
+#include "model/stencil.h"
 
 #define HEMI_ONNX_NODES_MAX    1024
 #define HEMI_ONNX_TENSORS_MAX  4096
 #define HEMI_ONNX_BLOCKS_MAX   (4 * HEMI_ONNX_NODES_MAX)
-#define HEMI_ONNX_FEATURES_MAX 65536
-#define HEMI_ONNX_NUMBERS_MAX  (INT64_C(1) << 40) /* of one input */
-#define HEMI_ONNX_MEMORY_MAX   ((size_t)1 << 31)  /* bytes of all matrices together */
-#define HEMI_ONNX_WORK_MAX     1e12               /* multiplications of one product of matrices */
+#define HEMI_ONNX_FEATURES_MAX (1 << 20)
+#define HEMI_ONNX_NUMBERS_MAX  (INT64_C(1) << 40)  /* of one input */
+#define HEMI_ONNX_MEMORY_MAX   ((size_t)1 << 31)   /* bytes of all matrices together */
+#define HEMI_ONNX_WORK_MAX     1e12                /* multiplications of one product of matrices */
+#define HEMI_ONNX_DENSE_MAX    (UINT64_C(1) << 26) /* weights of a matrix of the whole sample */
+
+typedef enum hemi_onnx_map { HEMI_ONNX_IDENTITY, HEMI_ONNX_STENCIL, HEMI_ONNX_DENSE } hemi_onnx_map;
 
 typedef struct hemi_onnx_value {
     const char *name;
     bool is_constant;
     hemi_onnx_constant constant;
-    const float *w; /* features x graph.inputs, or NULL: the identity */
-    const float *b; /* features, or NULL */
-    uint32_t features;
+    const float *w;       /* features x graph.inputs, or NULL: the identity. Samples: of HEMI_ONNX_DENSE only */
+    const float *b;       /* features numbers, or NULL */
+    uint32_t features;    /* the last dimension; samples: all numbers of a sample */
+    hemi_onnx_map map;    /* samples */
+    hemi_stencil stencil; /* HEMI_ONNX_STENCIL */
     size_t rank;
-    int64_t dims[HEMI_ONNX_RANK_MAX]; /* -1: not known; the last is `features` */
+    int64_t dims[HEMI_ONNX_RANK_MAX]; /* -1: not known */
 } hemi_onnx_value;
 
 typedef struct hemi_onnx_graph {
-    uint32_t inputs;
+    uint32_t inputs;       /* features of a row, numbers of a sample */
+    bool samples;          /* the reading */
+    bool batched;          /* samples: the first dimension of every value is that of the batch */
+    bool wants_samples;    /* rows: why it failed */
+    const uint32_t *shape; /* of the calibration data; its first dimension is not looked at, unless !batched */
+    size_t shape_rank;
+    size_t input_rank; /* dimensions of the graph's input; 0: the file does not say */
     const Hemi__Onnx__GraphProto *proto;
     hemi_onnx_value *values;
     size_t value_count, value_capacity;
@@ -55,11 +70,26 @@ const Hemi__Onnx__AttributeProto *hemi_onnx_attribute(const Hemi__Onnx__NodeProt
 int64_t hemi_onnx_attribute_int(const Hemi__Onnx__NodeProto *node, const char *name, int64_t otherwise);
 float hemi_onnx_attribute_float(const Hemi__Onnx__NodeProto *node, const char *name, float otherwise);
 
-/* Computes a node's first output. The ops of onnx_linear.c change the map, those of onnx_shape.c only its shape. */
+/* "Conv (node '/0/Conv') `why`": ERR_UNSUPPORTED, ERR_FORMAT. */
+hemi_status hemi_onnx_refuse(const Hemi__Onnx__NodeProto *node, const char *why, hemi_error *err);
+hemi_status hemi_onnx_bad(const Hemi__Onnx__NodeProto *node, const char *what, hemi_error *err);
+/* The first input, which must not be constant. */
+HEMI_CHECK hemi_status hemi_onnx_operand(const hemi_onnx_graph *g, const Hemi__Onnx__NodeProto *node,
+                                         const hemi_onnx_value **a, hemi_error *err);
+/* The integers of input `i`, or of the attribute that older operator sets have instead; count 0: there are none. */
+HEMI_CHECK hemi_status hemi_onnx_ints(const hemi_onnx_graph *g, const Hemi__Onnx__NodeProto *node, size_t i,
+                                      const char *attribute, int64_t *ints, size_t max, size_t *count, hemi_error *err);
+
+/* Computes a node's first output. */
 typedef hemi_status (*hemi_onnx_operator)(hemi_onnx_graph *g, const Hemi__Onnx__NodeProto *node, hemi_onnx_value *out,
                                           hemi_error *err);
-/* NULL if there is no such operator here. */
-hemi_onnx_operator hemi_onnx_linear_operator(const char *op_type);
-hemi_onnx_operator hemi_onnx_shape_operator(const char *op_type);
+typedef struct hemi_onnx_entry {
+    const char *name;
+    hemi_onnx_operator run;
+} hemi_onnx_entry;
+/* Operators, ended by a NULL: those that change the map of rows, those that change only the shape (in both readings), those that
+ * change the map of samples: number by number and matrices, and windows. */
+extern const hemi_onnx_entry hemi_onnx_rows_operators[], hemi_onnx_shape_operators[], hemi_onnx_sample_operators[],
+    hemi_onnx_window_operators[];
 
 #endif

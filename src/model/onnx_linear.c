@@ -1,4 +1,4 @@
-/* The operators that change the map. */
+/* The operators that change the map of rows. */
 #include <string.h>
 
 #include "base/error.h"
@@ -8,10 +8,6 @@
 typedef Hemi__Onnx__NodeProto node_proto;
 typedef const hemi_onnx_value *operand;
 
-static hemi_status refuse(const node_proto *node, const char *why, hemi_error *err) {
-    return hemi_fail(err, HEMI_ERR_UNSUPPORTED, "%s %s", hemi_onnx_label_of(node).s, why);
-}
-
 static hemi_status two_inputs(const hemi_onnx_graph *g, const node_proto *node, operand *a, operand *b,
                               hemi_error *err) {
     HEMI_TRY(hemi_onnx_input(g, node, 0, a, err));
@@ -19,7 +15,7 @@ static hemi_status two_inputs(const hemi_onnx_graph *g, const node_proto *node, 
     if (*a == NULL || *b == NULL)
         return hemi_fail(err, HEMI_ERR_FORMAT, "%s has fewer than two inputs", hemi_onnx_label_of(node).s);
     if ((*a)->is_constant && (*b)->is_constant)
-        return refuse(node, "of two constants: export with constant folding", err);
+        return hemi_onnx_refuse(node, "of two constants: export with constant folding", err);
     return HEMI_OK;
 }
 
@@ -83,12 +79,12 @@ static hemi_status read_matrix(hemi_onnx_graph *g, const node_proto *node, opera
     while (c.rank > 2 && c.dims[0] == 1) { /* leading ones only batch */
         memmove(c.dims, c.dims + 1, --c.rank * sizeof *c.dims);
     }
-    if (c.rank != 2) return refuse(node, "with weights that are not a matrix", err);
+    if (c.rank != 2) return hemi_onnx_refuse(node, "with weights that are not a matrix", err);
     if (transposed) hemi_onnx_constant_transpose(&c);
     if (c.dims[1] != inputs)
         return hemi_fail(err, HEMI_ERR_SHAPE, "%s has weights for %zu features, its input has %u",
                          hemi_onnx_label_of(node).s, c.dims[1], inputs);
-    if (c.dims[0] > HEMI_ONNX_FEATURES_MAX) return refuse(node, "has more than 65536 outputs", err);
+    if (c.dims[0] > HEMI_ONNX_FEATURES_MAX) return hemi_onnx_refuse(node, "has more than 2^20 outputs", err);
     HEMI_TRY(hemi_onnx_block(g, matrix, c.dims[0], c.dims[1], err));
     *features = c.dims[0];
     return hemi_onnx_constant_floats(&c, *matrix, err);
@@ -100,7 +96,10 @@ static hemi_status read_vector(hemi_onnx_graph *g, const node_proto *node, opera
                                hemi_error *err) {
     const hemi_onnx_constant *c = &constant->constant;
     const size_t last = c->rank > 0 ? c->dims[c->rank - 1] : 1;
-    if (c->count != last || c->rank > in->rank) return refuse(node, "with a constant that differs between rows", err);
+    if (c->count != last || c->rank > in->rank) {
+        g->wants_samples = true;
+        return hemi_onnx_refuse(node, "with a constant that differs between rows", err);
+    }
     if (last != 1 && last != in->features)
         return hemi_fail(err, HEMI_ERR_SHAPE, "%s has a constant of %zu numbers for %u features",
                          hemi_onnx_label_of(node).s, last, in->features);
@@ -154,7 +153,7 @@ static hemi_status scale(hemi_onnx_graph *g, operand in, float factor, hemi_onnx
 static hemi_status add_values(hemi_onnx_graph *g, const node_proto *node, operand a, operand b, float sign,
                               hemi_onnx_value *out, hemi_error *err) {
     if (a->features != b->features || a->rank != b->rank || memcmp(a->dims, b->dims, a->rank * sizeof *a->dims) != 0)
-        return refuse(node, "of two values of different shapes", err);
+        return hemi_onnx_refuse(node, "of two values of different shapes", err);
     hemi_onnx_value left = *a, right = {0};
     if (a->w == NULL) HEMI_TRY(scale(g, a, 1, &left, err));
     HEMI_TRY(scale(g, b, sign, &right, err));
@@ -173,10 +172,10 @@ static hemi_status run_gemm(hemi_onnx_graph *g, const node_proto *node, hemi_onn
     operand a = NULL, b = NULL, c = NULL;
     HEMI_TRY(two_inputs(g, node, &a, &b, err));
     HEMI_TRY(hemi_onnx_input(g, node, 2, &c, err));
-    if (a->is_constant) return refuse(node, "with the weights on the left: only x W is supported", err);
-    if (!b->is_constant) return refuse(node, "of two computed values is not linear", err);
-    if (hemi_onnx_attribute_int(node, "transA", 0) != 0) return refuse(node, "with transA mixes rows", err);
-    if (a->rank != 2) return refuse(node, "needs an input of two dimensions", err);
+    if (a->is_constant) return hemi_onnx_refuse(node, "with the weights on the left: only x W is supported", err);
+    if (!b->is_constant) return hemi_onnx_refuse(node, "of two computed values is not linear", err);
+    if (hemi_onnx_attribute_int(node, "transA", 0) != 0) return hemi_onnx_refuse(node, "with transA mixes rows", err);
+    if (a->rank != 2) return hemi_onnx_refuse(node, "needs an input of two dimensions", err);
     float *matrix = NULL, *vector = NULL;
     size_t features = 0;
     const bool stored_out_in = hemi_onnx_attribute_int(node, "transB", 0) != 0;
@@ -186,7 +185,7 @@ static hemi_status run_gemm(hemi_onnx_graph *g, const node_proto *node, hemi_onn
     *out = (hemi_onnx_value){.rank = 2, .dims = {a->dims[0], (int64_t)features}};
     HEMI_TRY(apply(g, a, matrix, features, out, err));
     if (c == NULL) return HEMI_OK;
-    if (!c->is_constant) return refuse(node, "with a computed bias: write it as MatMul and Add", err);
+    if (!c->is_constant) return hemi_onnx_refuse(node, "with a computed bias: write it as MatMul and Add", err);
     HEMI_TRY(read_vector(g, node, c, out, &vector, err));
     return add_vector(g, out, vector, hemi_onnx_attribute_float(node, "beta", 1), out, err);
 }
@@ -194,10 +193,11 @@ static hemi_status run_gemm(hemi_onnx_graph *g, const node_proto *node, hemi_onn
 static hemi_status run_matmul(hemi_onnx_graph *g, const node_proto *node, hemi_onnx_value *out, hemi_error *err) {
     operand a = NULL, b = NULL;
     HEMI_TRY(two_inputs(g, node, &a, &b, err));
-    if (a->is_constant) return refuse(node, "with the weights on the left mixes rows: only x W is supported", err);
-    if (!b->is_constant) return refuse(node, "of two computed values is not linear", err);
+    if (a->is_constant)
+        return hemi_onnx_refuse(node, "with the weights on the left mixes rows: only x W is supported", err);
+    if (!b->is_constant) return hemi_onnx_refuse(node, "of two computed values is not linear", err);
     if (b->constant.rank > a->rank && a->rank >= 2)
-        return refuse(node, "with weights of more dimensions than its input", err);
+        return hemi_onnx_refuse(node, "with weights of more dimensions than its input", err);
     float *matrix = NULL;
     size_t features = 0;
     HEMI_TRY(read_matrix(g, node, b, true, a->features, &matrix, &features, err));
@@ -224,7 +224,7 @@ static hemi_status run_mul(hemi_onnx_graph *g, const node_proto *node, hemi_onnx
     HEMI_TRY(two_inputs(g, node, &a, &b, err));
     const bool divide = strcmp(node->op_type, "Div") == 0;
     if ((!a->is_constant && !b->is_constant) || (divide && a->is_constant))
-        return refuse(node, "by a computed value is not linear: choose the Linear modules around it", err);
+        return hemi_onnx_refuse(node, "by a computed value is not linear: choose the Linear modules around it", err);
     const operand value = a->is_constant ? b : a;
     HEMI_TRY(read_vector(g, node, a->is_constant ? a : b, value, &vector, err));
     for (size_t i = 0; divide && i < value->features; i++) vector[i] = 1 / vector[i];
@@ -234,17 +234,10 @@ static hemi_status run_mul(hemi_onnx_graph *g, const node_proto *node, hemi_onnx
 static hemi_status run_neg(hemi_onnx_graph *g, const node_proto *node, hemi_onnx_value *out, hemi_error *err) {
     operand a = NULL;
     HEMI_TRY(hemi_onnx_input(g, node, 0, &a, err));
-    if (a == NULL || a->is_constant) return refuse(node, "of a constant: export with constant folding", err);
+    if (a == NULL || a->is_constant) return hemi_onnx_refuse(node, "of a constant: export with constant folding", err);
     return scale(g, a, -1, out, err);
 }
 
-hemi_onnx_operator hemi_onnx_linear_operator(const char *op_type) {
-    static const struct {
-        const char *name;
-        hemi_onnx_operator run;
-    } table[] = {{"Gemm", run_gemm}, {"MatMul", run_matmul}, {"Add", run_add}, {"Sub", run_add},
-                 {"Mul", run_mul},   {"Div", run_mul},       {"Neg", run_neg}};
-    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
-        if (strcmp(op_type, table[i].name) == 0) return table[i].run;
-    return NULL;
-}
+const hemi_onnx_entry hemi_onnx_rows_operators[] = {
+    {"Gemm", run_gemm}, {"MatMul", run_matmul}, {"Add", run_add}, {"Sub", run_add},
+    {"Mul", run_mul},   {"Div", run_mul},       {"Neg", run_neg}, {NULL, NULL}};

@@ -24,13 +24,18 @@ double hemi_grid_floor(double x) {
 
 static unsigned bit_length(uint64_t x) { return 64u - (unsigned)__builtin_clzll(x); }
 
-static unsigned choose_b_bits(const hemi_linear_layout *l, double norm2, double floor2) {
+/* Of the noisier layout. */
+static double noise_variance(const hemi_plan_input *in, unsigned b_bits) {
+    const double packed = in->packed != NULL ? hemi_linear_noise_variance(in->packed, in->norm2, b_bits) : 0;
+    return fmax(packed, hemi_linear_noise_variance(in->layout, in->norm2, b_bits));
+}
+
+static unsigned choose_b_bits(const hemi_plan_input *in, double floor2) {
     static const unsigned choices[] = {24, 28, 32, 40};
-    const unsigned all = bit_length(l->params->q);
-    const double noise = hemi_linear_noise_variance(l, norm2, all);
-    const double limit = fmax(UPLOAD_GROWTH * noise, floor2 / 4);
+    const unsigned all = bit_length(in->layout->params->q);
+    const double limit = fmax(UPLOAD_GROWTH * noise_variance(in, all), floor2 / 4);
     for (size_t i = 0; i < sizeof choices / sizeof choices[0]; i++)
-        if (choices[i] < all && hemi_linear_noise_variance(l, norm2, choices[i]) <= limit) return choices[i];
+        if (choices[i] < all && noise_variance(in, choices[i]) <= limit) return choices[i];
     return all;
 }
 
@@ -55,7 +60,7 @@ static bool choose_bits(hemi_plan *plan, const hemi_linear_layout *l, bool switc
 
 static uint64_t reply_bits(const hemi_plan *plan, const hemi_linear_layout *l) {
     const uint64_t n = plan->reply_ring != 0 ? plan->reply_ring : l->n;
-    return n * plan->reply_a_bits + (uint64_t)l->outputs * plan->reply_b_bits;
+    return l->out_blocks * (n * plan->reply_a_bits + (uint64_t)hemi_linear_output_positions(l, NULL) * plan->reply_b_bits);
 }
 
 static void choose_reply(hemi_plan *plan, const hemi_linear_layout *l, double noise, double limit) {
@@ -67,28 +72,30 @@ static void choose_reply(hemi_plan *plan, const hemi_linear_layout *l, double no
     if (choose_bits(&switched, l, true, noise, limit) && reply_bits(&switched, l) < reply_bits(plan, l)) *plan = switched;
 }
 
-hemi_status hemi_plan_make(hemi_plan *plan, const hemi_linear_layout *l, double norm2, double bound, unsigned b_bits,
-                           uint64_t delta_max, hemi_error *err) {
+hemi_status hemi_plan_make(hemi_plan *plan, const hemi_plan_input *in, hemi_error *err) {
+    const hemi_linear_layout *l = in->layout;
     const double q = (double)l->params->q;
     const unsigned all = bit_length(l->params->q);
-    const double largest = floor(hemi_grid_floor(q / (2 * HEADROOM * bound)));
-    const double delta = delta_max != 0 ? fmin(largest, (double)delta_max) : largest;
+    double delta = floor(hemi_grid_floor(q / (2 * HEADROOM * in->bound)));
+    if (in->delta_max != 0) delta = fmin(delta, (double)in->delta_max);
     *plan = (hemi_plan){0};
     if (!(delta >= HEMI_DELTA_MIN))
         return hemi_fail(
             err, HEMI_ERR_UNSUPPORTED,
             "results of %.1f bits leave no room for noise in set %s (%u bits): use fewer weight_bits or input_bits",
-            log2(bound) + 1, l->params->name, all);
+            log2(in->bound) + 1, l->params->name, all);
     plan->delta = (uint64_t)delta;
-    const double full = delta * bound, floor2 = full * full * exp2(2 * FLOOR_LOG2);
-    plan->b_bits = b_bits != 0 ? b_bits : choose_b_bits(l, norm2, floor2);
-    const double noise = hemi_linear_noise_variance(l, norm2, plan->b_bits);
+    const double full = delta * in->bound, floor2 = full * full * exp2(2 * FLOOR_LOG2);
+    plan->b_bits = in->b_bits != 0 ? in->b_bits : choose_b_bits(in, floor2);
+    const double noise = noise_variance(in, plan->b_bits);
     const double limit = fmax(REPLY_A_GROWTH * noise, floor2);
     choose_reply(plan, l, noise, limit);
-    if (full + NOISE_SIGMAS * sqrt(plan->variance) >= q / 2)
+    const double worst = plan->variance;
+    plan->variance += hemi_linear_noise_variance(l, in->norm2, plan->b_bits) - noise;
+    if (full + NOISE_SIGMAS * sqrt(worst) >= q / 2)
         return hemi_fail(
             err, HEMI_ERR_UNSUPPORTED,
             "the noise (2^%.1f) leaves no room beside results of %.1f bits: use fewer weight_bits or input_bits%s",
-            log2(plan->variance) / 2, log2(bound) + 1, b_bits != 0 ? ", or more b_bits" : "");
+            log2(worst) / 2, log2(in->bound) + 1, in->b_bits != 0 ? ", or more b_bits" : "");
     return HEMI_OK;
 }

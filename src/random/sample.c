@@ -50,6 +50,21 @@ static void fresh_bytes(uint8_t *out, size_t bytes) {
 
 void hemi_seed_fresh(uint8_t seed[HEMI_SEED_BYTES]) { fresh_bytes(seed, HEMI_SEED_BYTES); }
 
+void hemi_seed_derive(uint8_t seed[HEMI_SEED_BYTES], const uint8_t secret[HEMI_SEED_BYTES], uint32_t domain,
+                      const void *context, size_t context_bytes) {
+    static const uint8_t prefix[16] = "hemi-derive-v1\0"; /* and the final zero: 16 bytes */
+    uint8_t number[4];
+    crypto_generichash_state state;
+    (void)hemi_random_init(); /* chooses libsodium's fast code; the result does not depend on it */
+    hemi_store32(number, domain);
+    crypto_generichash_init(&state, secret, HEMI_SEED_BYTES, HEMI_SEED_BYTES);
+    crypto_generichash_update(&state, prefix, sizeof prefix);
+    crypto_generichash_update(&state, number, sizeof number);
+    crypto_generichash_update(&state, context, context_bytes);
+    crypto_generichash_final(&state, seed, HEMI_SEED_BYTES);
+    hemi_wipe(&state, sizeof state);
+}
+
 void hemi_stream_init(hemi_stream *s, const uint8_t seed[HEMI_SEED_BYTES], uint32_t domain, uint32_t index) {
     static const char prefix[16] = "hemi-stream-v1\0"; /* and the final zero: 16 bytes */
     uint8_t input[sizeof prefix + 8 + HEMI_SEED_BYTES];

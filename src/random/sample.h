@@ -25,6 +25,10 @@ void hemi_stream_bytes(hemi_stream *s, uint8_t *out, size_t bytes);
 void hemi_stream_wipe(hemi_stream *s);
 /* A fresh public seed, from randombytes. */
 void hemi_seed_fresh(uint8_t seed[HEMI_SEED_BYTES]);
+/* A seed that follows from a secret and from what it is for: BLAKE2b-256, keyed with the secret, of
+ * "hemi-derive-v1\0\0" || LE32 domain || context. It is as secret as the secret. */
+void hemi_seed_derive(uint8_t seed[HEMI_SEED_BYTES], const uint8_t secret[HEMI_SEED_BYTES], uint32_t domain,
+                      const void *context, size_t context_bytes);
 
 /* n uniform residues below p < 2^56, from a PUBLIC seed (rejection: variable time): successive 8-byte little-endian
  * words of the stream, masked to the bit length of p, those >= p skipped. docs/wire-format.md pins this rule. */
@@ -38,7 +42,15 @@ void hemi_sample_error(int8_t *r, size_t n, hemi_stream *s);
 #define HEMI_ERROR_ETA 21
 #define HEMI_ERROR_VARIANCE 10.5 /* eta / 2 */
 
-/* Domains: what a public seed is expanded for. Evaluation keys use HEMI_DOMAIN_KEY + the automorphism. */
-enum { HEMI_DOMAIN_CIPHERTEXT = 1, HEMI_DOMAIN_PUBLIC_KEY = 2, HEMI_DOMAIN_SECRET = 3, HEMI_DOMAIN_KEY = 0x10000000 };
+/* Domains: what a seed is expanded for. Evaluation keys use HEMI_DOMAIN_KEY + the automorphism. SECRET and ZERO are of seeds that are
+ * secret: those of a client's key and of a server's encryptions of zero. */
+enum {
+    HEMI_DOMAIN_CIPHERTEXT = 1,
+    HEMI_DOMAIN_PUBLIC_KEY = 2,
+    HEMI_DOMAIN_SECRET = 3,
+    HEMI_DOMAIN_BATCH = 4,
+    HEMI_DOMAIN_ZERO = 5,
+    HEMI_DOMAIN_KEY = 0x10000000
+};
 
 #endif

@@ -69,5 +69,10 @@ void hemi_avx512_dot_left(uint64_t *x, const uint64_t *a, size_t n, const hemi_m
 void hemi_avx512_dot_right(uint8_t *w, const uint64_t *a, size_t n, const hemi_modulus *m);
 void hemi_avx512_dot2(uint64_t *r0, uint64_t *r1, size_t r_stride, size_t sums, const uint64_t *x0, const uint64_t *x1,
                       size_t stride, const uint8_t *w, size_t count, size_t len, const hemi_modulus *m);
+size_t hemi_avx512_int_right_bytes(const hemi_int_matrix *w, size_t count);
+void hemi_avx512_int_right(void *x, const uint64_t *a, size_t stride, uint32_t first, uint32_t rows, size_t count,
+                          const hemi_int_matrix *w, const hemi_modulus *m);
+void hemi_avx512_int_product(uint64_t *r, size_t r_stride, const hemi_int_matrix *w, uint32_t first, uint32_t rows,
+                            const void *x, size_t count, const hemi_modulus *m);
 
 #endif

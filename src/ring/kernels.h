@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "ring/int_matrix.h"
 #include "ring/modulus.h"
 
 /* One prime of a ring, with its tables. */
@@ -76,10 +77,25 @@ typedef struct hemi_kernels {
     void (*dot_right)(uint8_t *w, const uint64_t *a, size_t n, const hemi_modulus *m);
     void (*dot2)(uint64_t *r0, uint64_t *r1, size_t r_stride, size_t sums, const uint64_t *x0, const uint64_t *x1,
                  size_t stride, const uint8_t *w, size_t count, size_t len, const hemi_modulus *m);
+
+    /* The product of a matrix of small integers with residues, for 2^32 < p < 2^48: for i < rows and c < count
+     *   r[i r_stride + c] = sum_(j < w->columns) w[first + i][j] a[j][c].
+     * The right side is first brought into a form of the table's (and of w's width): int_right_bytes(w, count) bytes, aligned to 64.
+     * int_right does so for rows first .. first+rows-1 of a, row `first` at a, the next `stride` words on; `first` is a multiple of
+     * HEMI_INT_GROUP, and so is `rows` unless they are the last. Calls for different rows may run side by side. With count = 1, one
+     * call takes all rows. One column is bound by the reading of w, many by arithmetic; fewer than HEMI_INT_FEW are faster one by one. */
+    size_t (*int_right_bytes)(const hemi_int_matrix *w, size_t count);
+    void (*int_right)(void *x, const uint64_t *a, size_t stride, uint32_t first, uint32_t rows, size_t count,
+                      const hemi_int_matrix *w, const hemi_modulus *m);
+    void (*int_product)(uint64_t *r, size_t r_stride, const hemi_int_matrix *w, uint32_t first, uint32_t rows,
+                        const void *x, size_t count, const hemi_modulus *m);
 } hemi_kernels;
 
 #define HEMI_DOT_MODULUS_BITS_MAX 48
 #define HEMI_DOT_COUNT_MAX        1024
+#define HEMI_INT_MODULUS_BITS_MAX 48
+#define HEMI_INT_GROUP            4
+#define HEMI_INT_FEW              12
 
 extern const hemi_kernels hemi_kernels_portable;
 extern const hemi_kernels hemi_kernels_avx2;   /* defined on x86-64 only */

@@ -1,7 +1,7 @@
 /* The portable table: the readable statement of every kernel, against which the others are tested bit for bit. */
 #include <string.h>
 
-#include "ring/kernels.h"
+#include "ring/int_portable.h"
 
 /* Forward twiddles with their Shoup quotients floor(w 2^64 / p); then the inverse ones. */
 typedef struct twiddle {
@@ -174,4 +174,7 @@ const hemi_kernels hemi_kernels_portable = {
     .dot_left = dot_left,
     .dot_right = dot_right,
     .dot2 = dot2,
+    .int_right_bytes = hemi_portable_int_right_bytes,
+    .int_right = hemi_portable_int_right,
+    .int_product = hemi_portable_int_product,
 };

@@ -215,4 +215,7 @@ const hemi_kernels hemi_kernels_avx2 = {
     .dot_left = hemi_avx2_fix,
     .dot_right = hemi_avx2_dot_right,
     .dot2 = hemi_avx2_dot2,
+    .int_right_bytes = hemi_avx2_int_right_bytes,
+    .int_right = hemi_avx2_int_right,
+    .int_product = hemi_avx2_int_product,
 };

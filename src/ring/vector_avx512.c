@@ -220,4 +220,7 @@ const hemi_kernels hemi_kernels_avx512 = {
     .dot_left = hemi_avx512_dot_left,
     .dot_right = hemi_avx512_dot_right,
     .dot2 = hemi_avx512_dot2,
+    .int_right_bytes = hemi_avx512_int_right_bytes,
+    .int_right = hemi_avx512_int_right,
+    .int_product = hemi_avx512_int_product,
 };

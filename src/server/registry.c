@@ -304,8 +304,7 @@ static void set_limits(hemi_registry *registry) {
             registry->request_bytes_max = model->request_bytes_max;
         for (size_t j = 0; j < model->evaluators; j++) {
             const hemi_params *params = model->evaluated[j]->info.params;
-            /* t = 1 + 2^j for j = 1 .. log2 N, and -1 */
-            const size_t bytes = hemi_keys_total_bytes(params, params->special ? params->log2_n + 1 : 0) +
+            const size_t bytes = hemi_keys_total_bytes(params, hemi_keys_most(params) - 1 - (params->reply ? 1 : 0)) +
                                  (params->reply ? hemi_key_entry_bytes(params, HEMI_KEY_RING_SWITCH) : 0);
             if (bytes > registry->key_bytes_max) registry->key_bytes_max = bytes;
         }

@@ -67,6 +67,8 @@ HEMI_CHECK hemi_status hemi_reply_parse(const uint8_t *bytes, size_t count, cons
 size_t hemi_key_entry_bytes(const hemi_params *params, uint32_t t);
 /* With the public key; without a ring-switching key, which adds its entry's bytes. */
 size_t hemi_keys_total_bytes(const hemi_params *params, size_t automorphisms);
+/* The most entries that keys of a set have. */
+uint32_t hemi_keys_most(const hemi_params *params);
 void hemi_keys_write_header(uint8_t *out, const hemi_params *params, size_t entries);
 /* An entry: this header, b over q packed at the bits of q, then (t != 0) b over P packed at the bits of P. t = 1: this header, then the
  * b of its four samples. */

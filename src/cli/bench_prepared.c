@@ -2,16 +2,15 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/progress.h"
 #include "cli/bench_common.h"
-#include "cli/blas.h"
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/plain.h"
 #include "cli/report.h"
 #include "client/lot.h"
 #include "ring/kernels.h"
@@ -41,7 +40,7 @@ typedef struct bench {
     double *times[STEPS];                 /* of each batch, or of each row of all batches */
     double medians[STEPS], server_ms_min; /* PADS to MASKS: of a batch */
     double cpu_ms, online_cpu_ms;         /* client and server, of a row: in all; once its batch is prepared */
-    double plain_ms;
+    cli_plain plain;
     bool has_plain;
     size_t request_bytes, reply_bytes, announce_bytes, prepare_bytes, state_bytes;
     cli_errors errors;
@@ -120,12 +119,6 @@ static hemi_status call_rows(bench *b, hemi_lot *lot, size_t first, hemi_error *
     return HEMI_OK;
 }
 
-static double cpu_now_ms(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
-}
-
 static hemi_status one_batch(bench *b, size_t i, hemi_error *err) {
     hemi_lot *lot = NULL;
     const size_t rows = (size_t)b->slots, m = (size_t)b->outputs;
@@ -133,11 +126,11 @@ static hemi_status one_batch(bench *b, size_t i, hemi_error *err) {
     HEMI_TRY(hemi_module_run_clear(b->module, b->x, rows, b->expected, false, err));
     memset(b->request, 0, rows * sizeof *b->request);
     memset(b->reply, 0, rows * sizeof *b->reply);
-    const double start = cpu_now_ms();
+    const double start = cli_process_cpu_ms();
     hemi_status status = announce(b, i, &lot, err);
-    const double prepared = cpu_now_ms();
+    const double prepared = cli_process_cpu_ms();
     if (status == HEMI_OK) status = call_rows(b, lot, i * rows, err);
-    const double end = cpu_now_ms();
+    const double end = cli_process_cpu_ms();
     b->cpu_ms += (end - start) / (double)(rows * (size_t)b->repeat);
     b->online_cpu_ms += (end - prepared) / (double)(rows * (size_t)b->repeat);
     if (status == HEMI_OK) cli_errors_add(&b->errors, b->y, b->expected, rows, m, b->info.predicted_error);
@@ -201,7 +194,7 @@ static hemi_status run(bench *b, hemi_error *err) {
         b->medians[step] = cli_median(b->times[step], step < ENCRYPT ? repeat : repeat * (size_t)b->slots);
     b->server_ms_min = b->times[SERVER][0]; /* sorted by now */
     b->state_bytes = hemi_prepared_get_figures(b->prepared).bytes;
-    b->has_plain = cli_blas_product_ms(&b->plain_ms, (size_t)b->inputs, (size_t)b->outputs, 1);
+    b->has_plain = cli_plain_linear(&b->plain, (size_t)b->inputs, (size_t)b->outputs, 1);
     return HEMI_OK;
 }
 
@@ -229,9 +222,9 @@ static json_t *to_json(const bench *b) {
                           hemi_kernels_default()->name, "cpu", hemi_cpu_name(), "threads", (json_int_t)b->threads,
                           "repeat", (json_int_t)b->repeat);
     for (size_t i = 0; i < STEPS; i++) json_object_set_new(j, step_names[i], json_real(b->medians[i]));
-    json_t *more = json_pack("{s:f,s:f,s:f,s:f,s:o}", "server_ms_min", b->server_ms_min, "prepare_row_ms",
+    json_t *more = json_pack("{s:f,s:f,s:f,s:f}", "server_ms_min", b->server_ms_min, "prepare_row_ms",
                              b->medians[PREPARE] / (double)b->slots, "cpu_ms", b->cpu_ms, "online_cpu_ms",
-                             b->online_cpu_ms, "plain_ms", b->has_plain ? json_real(b->plain_ms) : json_null());
+                             b->online_cpu_ms);
     json_t *sizes = json_pack("{s:I,s:I,s:I,s:I,s:I,s:I}", "upload_bytes", (json_int_t)b->request_bytes,
                               "download_bytes", (json_int_t)b->reply_bytes, "prepare_upload_bytes",
                               (json_int_t)b->announce_bytes, "prepare_download_bytes", (json_int_t)b->prepare_bytes,
@@ -245,21 +238,22 @@ static json_t *to_json(const bench *b) {
     json_object_update_missing(j, sizes);
     json_object_update_missing(j, errors);
     json_decref(more);
+    cli_plain_json(j, &b->plain, b->has_plain);
     json_decref(sizes);
     json_decref(errors);
     return j;
 }
 
 static void print_table(const bench *b) {
-    char up[24], down[24], first[24], state[24];
+    char up[24], down[24], first[24], state[24], by[64];
     const double scale = cli_errors_scale(&b->errors), *t = b->medians, slots = (double)b->slots;
     printf("prepared %ld -> %ld, batches of %ld rows, set %s\n", b->inputs, b->outputs, b->slots, HEMI_BATCH_SET);
     cli_line("processor", "%s, kernel %s, %ld thread%s", hemi_cpu_name(), hemi_kernels_default()->name, b->threads,
              b->threads == 1 ? "" : "s");
     cli_line("server", "%.4f ms a row (median of %ld; least %.4f)", t[SERVER], b->repeat * b->slots, b->server_ms_min);
     if (b->has_plain)
-        cli_line("plain", "%.4f ms: float32 with OpenBLAS; server takes %.2f times that", b->plain_ms,
-                 t[SERVER] / b->plain_ms);
+        cli_line("plain", "%.4f ms: float32 with %s; server takes %.2f times that", b->plain.ms,
+                 cli_plain_by(by, &b->plain), t[SERVER] / b->plain.ms);
     cli_line("client", "encrypt %.4f, decrypt %.4f ms a row", t[ENCRYPT], t[DECRYPT]);
     cli_line("preparing", "%.1f ms a batch, %.4f a row; client %.1f + %.1f ms a batch", t[PREPARE], t[PREPARE] / slots,
              t[PADS], t[MASKS]);

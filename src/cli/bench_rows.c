@@ -8,9 +8,9 @@
 #include "base/memory.h"
 #include "base/progress.h"
 #include "cli/bench_common.h"
-#include "cli/blas.h"
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/plain.h"
 #include "cli/report.h"
 #include "client/lot.h"
 #include "ring/kernels.h"
@@ -42,7 +42,7 @@ typedef struct bench {
     cli_random random;
     float *x, *expected, *y;
     double *factor, *b0;
-    double plain_ms;
+    cli_plain plain;
     bool has_plain;
     cli_errors errors;
 } bench;
@@ -176,7 +176,7 @@ static hemi_status run(bench *b, form_result results[FORMS], hemi_error *err) {
     HEMI_TRY(make_keys(b, err));
     HEMI_TRY(hemi_module_run_clear(b->module, b->x, r, b->expected, false, err));
     for (size_t i = 0; i < FORMS; i++) HEMI_TRY(measure(b, i, &results[i], err));
-    b->has_plain = cli_blas_product_ms(&b->plain_ms, d, m, r);
+    b->has_plain = cli_plain_linear(&b->plain, d, m, r);
     return HEMI_OK;
 }
 
@@ -217,14 +217,15 @@ static json_t *to_json(const bench *b, const form_result *results) {
                                 (json_int_t)f->download_bytes, "repeat", (json_int_t)f->repeat);
         json_object_set_new(list, forms[i].name, one);
     }
-    return json_pack("{s:I,s:I,s:I,s:s,s:s,s:I,s:s,s:f,s:f,s:o,s:f,s:f,s:I,s:I,s:o}", "inputs", (json_int_t)b->inputs,
+    json_t *j = json_pack("{s:I,s:I,s:I,s:s,s:s,s:I,s:s,s:f,s:f,s:f,s:f,s:I,s:I,s:o}", "inputs", (json_int_t)b->inputs,
                      "outputs", (json_int_t)b->outputs, "rows", (json_int_t)b->rows, "kernel",
                      hemi_kernels_default()->name, "cpu", hemi_cpu_name(), "threads", (json_int_t)b->threads, "best",
                      forms[best].name, "server_ms", results[best].ms[SERVER], "server_row_ms",
-                     results[best].ms[SERVER] / rows, "plain_ms", b->has_plain ? json_real(b->plain_ms) : json_null(),
-                     "error_std_over_max", cli_errors_std(&b->errors) / scale, "predicted_error",
+                     results[best].ms[SERVER] / rows, "error_std_over_max", cli_errors_std(&b->errors) / scale, "predicted_error",
                      b->info.predicted_error / scale, "outputs_checked", (json_int_t)b->errors.outputs, "outputs_wrong",
                      (json_int_t)b->errors.wrong, "forms", list);
+    cli_plain_json(j, &b->plain, b->has_plain);
+    return j;
 }
 
 static void print_table(const bench *b, const form_result *results) {
@@ -232,7 +233,7 @@ static void print_table(const bench *b, const form_result *results) {
                                            "all told, ms", "up/row",        "down/row"};
     const double rows = (double)b->rows, scale = cli_errors_scale(&b->errors);
     cli_table table;
-    char bytes[24];
+    char bytes[24], by[64];
     printf("rows %ld -> %ld, %ld rows in one request\n", b->inputs, b->outputs, b->rows);
     cli_line("processor", "%s, kernel %s, %ld thread%s", hemi_cpu_name(), hemi_kernels_default()->name, b->threads,
              b->threads == 1 ? "" : "s");
@@ -249,7 +250,7 @@ static void print_table(const bench *b, const form_result *results) {
         cli_table_cell(&table, "%s", cli_bytes(bytes, f->download_bytes / (size_t)b->rows));
     }
     cli_table_print(&table);
-    if (b->has_plain) cli_line("plain", "%.4f ms/row: float32 with OpenBLAS, one thread", b->plain_ms / rows);
+    if (b->has_plain) cli_line("plain", "%.4f ms/row: float32 with %s, one thread", b->plain.ms / rows, cli_plain_by(by, &b->plain));
     cli_line("error", "2^%.1f of the largest output (predicted 2^%.1f), %zu outputs checked",
              log2(cli_errors_std(&b->errors) / scale), log2(b->info.predicted_error / scale), b->errors.outputs);
 }

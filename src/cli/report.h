@@ -34,6 +34,9 @@ const char *cli_bytes(char text[24], size_t bytes);
 /* "po_1_768_pc" */
 void cli_shape_name(char text[128], const uint32_t *shape, size_t rank);
 
+/* Median of count values, which are sorted; 0 of none. */
+double cli_median(double *values, size_t count);
+
 /* Error of an output relative to the largest one seen on the calibration data, and the bits of accuracy that leaves; 0 where it is
  * not known. */
 double cli_relative_error(const hemi_module_info *info);

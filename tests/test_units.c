@@ -521,5 +521,5 @@ int main(void) {
         cmocka_unit_test(refusals),             cmocka_unit_test(noise_of_units),
         cmocka_unit_test(precise_maps_of_a_tiny_ring), cmocka_unit_test(noise_of_the_precise_set),
     };
-    return TEST_RUN("units", tests);
+    return TEST_RUN_PER_TABLE("units", tests);
 }

@@ -75,6 +75,12 @@ HEMI_API const hemi_module *hemi_remote_module(const hemi_remote *remote);
 /* x: rows x inputs; y: rows x outputs; stats may be NULL. */
 HEMI_API HEMI_CHECK hemi_status hemi_remote_call(hemi_remote *remote, const float *x, size_t rows, float *y, hemi_call_stats *stats,
                                                  hemi_error *err);
+/* Several modules of one model receive the same x (q, k and v projections): one encryption, one request. All are of one client and
+ * model, and were compiled with the same set, layout, inputs, b_bits, delta, input_bits and input scale (ERR_ARGUMENT names what
+ * differs), as modules of one input_group are. y[i]: rows x outputs of remotes[i]. count: 1 to HEMI_CALL_MODULES_MAX. */
+#define HEMI_CALL_MODULES_MAX 16
+HEMI_API HEMI_CHECK hemi_status hemi_remote_call_many(hemi_remote *const *remotes, size_t count, const float *x, size_t rows,
+                                                      float *const *y, hemi_call_stats *stats, hemi_error *err);
 HEMI_API void hemi_remote_free(hemi_remote *remote);
 
 #ifdef __cplusplus

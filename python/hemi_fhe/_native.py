@@ -83,6 +83,7 @@ class Module:
         self.has_weights = bool(info.has_weights)
         self.shape = tuple(info.shape[0 : info.shape_rank])
         self.params = info.params
+        self.input_group = bytes(ffi.buffer(info.input_group)).hex() if info.has_input_group else None
 
     @property
     def pointer(self):
@@ -107,22 +108,33 @@ class Module:
             "set": ffi.string(info.params.name).decode(),
             "security_bits": info.params.security_bits,
             "shape": self.shape,
+            "input_group": self.input_group,
             **{
                 name: getattr(info, name)
                 for name in (
                     "inputs outputs layout products weight_bits input_bits b_bits reply_a_bits reply_b_bits reply_ring has_bias "
-                    "input_scale output_scale automorphisms evaluation_key_bytes upload_bytes download_bytes "
+                    "input_scale output_scale delta automorphisms evaluation_key_bytes upload_bytes download_bytes "
                     "predicted_error output_max has_weights"
                 ).split()
             },
         }
 
+    def shares_with(self):
+        """What modules that one encryption of an input serves have in common; None for one that was not compiled for that."""
+        if self.input_group is None:
+            return None
+        info = self.info()
+        return tuple(info[name] for name in "input_group set inputs layout b_bits delta input_bits input_scale".split())
+
     @staticmethod
-    def _options(weight_bits, input_bits, layout, set, b_bits, progress):
+    def _options(weight_bits=0, input_bits=0, layout=0, set=None, b_bits=0, delta_max=0, input_group=None, progress=None):
         options = ffi.new("hemi_compile_options *")
         options.weight_bits, options.input_bits = weight_bits or 0, input_bits or 0
-        options.layout, options.b_bits = layout or 0, b_bits or 0
+        options.layout, options.b_bits, options.delta_max = layout or 0, b_bits or 0, delta_max or 0
         keep = []
+        if input_group is not None:
+            keep.append(ffi.new("uint8_t[]", input_group))
+            options.input_group = keep[-1]
         if set is not None:
             keep.append(ffi.new("char[]", set.encode()))
             options.set = keep[-1]
@@ -132,9 +144,9 @@ class Module:
         return options, keep
 
     @classmethod
-    def compile(cls, onnx, x, shape, weight_bits=0, input_bits=0, layout=0, set=None, b_bits=0, progress=None):
-        """onnx: a buffer; x: the address of float32 calibration data of that shape."""
-        options, keep = cls._options(weight_bits, input_bits, layout, set, b_bits, progress)
+    def compile(cls, onnx, x, shape, **options):
+        """onnx: a buffer; x: the address of float32 calibration data of that shape; options: those of hemi_compile_options."""
+        options, keep = cls._options(**options)
         out = ffi.new("hemi_module **")
         with ffi.from_buffer(onnx) as data:
             _call(lib.hemi_module_compile, out, data, len(data), _const_floats(x), list(shape), len(shape), options)
@@ -142,9 +154,9 @@ class Module:
         return cls(out[0])
 
     @classmethod
-    def from_linear(cls, weight, bias, outputs, inputs, x, shape, weight_bits=0, input_bits=0, layout=0, set=None, b_bits=0, progress=None):
+    def from_linear(cls, weight, bias, outputs, inputs, x, shape, **options):
         """weight, bias (or None): addresses of float32 matrices, which are only read."""
-        options, keep = cls._options(weight_bits, input_bits, layout, set, b_bits, progress)
+        options, keep = cls._options(**options)
         out = ffi.new("hemi_module **")
         bias = NULL if bias is None else _const_floats(bias)
         _call(
@@ -309,6 +321,23 @@ class Connection(OneProcess):
         self.check_process()
         stats = ffi.new("hemi_call_stats *")
         _call(lib.hemi_remote_call, self._remotes[key], _const_floats(x), rows, _floats(y), stats)
+        return stats
+
+    def call_many(self, keys, x, rows, ys):
+        """One request for several modules that get the same input. ys: where the results of each go."""
+        self.check_process()
+        stats = ffi.new("hemi_call_stats *")
+        remotes = ffi.new("hemi_remote *[]", [self._remotes[key] for key in keys])
+        results = ffi.new("float *[]", [_floats(y) for y in ys])
+        _call(
+            lib.hemi_remote_call_many,
+            ffi.cast("hemi_remote *const *", remotes),
+            len(keys),
+            _const_floats(x),
+            rows,
+            ffi.cast("float *const *", results),
+            stats,
+        )
         return stats
 
     def close(self):

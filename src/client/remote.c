@@ -174,3 +174,90 @@ hemi_status hemi_remote_call(hemi_remote *remote, const float *x, size_t rows, f
     if (stats) *stats = total;
     return status;
 }
+
+/* ---- several modules that share an input */
+
+typedef struct shared_call {
+    hemi_remote *const *remotes;
+    size_t count;
+    const hemi_module *module[HEMI_CALL_MODULES_MAX];
+    hemi_pending *pending[HEMI_CALL_MODULES_MAX];
+    float *y[HEMI_CALL_MODULES_MAX]; /* of the present rows */
+} shared_call;
+
+static hemi_status shared_exchange(shared_call *c, const uint8_t *request, size_t request_bytes, hemi_call_stats *stats,
+                                   hemi_error *err) {
+    hemi_remote *first = c->remotes[0];
+    hemi_http_reply reply;
+    size_t bound = 0;
+    for (size_t i = 0; i < c->count; i++) bound += hemi_pending_reply_bytes(c->module[i], c->pending[i]);
+    HEMI_TRY(post(first, request, request_bytes, bound, &reply, stats, err));
+    stats->upload_bytes += request_bytes;
+    stats->download_bytes += reply.bytes;
+    double start = hemi_now_ms();
+    hemi_status status =
+        hemi_decrypt_many(c->module, c->count, first->client->keys, c->pending, reply.body, reply.bytes, c->y, err);
+    stats->decrypt_ms += hemi_now_ms() - start;
+    hemi_http_reply_clear(&reply);
+    return status == HEMI_OK ? status
+                             : hemi_fail_in(err, status, "the reply of %.120s to %s and others",
+                                            hemi_http_url(first->client->http), first->name);
+}
+
+static hemi_status shared_as(shared_call *c, hemi_form form, const float *x, size_t rows, hemi_call_stats *stats, hemi_error *err) {
+    uint8_t *request = NULL;
+    size_t request_bytes = 0;
+    double start = hemi_now_ms();
+    HEMI_TRY(hemi_encrypt_many(c->module, c->count, c->remotes[0]->client->keys, form, x, rows, c->pending, &request,
+                               &request_bytes, err));
+    stats->encrypt_ms += hemi_now_ms() - start;
+    hemi_status status = shared_exchange(c, request, request_bytes, stats, err);
+    hemi_bytes_release(request);
+    for (size_t i = 0; i < c->count; i++) hemi_pending_free(c->pending[i]);
+    return status;
+}
+
+/* As call_rows: packed rows only where the server holds all these modules for them. */
+static hemi_status shared_rows(shared_call *c, const float *x, size_t rows, hemi_call_stats *stats, hemi_error *err) {
+    bool single_only = false;
+    for (size_t i = 0; i < c->count; i++) single_only |= c->remotes[i]->single_only;
+    const hemi_form form = single_only ? HEMI_FORM_SINGLE : hemi_form_for_all(c->module, c->count, rows);
+    const hemi_status status = shared_as(c, form, x, rows, stats, err);
+    if (status != HEMI_ERR_UNSUPPORTED || form == HEMI_FORM_SINGLE) return status;
+    for (size_t i = 0; i < c->count; i++) c->remotes[i]->single_only = true;
+    return shared_as(c, HEMI_FORM_SINGLE, x, rows, stats, err);
+}
+
+static hemi_status check_shared(const shared_call *c, size_t rows, hemi_error *err) {
+    if (c->count < 1 || c->count > HEMI_CALL_MODULES_MAX)
+        return hemi_fail(err, HEMI_ERR_ARGUMENT, "%zu modules in one call: 1 to %d", c->count, HEMI_CALL_MODULES_MAX);
+    for (size_t i = 0; i < c->count; i++) {
+        const hemi_remote *r = c->remotes[i];
+        if (r->client != c->remotes[0]->client || strcmp(r->path, c->remotes[0]->path) != 0)
+            return hemi_fail(err, HEMI_ERR_ARGUMENT, "%s and %s are not of one model and client", c->remotes[0]->name, r->name);
+        if (rows > SIZE_MAX / sizeof(float) / (r->info.inputs + (size_t)r->info.outputs))
+            return hemi_fail(err, HEMI_ERR_ARGUMENT, "%zu rows are too many", rows);
+    }
+    return HEMI_OK;
+}
+
+hemi_status hemi_remote_call_many(hemi_remote *const *remotes, size_t count, const float *x, size_t rows,
+                                  float *const *y, hemi_call_stats *stats, hemi_error *err) {
+    hemi_call_stats total = {0};
+    shared_call c = {.remotes = remotes, .count = count};
+    hemi_status status = HEMI_OK;
+    HEMI_TRY(check_shared(&c, rows, err));
+    for (size_t i = 0; i < count; i++) c.module[i] = remotes[i]->module;
+    HEMI_TRY(hemi_modules_share(c.module, count, err));
+    pthread_mutex_lock(&remotes[0]->client->lock);
+    for (size_t from = 0; from < rows && status == HEMI_OK; from += UNITS_PER_REQUEST) {
+        size_t part = rows - from < UNITS_PER_REQUEST ? rows - from : UNITS_PER_REQUEST;
+        for (size_t i = 0; i < count; i++) c.y[i] = y[i] + from * remotes[i]->info.outputs;
+        status = shared_rows(&c, x + from * remotes[0]->info.inputs, part, &total, err);
+    }
+    pthread_mutex_unlock(&remotes[0]->client->lock);
+    for (size_t i = 0; status != HEMI_OK && rows > 0 && i < count; i++)
+        hemi_wipe(y[i], rows * remotes[i]->info.outputs * sizeof *y[i]);
+    if (stats) *stats = total;
+    return status;
+}

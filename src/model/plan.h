@@ -29,7 +29,7 @@ typedef struct hemi_plan_input {
 /* The largest grid power of two steps that is at most x > 0. */
 double hemi_grid_floor(double x);
 
-/*   delta  = floor(grid_floor(q / (2 * 1.02 * bound))), or delta_max
+/*   delta  = floor(grid_floor(q / (2 * 1.02 * bound))), at most delta_max unless that is 0
  *   b_bits: the least of 24, 28, 32, 40, 48 that makes the noise's variance at most 1.5 times as large, or a quarter of the floor's
  *   reply_a_bits: the least that keeps the standard deviation below 1.3 times the noise, or below the floor
  *   reply_b_bits: the least that adds at most a tenth to the variance

@@ -7,6 +7,22 @@ from ..errors import HemiShapeError, HemiUnsupportedError
 
 def run_rows(x, inputs, outputs, name, function):
     """Calls function(address of x, rows, address of y) and gives y the rank, dtype and device of x."""
+    return run_rows_many(x, inputs, [outputs], name, lambda a, rows, ys: function(a, rows, ys[0]))[0]
+
+
+def run_rows_many(x, inputs, outputs, name, function):
+    """Calls function(address of x, rows, [addresses of y]) for results of several widths."""
+    flat = flat_rows(x, inputs, name)
+    results = [torch.empty(x.shape[:-1] + (width,), dtype=torch.float32) for width in outputs]
+    rows = flat.numel() // inputs
+    if rows:
+        function(flat.data_ptr(), rows, [y.data_ptr() for y in results])
+    dtype = x.dtype if x.is_floating_point() else torch.float32
+    return [y.to(device=x.device, dtype=dtype) for y in results]
+
+
+def flat_rows(x, inputs, name):
+    """x as contiguous float32 in this machine's memory; without a copy where it is that already."""
     if not isinstance(x, torch.Tensor):
         raise HemiUnsupportedError(f"{name} takes one tensor, not {type(x).__name__}")
     if x.dim() == 0 or x.shape[-1] != inputs:
@@ -16,12 +32,15 @@ def run_rows(x, inputs, outputs, name, function):
         )
     if x.is_complex():
         raise HemiUnsupportedError(f"{name} takes real numbers, not {x.dtype}")
-    flat = x.detach().to(device="cpu", dtype=torch.float32).contiguous()
-    y = torch.empty(x.shape[:-1] + (outputs,), dtype=torch.float32)
-    rows = flat.numel() // inputs
-    if rows:
-        function(flat.data_ptr(), rows, y.data_ptr())
-    return y.to(device=x.device, dtype=x.dtype if x.is_floating_point() else torch.float32)
+    return x.detach().to(device="cpu", dtype=torch.float32).contiguous()
+
+
+def version_of(tensor):
+    """Grows with every change in place; None for tensors that do not count (made in inference mode)."""
+    try:
+        return tensor._version
+    except RuntimeError:
+        return None
 
 
 def storage_address(tensor):

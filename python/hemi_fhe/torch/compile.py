@@ -1,5 +1,7 @@
 """From float modules to compiled ones."""
 
+import contextlib
+import secrets
 import sys
 import threading
 
@@ -28,6 +30,10 @@ class QuantizedModule:
     def info(self):
         """What `hemi inspect` prints: shapes, parameter set, security, sizes, predicted error."""
         return self._native.info()
+
+    def shares_with(self):
+        """What compiled modules that one encryption of an input serves have in common; None for others."""
+        return self._native.shares_with()
 
     @property
     def input_shape(self):
@@ -120,23 +126,43 @@ def options_of(configuration):
     return dict(configuration)
 
 
-def is_plain_linear(module):
-    """A Linear whose matrix the compiler can read where it is. The exporter would leave copies of it in freed memory."""
-    if type(module) is not torch.nn.Linear or module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
-        return False
-    tensors = [module.weight] if module.bias is None else [module.weight, module.bias]
-    return all(
-        type(t) in (torch.nn.Parameter, torch.Tensor) and t.dtype is torch.float32 and t.device.type == "cpu" and t.is_contiguous()
-        for t in tensors
-    )
-
-
 def show_progress(what, done, total):
     print(f"\r  {what} {done}/{total}", end="\n" if done >= total else "", file=sys.stderr, flush=True)
 
 
-def compile_records(module, records, n_bits, configuration=None, verbose=0, name="the module"):
-    """Compiles a float module for the inputs (tensors) it was called with."""
+def is_conv1d(module):
+    """Conv1D of Hugging Face's transformers: a Linear whose weight is inputs x outputs."""
+    return any(c.__name__ == "Conv1D" and c.__module__.startswith("transformers.") for c in type(module).__mro__)
+
+
+def is_matrix(module):
+    """A Linear or Conv1D whose matrix the compiler can read where it is. The exporter would leave copies of it in freed memory."""
+    if type(module) is not torch.nn.Linear and not (is_conv1d(module) and type(module).__name__ == "Conv1D"):
+        return False
+    if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+        return False
+    tensors = [module.weight] if module.bias is None else [module.weight, module.bias]
+    return all(type(t) in (torch.nn.Parameter, torch.Tensor) and t.is_floating_point() and not t.is_meta for t in tensors)
+
+
+@contextlib.contextmanager
+def plain_matrix(tensor, transposed=False):
+    """A matrix as contiguous float32 in this machine's memory. What had to be copied for that is overwritten at the end."""
+    tensor = tensor.detach()
+    view = tensor.T if transposed else tensor
+    if view.dtype is torch.float32 and view.device.type == "cpu" and view.is_contiguous():
+        yield view
+        return
+    copy = torch.empty(view.shape, dtype=torch.float32)
+    copy[None].copy_(view[None])  # of three dimensions: for two, torch transposes block by block in a buffer, which it does not wipe
+    try:
+        yield copy
+    finally:
+        copy.zero_()
+
+
+def calibration(records, name):
+    """(all rows, shape of the whole) of the inputs that a module was called with."""
     if not records:
         raise HemiStateError(f"{name} was not called by the model for these inputs: it cannot be calibrated")
     features = {x.shape[-1] if x.dim() else 0 for x in records}
@@ -149,26 +175,87 @@ def compile_records(module, records, n_bits, configuration=None, verbose=0, name
     between = x.shape[0] // max(1, torch.Size(shape[1:-1]).numel())
     if any(r.dim() != len(shape) or tuple(r.shape[1:]) != shape[1:] for r in records if r.dim() > 1):
         shape, between = (1, inputs), x.shape[0]
+    return x, (between,) + shape[1:]
+
+
+def compile_records(module, records, n_bits, configuration=None, verbose=0, name="the module", **more):
+    """Compiles a float module for the inputs (tensors) it was called with. more: options of the compiler."""
+    x, shape = calibration(records, name)
     weight_bits, input_bits = bits_of(n_bits)
-    arguments = {"weight_bits": weight_bits, "input_bits": input_bits, **options_of(configuration)}
-    arguments.update(x=x.data_ptr(), shape=(between,) + shape[1:], progress=show_progress if verbose else None)
+    options = {"weight_bits": weight_bits, "input_bits": input_bits, **options_of(configuration), **more}
+    options["progress"] = show_progress if verbose else None
     try:
-        return QuantizedModule(_compiled(module, inputs, arguments))
+        return QuantizedModule(_compiled(module, x, shape, options))
     finally:
         x.zero_()  # cat has made a copy
 
 
-def _compiled(module, inputs, arguments):
-    if is_plain_linear(module):
-        weight, bias = module.weight.detach(), None if module.bias is None else module.bias.detach()
-        return _native.Module.from_linear(
-            weight.data_ptr(), None if bias is None else bias.data_ptr(), module.out_features, inputs, **arguments
-        )
-    onnx = to_onnx(module, inputs)
+def _compiled(module, x, shape, options):
+    if is_matrix(module):
+        return _from_matrix(module.weight, is_conv1d(module), module.bias, x, shape, options)
+    onnx = to_onnx(module, x.shape[-1])
     try:
-        return _native.Module.compile(onnx, **arguments)
+        return _native.Module.compile(onnx, x.data_ptr(), shape, **options)
     finally:
         wipe(onnx)
+
+
+def _from_matrix(weight, transposed, bias, x, shape, options):
+    with contextlib.ExitStack() as stack:
+        weight = stack.enter_context(plain_matrix(weight, transposed))
+        if bias is not None:
+            bias = stack.enter_context(plain_matrix(bias)).data_ptr()
+        return _native.Module.from_linear(weight.data_ptr(), bias, *weight.shape, x.data_ptr(), shape, **options)
+
+
+GRADIENT_ROWS = 64
+
+
+def compile_transposed(module, n_bits, configuration=None, verbose=0, name="the module"):
+    """The product with the transposed matrix, for gradients. They are scaled row by row, so that any Gaussian rows calibrate it."""
+    if not is_matrix(module):
+        raise HemiUnsupportedError(
+            f"{name} is a {type(module).__name__}: backward=True takes Linear and Conv1D modules. Make those in it remote one by one"
+        )
+    weight_bits, input_bits = bits_of(n_bits)
+    options = {"weight_bits": weight_bits, "input_bits": input_bits, **options_of(configuration)}
+    options.pop("layout", None)  # was chosen for the other shape
+    options["progress"] = show_progress if verbose else None
+    outputs = module.weight.shape[1 if is_conv1d(module) else 0]
+    x = torch.randn(GRADIENT_ROWS, outputs, generator=torch.Generator().manual_seed(0))
+    return QuantizedModule(_from_matrix(module.weight, not is_conv1d(module), None, x, tuple(x.shape), options))
+
+
+DELTA_RATIO = 8  # a module that would lose more than three bits of accuracy to its siblings stays alone
+
+
+def compile_sharing(members, n_bits, configuration=None, verbose=0):
+    """{name: (module, records)} -> {name: QuantizedModule}, for modules that got the same inputs: compiled once for what each would
+    have by itself, then again with what they must have in common for one encryption to serve them all."""
+    compiled = {
+        name: compile_records(module, records, n_bits, configuration, verbose, f"module {name!r}") for name, (module, records) in members.items()
+    }
+    infos = {name: c.info for name, c in compiled.items()}
+    least = min(info["delta"] for info in infos.values())
+    together = [name for name in members if infos[name]["delta"] <= DELTA_RATIO * least]
+    if len(together) < 2:
+        return compiled
+    largest = infos[max(together, key=lambda name: infos[name]["outputs"])]
+    common = {
+        "layout": largest["layout"],
+        "b_bits": max(infos[name]["b_bits"] for name in together),
+        "delta_max": least,
+        "input_group": secrets.token_bytes(_native.ID_BYTES),
+    }
+    again = {}
+    for name in together:
+        module, records = members[name]
+        again[name] = compile_records(
+            module, records, n_bits, configuration, verbose, f"module {name!r}", **{**common, "weight_bits": infos[name]["weight_bits"]}
+        )
+    if len({c.shares_with() for c in again.values()}) == 1:
+        compiled.update(again)
+    return compiled
 
 
 def compile_torch_model(

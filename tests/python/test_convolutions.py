@@ -1,5 +1,9 @@
 """Modules of convolutions and of whole samples, from torch to compiled modules: the quantised product in the clear against torch."""
 
+import json
+import subprocess
+
+import numpy
 import pytest
 import torch
 from torch import nn
@@ -9,6 +13,9 @@ from conftest import Deployment
 from hemi_fhe.deployment import FHEModelClient, FHEModelDev, FHEModelServer
 from hemi_fhe.errors import HemiShapeError, HemiUnsupportedError
 from hemi_fhe.torch.compile import compile_torch_model
+
+
+HEMI = serving.PROGRAM.parent / "hemi"
 
 
 class Residual(nn.Module):
@@ -187,3 +194,33 @@ def test_deployment(tmp_path):
         assert error(torch.from_numpy(y), module(x[:2])) < 0.005
     with pytest.raises(HemiShapeError):
         client.quantize_encrypt_serialize(x[:, :2])
+
+
+def hemi(*arguments, code=0):
+    done = subprocess.run([str(HEMI), *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=60)
+    assert done.returncode == code, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_programs(tmp_path):
+    module, x, _ = make("stride")
+    torch.onnx.export(module, x[:1], str(tmp_path / "conv.onnx"))
+    numpy.save(tmp_path / "x.npy", x.numpy())
+    models = tmp_path / "models"
+    said = hemi("compile", tmp_path / "conv.onnx", "--name", "conv", "-c", tmp_path / "x.npy", "-o", models / "m", "--n-bits", "10")
+    assert "conv, 3x9x11 -> 8x5x6 with bias" in said and "one sample" in said
+    assert "3x9x11 -> 8x5x6" in hemi("inspect", models)
+    info = json.loads(hemi("inspect", models, "--json"))["modules"][0]
+    assert info["output_shape"] == [1, 8, 5, 6] and info["units"] == 1
+    with serving.hemi_server(models, "--quiet") as process:
+        call = ["call", process.url, "m", "conv", "--input"]
+        hemi(*call, tmp_path / "x.npy", "--output", tmp_path / "y.npy")
+        with torch.no_grad():
+            expected = module(x)
+        y = numpy.load(tmp_path / "y.npy")
+        assert y.shape == expected.shape and error(torch.from_numpy(y), expected) < 0.005
+        numpy.save(tmp_path / "one.npy", x[0].numpy())
+        hemi(*call, tmp_path / "one.npy", "--output", tmp_path / "y.npy")
+        assert numpy.load(tmp_path / "y.npy").shape == expected.shape[1:]
+        numpy.save(tmp_path / "other.npy", x.numpy()[:, :, 1:])
+        assert "po_1_3_9_11_pc" in hemi(*call, tmp_path / "other.npy", code=8)

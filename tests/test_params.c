@@ -49,7 +49,7 @@ static void primes_fit_the_ring(void **state) {
         assert_true(p->special < UINT64_C(1) << 50);
         assert_int_equal(p->special % order, 1);
         assert_true(p->special != p->q);
-        assert_true(p->special > p->q); /* key switching noise is divided by it */
+        assert_true(p->special > p->q || p->baby_digits != 0); /* key switching noise is divided by it */
     }
 }
 
@@ -81,6 +81,18 @@ static void rows_by_value(void **state) {
     assert_true(b->reply == NULL && !a->reply_only && !b->reply_only);
 }
 
+static void the_precise_set_by_value(void **state) {
+    (void)state;
+    const hemi_params *p = hemi_params_by_id(4);
+    assert_string_equal(p->name, "L4096P");
+    assert_ptr_equal(hemi_params_by_name("precise"), p);
+    assert_int_equal(p->log2_n, 12);
+    assert_true(p->q == UINT64_C(0xfffffffa0001) && p->special == UINT64_C(0xfffffff00001));
+    assert_true(p->log2_modulus < 98 && p->security_bits > 137.2 && p->security_bits < 140.4); /* the estimate is for 98 bits */
+    assert_true(p->baby_digits == 2 && p->digit_bits == 24 && p->reply == NULL && !p->reply_only);
+    for (uint32_t id = 1; id <= 3; id++) assert_true(hemi_params_by_id(id)->baby_digits == 0);
+}
+
 /* The ring that replies of L4096 are switched to: half the degree; its key, which is over q, is all that there is in it. */
 static void the_ring_of_replies_by_value(void **state) {
     (void)state;
@@ -104,7 +116,7 @@ static void nothing_else_is_known(void **state) {
     (void)state;
     assert_null(hemi_params_at(hemi_params_count()));
     assert_null(hemi_params_at(SIZE_MAX));
-    const uint32_t ids[] = {0, 4, 5, 255, 256, 257, 0x10000, 0x10001, 0x7fffffff, 0x80000001, 0xffffffff};
+    const uint32_t ids[] = {0, 5, 6, 255, 256, 257, 0x10000, 0x10001, 0x7fffffff, 0x80000001, 0xffffffff};
     for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++) assert_null(hemi_params_by_id(ids[i]));
     const char *const names[] = {"", "L409", "L40960", "l4096", " L4096", "L4096 ", "L1024", "R1024", "r2048", "R2048 ", "default", "4096"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) assert_null(hemi_params_by_name(names[i]));
@@ -115,7 +127,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_row_is_secure),       cmocka_unit_test(primes_fit_the_ring),
         cmocka_unit_test(rows_are_unique_and_found), cmocka_unit_test(rows_by_value),
-        cmocka_unit_test(the_ring_of_replies_by_value),
+        cmocka_unit_test(the_precise_set_by_value), cmocka_unit_test(the_ring_of_replies_by_value),
         cmocka_unit_test(nothing_else_is_known),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

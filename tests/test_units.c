@@ -447,11 +447,96 @@ static void noise_of_units(void **state) {
     party_close(&p);
 }
 
+/* ---- precise sets: rotations of inputs over qP, by keys of two digits each */
+
+static void precise_maps_of_a_tiny_ring(void **state) {
+    (void)state;
+    test_rng rng = test_rng_new();
+    size_t layouts = 0, two_groups = 0;
+    party p = {.own = test_params(4, hemi_params_by_name("precise")->q, hemi_params_by_name("precise")->special)};
+    p.own.baby_digits = 2;
+    p.own.digit_bits = 24;
+    party_open(&p, NULL, test_table());
+    for (uint32_t d = 1; d <= 20; d += test_quick() ? 5u : 1u)
+        for (uint32_t m = 1; m <= 20; m += test_quick() ? 4u : 1u)
+            for (int full = 0; full < 2; full++)
+                for (uint32_t babies = 0; babies <= 16; babies = babies ? 2 * babies : 1) {
+                    hemi_linear_layout l;
+                    const hemi_linear_choice c = {.rows = full ? HEMI_LINEAR_ROWS_FULL : 1, .babies = babies};
+                    const hemi_status status = hemi_linear_layout_rows(&l, &p.own, d, m, &c, ERR);
+                    if (status != HEMI_OK) {
+                        assert_true(babies > 0 && status == HEMI_ERR_ARGUMENT);
+                        continue;
+                    }
+                    uint32_t t[HEMI_AUTOMORPHISMS_MAX];
+                    ring_keys r = {.p = p, .keys = test_keys(p.sk, t, hemi_linear_automorphisms(&l, t))};
+                    check_exact(&r, &l, NULL, 1 + test_below(&rng, 2 * l.rows + 2), &rng);
+                    hemi_evaluation_keys_free(r.keys);
+                    layouts++;
+                    two_groups += l.groups == 2 && l.babies > 1;
+                }
+    printf("  %zu layouts, %zu in two groups\n", layouts, two_groups);
+    assert_true(layouts > 50 && two_groups > 0);
+    party_close(&p);
+}
+
+/* Weights of 12 bits at 768 x 768: the noise as predicted, and below 2^-18 of the largest output; small memory gives the same bytes. */
+static void noise_of_the_precise_set(void **state) {
+    (void)state;
+    test_rng rng = test_rng_new();
+    party p;
+    uint32_t t[HEMI_AUTOMORPHISMS_MAX];
+    hemi_team *team = hemi_team_new(2);
+    hemi_linear_layout l;
+    hemi_linear *map, *small;
+    job j;
+    moments m = {0};
+    double largest = 0;
+    party_open(&p, hemi_params_by_name("precise"), test_table());
+    ASSERT_OK(hemi_linear_layout_rows(&l, p.ctx->params, 768, 768, NULL, ERR));
+    hemi_evaluation_keys *keys = test_keys(p.sk, t, hemi_linear_automorphisms(&l, t));
+    job_open(&j, &l, NULL, 4, 2047, 127, true, p.ctx->params, &rng);
+    double bound = 1;
+    for (size_t o = 0; o < 768; o++) {
+        double sum = 0;
+        for (size_t c = 0; c < 768; c++) sum += abs(j.w[o * 768 + c]);
+        bound = fmax(bound, 127 * sum + 1000);
+    }
+    j.delta = (uint64_t)((double)p.ctx->q->m.p / 2.04 / bound);
+    ASSERT_OK(hemi_linear_new(&map, p.ctx, &l, j.w, j.bias, j.delta, HEMI_LINEAR_FAST, team, ERR));
+    ASSERT_OK(hemi_linear_new(&small, p.ctx, &l, j.w, j.bias, j.delta, HEMI_LINEAR_SMALL, team, ERR));
+    job_encrypt(&j, p.sk);
+    uint8_t *bytes = hemi_alloc(j.units, j.out_stride);
+    job_multiply(&j, small, keys, true, team);
+    memcpy(bytes, j.reply, j.units * j.out_stride);
+    job_multiply(&j, map, keys, true, NULL);
+    assert_memory_equal(bytes, j.reply, j.units * j.out_stride);
+    job_multiply(&j, map, keys, false, team);
+    job_decrypt(&j, p.sk);
+    const double predicted =
+        sqrt(hemi_linear_noise_variance(&l, j.norm2, IN_BITS) + hemi_linear_switch_variance(&l, OUT_BITS, OUT_BITS));
+    for (size_t i = 0; i < j.out_numbers; i++) {
+        moments_add(&m, error_at(&j, i) / predicted);
+        largest = fmax(largest, fabs((double)j.want[i]));
+    }
+    const double ratio = sqrt(moments_variance(&m)), error = log2(ratio * predicted / (double)j.delta / largest);
+    printf("  768 x 768, 12 bits: S %u, B %u, K %u: std %.4f of predicted, 2^%.2f of the largest output\n", l.s, l.babies, l.group[0].k, ratio, error);
+    assert_true(m.largest < PRODUCT_SIGMAS && ratio < 1.15 && ratio > 1 / 1.15 && error < -18);
+    hemi_free(bytes);
+    hemi_linear_free(map);
+    hemi_linear_free(small);
+    job_close(&j);
+    hemi_team_free(team);
+    hemi_evaluation_keys_free(keys);
+    party_close(&p);
+}
+
 int main(void) {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_of_tiny_rings),   cmocka_unit_test(grids_of_a_tiny_ring),
         cmocka_unit_test(ways_of_computing_agree), cmocka_unit_test(large_weights_in_small_memory),
         cmocka_unit_test(refusals),             cmocka_unit_test(noise_of_units),
+        cmocka_unit_test(precise_maps_of_a_tiny_ring), cmocka_unit_test(noise_of_the_precise_set),
     };
     return TEST_RUN("units", tests);
 }

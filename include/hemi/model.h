@@ -28,10 +28,11 @@ typedef struct hemi_compile_options {
     uint32_t layout;    /* S, a power of two >= inputs; 0: chosen by the compiler */
     const char *set;    /* name of a parameter set; NULL: "L4096" */
     unsigned b_bits;    /* bits of an uploaded coefficient; 0: chosen by the noise formula */
-    uint64_t delta_max; /* delta is at most this; 0: as large as the results allow. For modules that share an input */
-    const uint8_t *input_group; /* HEMI_MODULE_ID_BYTES bytes, random: modules that carry the same ones receive the same input, and
-                                 * hemi_remote_call_many serves them with one encryption; NULL: none */
-    uint32_t babies;    /* rotations of the input, a power of two; 0: chosen by the compiler. As delta_max */
+    /* For modules that read the same input and are to be served by one encryption: they need the same layout, babies, b_bits and delta. */
+    uint64_t delta_max; /* no larger delta than this; 0: no limit */
+    uint32_t babies;    /* rotations of the input, a power of two; 0: chosen by the compiler */
+    const uint8_t *input_group; /* HEMI_MODULE_ID_BYTES random bytes: modules that carry the same ones receive the same input, so that
+                                 * hemi_remote_call_many can serve them; NULL: none */
     void (*progress)(void *context, const char *what, size_t done, size_t total); /* may be NULL */
     void *progress_context;
 } hemi_compile_options;

@@ -27,12 +27,14 @@ typedef struct hemi_params {
     double security_bits;   /* the estimate */
     const struct hemi_params *reply; /* the row of degree N/2 that replies of few outputs may be switched to; NULL: none */
     bool reply_only;        /* this is such a row: no modules, requests or keys of its own */
+    unsigned baby_digits;   /* rotations of inputs are kept over qP, from digits of digit_bits bits each, every one by keys of its own; */
+    unsigned digit_bits;    /* 0: over q, from one another, by one digit */
 } hemi_params;
 
 #define HEMI_SECURITY_BITS_MIN 128.0
 
 HEMI_API size_t hemi_params_count(void);
-/* NULL if there is no such row. The rows live for ever. */
+/* NULL if there is no such row. The rows live for ever. "precise" is another name of "L4096P". */
 HEMI_API const hemi_params *hemi_params_at(size_t i);
 HEMI_API const hemi_params *hemi_params_by_id(uint32_t id);
 HEMI_API const hemi_params *hemi_params_by_name(const char *name);

@@ -20,7 +20,9 @@ struct hemi_linear {
     hemi_linear_layout layout;
     uint32_t block, terms;  /* coefficients of a block; terms of a sum: in_blocks * babies */
     uint64_t scale;         /* 1/S mod q */
+    bool precise;           /* babies over qP: so plaintexts, too */
     uint8_t *plaintexts;    /* fast: dot_right form; out block, group, block of coefficients, giant, term */
+    uint8_t *plaintexts_p;  /* the same over P, of precise maps */
     void *coefficients;     /* small: signed coefficients; out block, group, giant, term, coefficient */
     bool wide;              /* of 32 bits, not 16 */
     uint64_t *monomial_q, *monomial_p; /* X^offset of the second group, fixed form; NULL with one group */
@@ -33,9 +35,9 @@ struct hemi_linear {
 
 /* Where the plaintexts of (out block, group) begin, in polynomials. */
 size_t hemi_linear_plaintext_index(const hemi_linear *linear, uint32_t out_block, size_t group);
-/* The plaintexts of one giant of a small map, made ready for dot2: block of coefficients, term. scratch: n words per worker, at
- * scratch + worker scratch_stride. */
-void hemi_linear_expand_giant(const hemi_linear *linear, uint8_t *out, uint32_t out_block, size_t group, uint32_t giant, uint64_t *scratch,
+/* The plaintexts of one giant of a small map, made ready for dot2 over a limb (q or P): block of coefficients, term. scratch: n words per
+ * worker, at scratch + worker scratch_stride. */
+void hemi_linear_expand_giant(const hemi_linear *linear, uint8_t *out, const hemi_limb *limb, uint32_t out_block, size_t group, uint32_t giant, uint64_t *scratch,
                               size_t scratch_stride, hemi_team *team);
 
 /* Blocks of memory kept between calls, so that the hot path allocates nothing. They are not cleared. */

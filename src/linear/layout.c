@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "random/sample.h"
+#include "rlwe/context.h"
 #include "ring/kernels.h"
 #include "rlwe/noise.h"
 
@@ -93,7 +94,9 @@ size_t hemi_linear_automorphisms(const hemi_linear_layout *l, uint32_t *t) {
     uint32_t found[HEMI_AUTOMORPHISMS_MAX];
     size_t count = 0;
     if (l->direct) return 0;
-    for (uint32_t bit = 0; 1u << bit < l->babies; bit++) found[count++] = hemi_linear_family(l, bit);
+    for (uint32_t b = 1; l->params->baby_digits && b < l->babies; b++)
+        for (unsigned d = 0; d < l->params->baby_digits; d++) found[count++] = HEMI_KEY_NUMBER(hemi_linear_gamma(l, b), d);
+    for (uint32_t bit = 0; !l->params->baby_digits && 1u << bit < l->babies; bit++) found[count++] = hemi_linear_family(l, bit);
     for (size_t g = 0; g < l->groups; g++) {
         if (l->group[g].giants > 1) found[count++] = hemi_linear_giant(l);
         for (unsigned j = 0; j < hemi_linear_trace_steps(l, g); j++) found[count++] = (l->n >> j) + 1;
@@ -128,6 +131,7 @@ static void complete(hemi_linear_layout *l) {
 /* ---- choosing */
 
 /* Cost of a layout in units of one NTT, one thread: measured, AVX2 and AVX-512 kernels being alike in these ratios. */
+#define COST_DIRECT_BABY 3.5 /* of sets with baby_digits: four products with keys, no division */
 #define COST_PRODUCT    0.3 /* one plaintext, both components: mostly reading it */
 #define COST_BABY       5.0 /* two for half of the digits (hoisted), four to divide by P */
 #define COST_STEP       4.0 /* digit, and division of c1 alone: c0 stays over qP until the end */
@@ -137,8 +141,9 @@ double hemi_linear_cost(const hemi_linear_layout *l) {
     double step = 0;
     for (size_t g = 0; g < l->groups; g++) step += (l->group[g].giants - 1) * COST_STEP;
     step += hemi_linear_trace_steps(l, l->groups - 1) * COST_STEP; /* the steps of a first group are shared */
-    return l->in_blocks * ((l->babies - 1) * COST_BABY + COST_CIPHERTEXT) + l->out_blocks * (step + COST_CIPHERTEXT) +
-           (double)hemi_linear_products(l) * COST_PRODUCT;
+    const bool precise = l->params->baby_digits != 0;
+    return l->in_blocks * ((l->babies - 1) * (precise ? COST_DIRECT_BABY : COST_BABY) + COST_CIPHERTEXT) +
+           l->out_blocks * (step + COST_CIPHERTEXT) + (double)hemi_linear_products(l) * COST_PRODUCT * (precise ? 2 : 1);
 }
 
 /* For S = N family element 0 is -1, whose powers are no giants of more than two. */
@@ -150,13 +155,14 @@ static bool babies_reach(const hemi_linear_layout *l, uint32_t babies, uint32_t 
 static bool choose_babies(hemi_linear_layout *l, uint32_t wanted, double *best) {
     hemi_linear_layout try = *l;
     const uint32_t smallest = l->group[l->groups - 1].k;
+    const bool precise = l->params->baby_digits != 0;
     bool found = false;
     for (try.babies = 1; try.babies <= smallest; try.babies *= 2) {
         complete(&try);
         const double c = hemi_linear_cost(&try);
         if (!babies_reach(l, try.babies, l->group[0].k) || try.babies * l->in_blocks > HEMI_DOT_COUNT_MAX) continue;
-        if (wanted && try.babies != wanted) continue;
-        if (hemi_linear_automorphisms(&try, NULL) > HEMI_LINEAR_KEYS_SOFT_MAX && found) continue;
+        if ((wanted && try.babies != wanted) || (precise && try.babies > HEMI_LINEAR_PRECISE_BABIES_MAX)) continue;
+        if (!precise && hemi_linear_automorphisms(&try, NULL) > HEMI_LINEAR_KEYS_SOFT_MAX && found) continue;
         if (!found || c < *best) {
             *best = c;
             *l = try;
@@ -182,7 +188,8 @@ static bool choose_groups(hemi_linear_layout *l, uint32_t wanted) {
     two.group[0].k = one.group[0].k / 2;
     two.group[1].k = ceil_pow2(rows - two.group[0].k);
     if (two.group[1].k >= two.group[0].k || !choose_babies(&two, wanted, &cost_two)) return has_one;
-    if (!has_one || (cost_two < cost_one && hemi_linear_automorphisms(&two, NULL) <= HEMI_LINEAR_KEYS_SOFT_MAX)) *l = two;
+    const bool few = l->params->baby_digits || hemi_linear_automorphisms(&two, NULL) <= HEMI_LINEAR_KEYS_SOFT_MAX;
+    if (!has_one || (cost_two < cost_one && few)) *l = two;
     return true;
 }
 
@@ -191,6 +198,8 @@ static hemi_status take_groups(hemi_linear_layout *l, const hemi_linear_choice *
     if (c->groups > HEMI_LINEAR_GROUPS_MAX || !is_pow2(c->babies))
         return hemi_fail(err, HEMI_ERR_FORMAT, "a layout has 1 to %d groups and a power of two of babies, not %zu and %u",
                          HEMI_LINEAR_GROUPS_MAX, c->groups, c->babies);
+    if (l->params->baby_digits && c->babies > HEMI_LINEAR_PRECISE_BABIES_MAX)
+        return hemi_fail(err, HEMI_ERR_FORMAT, "%u babies: set %s takes at most %d", c->babies, l->params->name, HEMI_LINEAR_PRECISE_BABIES_MAX);
     if (c->babies * (uint64_t)l->in_blocks > HEMI_DOT_COUNT_MAX)
         return hemi_fail(err, HEMI_ERR_FORMAT, "%u babies of %u ciphertexts are more than %d", c->babies, l->in_blocks,
                          HEMI_DOT_COUNT_MAX);
@@ -361,14 +370,15 @@ double hemi_linear_noise_variance(const hemi_linear_layout *l, double weight_nor
     const double ks = hemi_noise_keyswitch_variance(l->params);
     /* baby b carries one key switch per bit of b, half of log2(B) on average; each of the K plaintexts has the norm of all
      * of the group's row polynomials, and the trace doubles every kept coefficient at each of its steps */
-    const double baby = 0.5 * log2_of(l->babies) * ks;
+    const double baby = l->params->baby_digits ? hemi_noise_digits_variance(l->params) : 0.5 * log2_of(l->babies) * ks;
     double worst = 0;
     for (size_t g = 0; g < l->groups; g++) {
         const double k = l->group[g].k, doubling = (double)l->s / k;
         const double before = (double)l->group[g].first * l->fan;
         const double outputs = fmin(l->block_outputs - before, k * l->fan); /* the group's; the rest of it is zero */
         const double products = k * outputs * weight_norm2 * baby;
-        const double giants = ((double)l->group[g].giants - 1) * ks;
+        /* babies over qP: the sum of the first giant is divided by P, too */
+        const double giants = ((double)l->group[g].giants - (l->params->baby_digits ? 0 : 1)) * ks;
         double trace = 0; /* step j of T: its noise is doubled by the T-1-j steps after it */
         for (unsigned j = 0, steps = hemi_linear_trace_steps(l, g); j < steps; j++) trace += ks * pow(4.0, steps - 1 - j);
         worst = fmax(worst, (products + giants) * doubling * doubling + trace);

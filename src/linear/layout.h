@@ -24,7 +24,8 @@
 #include "linear/grid.h"
 
 #define HEMI_LINEAR_GROUPS_MAX 2
-#define HEMI_AUTOMORPHISMS_MAX 32
+#define HEMI_AUTOMORPHISMS_MAX 256 /* of a client's keys; a layout needs fewer */
+#define HEMI_LINEAR_PRECISE_BABIES_MAX 16 /* of sets with baby_digits: each takes that many keys of its own */
 
 typedef struct hemi_linear_group {
     uint32_t first;  /* its first row polynomial */
@@ -93,7 +94,7 @@ uint32_t hemi_linear_input_places(const hemi_linear_layout *layout);
 size_t hemi_linear_output_positions(const hemi_linear_layout *layout, uint32_t *positions);
 /* Whether a reply may be switched to the ring of half the degree: the set has one, and all outputs are at even coefficients. */
 bool hemi_linear_outputs_halve(const hemi_linear_layout *layout);
-/* The automorphisms that need a key, increasing; returns how many (<= HEMI_AUTOMORPHISMS_MAX). t may be NULL. */
+/* The keys that are needed (numbers, rlwe/context.h; of the family alone: automorphisms), increasing; returns how many (<= HEMI_AUTOMORPHISMS_MAX). t may be NULL. */
 size_t hemi_linear_automorphisms(const hemi_linear_layout *layout, uint32_t *t);
 
 /* gamma_i = the product over the bits l of i of family element l, modulo 2N; element l of the family of S. */

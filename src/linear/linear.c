@@ -21,10 +21,9 @@ size_t hemi_linear_plaintext_index(const hemi_linear *linear, uint32_t out_block
 }
 
 /* One polynomial to its places among the right factors: out is those of term 0, whose blocks are `row` bytes apart. */
-static void spread(const hemi_linear *linear, uint8_t *out, size_t row, const uint64_t *a) {
+static void spread(const hemi_linear *linear, const hemi_limb *limb, uint8_t *out, size_t row, const uint64_t *a) {
     const uint32_t len = linear->block;
-    for (uint32_t i = 0; i < linear->layout.n; i += len, out += row)
-        linear->ctx->k->dot_right(out, a + i, len, &linear->ctx->q->m);
+    for (uint32_t i = 0; i < linear->layout.n; i += len, out += row) linear->ctx->k->dot_right(out, a + i, len, &limb->m);
 }
 
 typedef struct transform {
@@ -65,15 +64,20 @@ static void transform_step(void *context, size_t index, size_t worker) {
         return;
     }
     uint64_t *a = t->scratch + worker * n;
-    for (size_t i = 0; i < n; i++) a[i] = hemi_mod_from_signed(pt[i], &ctx->q->m);
-    ctx->k->ntt(a, ctx->q);
     const size_t bytes = (size_t)linear->block * HEMI_DOT_BYTES;
-    spread(linear, linear->plaintexts + first * n * HEMI_DOT_BYTES + (giant * linear->terms + term) * bytes, giants * linear->terms * bytes, a);
+    for (int over_p = 0; over_p < (linear->precise ? 2 : 1); over_p++) {
+        const hemi_limb *limb = over_p ? ctx->special : ctx->q;
+        for (size_t i = 0; i < n; i++) a[i] = hemi_mod_from_signed(pt[i], &limb->m);
+        ctx->k->ntt(a, limb);
+        spread(linear, limb, (over_p ? linear->plaintexts_p : linear->plaintexts) + first * n * HEMI_DOT_BYTES + (giant * linear->terms + term) * bytes,
+               giants * linear->terms * bytes, a);
+    }
 }
 
 typedef struct expansion {
     const hemi_linear *linear;
     uint8_t *out;
+    const hemi_limb *limb;
     size_t first; /* polynomial */
     uint64_t *scratch;
     size_t stride;
@@ -84,19 +88,19 @@ static void expand_step(void *context, size_t term, size_t worker) {
     const hemi_linear *linear = e->linear;
     const hemi_context *ctx = linear->ctx;
     const size_t n = ctx->n, at = (e->first + term) * n, bytes = (size_t)linear->block * HEMI_DOT_BYTES;
-    const uint64_t p = ctx->q->m.p;
+    const uint64_t p = e->limb->m.p;
     uint64_t *a = e->scratch + worker * e->stride;
     for (size_t i = 0; i < n; i++) {
         const int64_t v = linear->wide ? ((const int32_t *)linear->coefficients)[at + i] : ((const int16_t *)linear->coefficients)[at + i];
         a[i] = (uint64_t)v + (p & (uint64_t)(v >> 63)); /* |v| < p: coefficients have at most 32 bits */
     }
-    ctx->k->ntt(a, ctx->q);
-    spread(linear, e->out + term * bytes, linear->terms * bytes, a);
+    ctx->k->ntt(a, e->limb);
+    spread(linear, e->limb, e->out + term * bytes, linear->terms * bytes, a);
 }
 
-void hemi_linear_expand_giant(const hemi_linear *linear, uint8_t *out, uint32_t out_block, size_t group, uint32_t giant, uint64_t *scratch,
+void hemi_linear_expand_giant(const hemi_linear *linear, uint8_t *out, const hemi_limb *limb, uint32_t out_block, size_t group, uint32_t giant, uint64_t *scratch,
                               size_t scratch_stride, hemi_team *team) {
-    expansion e = {linear, out, hemi_linear_plaintext_index(linear, out_block, group) + (size_t)giant * linear->terms, scratch,
+    expansion e = {linear, out, limb, hemi_linear_plaintext_index(linear, out_block, group) + (size_t)giant * linear->terms, scratch,
                    scratch_stride};
     hemi_team_run(team, linear->terms, expand_step, &e);
 }
@@ -179,6 +183,11 @@ static hemi_status load(hemi_linear *linear, const int16_t *w, hemi_linear_memor
         linear->plaintexts = memory == HEMI_LINEAR_FAST ? room : NULL;
         linear->wide = wide;
         linear->bytes = words * each;
+        if (linear->precise && memory == HEMI_LINEAR_FAST) {
+            linear->plaintexts_p = hemi_alloc_large(words, each);
+            if (!linear->plaintexts_p) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for %zu bytes of plaintexts", words * each);
+            linear->bytes *= 2;
+        }
         bool fits = true;
         HEMI_TRY(load_plaintexts(linear, w, team, &fits, err));
         if (fits) break;
@@ -189,13 +198,16 @@ static hemi_status load(hemi_linear *linear, const int16_t *w, hemi_linear_memor
 hemi_status hemi_linear_new(hemi_linear **out, const hemi_context *ctx, const hemi_linear_layout *layout, const int16_t *w, const double *bias,
                             uint64_t delta, hemi_linear_memory memory, hemi_team *team, hemi_error *err) {
     *out = NULL;
-    if (ctx->params != layout->params || ctx->q->m.bits > HEMI_DOT_MODULUS_BITS_MAX || layout->n % 8 != 0) /* ring/kernels.h, dot2 */
+    const bool precise = layout->params->baby_digits && !layout->direct;
+    if (ctx->params != layout->params || ctx->q->m.bits > HEMI_DOT_MODULUS_BITS_MAX || layout->n % 8 != 0 ||
+        (precise && ctx->special->m.bits > HEMI_DOT_MODULUS_BITS_MAX)) /* ring/kernels.h, dot2 */
         return hemi_fail(err, HEMI_ERR_PARAMS, "set %s does not serve matrix products of this layout", ctx->params->name);
     hemi_linear *linear = hemi_alloc(1, sizeof *linear);
     if (!linear) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a module");
     hemi_workspace_open();
     linear->ctx = ctx;
     linear->layout = *layout;
+    linear->precise = precise;
     linear->block = block_length(layout);
     linear->terms = layout->in_blocks * layout->babies;
     linear->scale = layout->direct ? 1 : hemi_mod_inverse(layout->s % ctx->q->m.p, &ctx->q->m);
@@ -221,6 +233,7 @@ hemi_status hemi_linear_new(hemi_linear **out, const hemi_context *ctx, const he
 void hemi_linear_free(hemi_linear *linear) {
     if (!linear) return;
     hemi_free(linear->plaintexts);
+    hemi_free(linear->plaintexts_p);
     hemi_free(linear->coefficients);
     hemi_free(linear->monomial_q);
     hemi_free(linear->bias);

@@ -17,7 +17,7 @@ typedef struct running {
 
 /* Memory of one worker: a key switch under way. */
 typedef struct scratch {
-    uint64_t *digit;
+    uint64_t *digit; /* 2 n words */
     hemi_extended u0, u1;
 } scratch;
 
@@ -27,12 +27,13 @@ typedef struct unit {
     uint64_t *digit;         /* their digits */
     uint64_t *left0, *left1; /* all babies in dot_left form: block of coefficients, term */
     uint64_t *sum0, *sum1;   /* one per giant of the largest group, sum_stride apart */
+    uint64_t *left0_p, *left1_p, *sum0_p, *sum1_p; /* of precise maps: the same over P */
     running first, second;   /* one per group */
 } unit;
 
 /* The keys of a multiplication, looked up once. */
 typedef struct keyring {
-    const hemi_galois_key *baby[32], *giant, *trace[32];
+    const hemi_galois_key *baby[32], *giant, *trace[32]; /* baby: one per bit; of precise maps one per baby and digit */
 } keyring;
 
 typedef struct multiplication {
@@ -67,7 +68,10 @@ static hemi_status find_keys(keyring *found, const hemi_linear *linear, const he
         if (!hemi_evaluation_keys_find(keys, linear->automorphism[i]))
             return hemi_fail(err, HEMI_ERR_KEY, "the evaluation keys lack automorphism %u, which the module needs", linear->automorphism[i]);
     if (l->direct) return HEMI_OK;
-    for (unsigned bit = 0; 1u << bit < l->babies; bit++) found->baby[bit] = hemi_evaluation_keys_find(keys, hemi_linear_family(l, bit));
+    const unsigned digits = l->params->baby_digits;
+    for (uint32_t b = 0; digits && b < digits * l->babies; b++) /* those of baby 0 are not there, and not asked for */
+        found->baby[b] = hemi_evaluation_keys_find(keys, HEMI_KEY_NUMBER(hemi_linear_gamma(l, b / digits), b % digits));
+    for (unsigned bit = 0; !digits && 1u << bit < l->babies; bit++) found->baby[bit] = hemi_evaluation_keys_find(keys, hemi_linear_family(l, bit));
     found->giant = hemi_evaluation_keys_find(keys, hemi_linear_giant(l));
     for (size_t g = 0; g < l->groups; g++)
         for (unsigned j = 0; j < hemi_linear_trace_steps(l, g); j++) found->trace[j] = hemi_evaluation_keys_find(keys, (l->n >> j) + 1);
@@ -81,6 +85,19 @@ static void place_input(const hemi_linear *map, uint64_t *left, uint32_t i, cons
     const uint32_t n = map->layout.n, len = map->block;
     left += (size_t)i * map->layout.babies * len;
     for (uint32_t at = 0; at < n; at += len, left += (size_t)map->terms * len) map->ctx->k->dot_left(left, a + at, len, &map->ctx->q->m);
+}
+
+/* A precise map's baby 0 is (P c0, P c1) over qP, 0 modulo P; the digits of c1, which is overwritten, serve all other babies. */
+static void load_precise(const hemi_linear *map, unit *u, size_t i, uint64_t *c1, uint64_t *tmp) {
+    const hemi_context *ctx = map->ctx;
+    const size_t n = ctx->n, digits = ctx->params->baby_digits;
+    ctx->k->mul_scalar(tmp, c1, ctx->special_mod_q, n, &ctx->q->m);
+    place_input(map, u->left1, (uint32_t)i, tmp);
+    memset(tmp, 0, n * sizeof *tmp);
+    place_input(map, u->left0_p, (uint32_t)i, tmp);
+    place_input(map, u->left1_p, (uint32_t)i, tmp);
+    uint64_t *digit = u->digit + i * 2 * digits * n;
+    hemi_keyswitch_digits(ctx, digit, digit + digits * n, c1);
 }
 
 static void load_step(void *context, size_t index, size_t worker) {
@@ -103,6 +120,10 @@ static void load_step(void *context, size_t index, size_t worker) {
         k->mul_scalar(c1, c1, map->scale, n, &ctx->q->m);
     }
     place_input(map, u->left0, (uint32_t)i, c0);
+    if (map->precise) {
+        load_precise(map, u, i, c1, b);
+        return;
+    }
     place_input(map, u->left1, (uint32_t)i, c1);
     if (map->layout.babies > 1) hemi_keyswitch_digit(ctx, u->digit + i * sources(&map->layout) * n, c1);
 }
@@ -146,40 +167,71 @@ static void baby_step(void *context, size_t index, size_t worker) {
         hemi_keyswitch_digit(ctx, u->digit + (i * count + b) * n, u->source + 2 * (i * count + b) * n + n);
 }
 
+/* Baby b > 0 of a precise map, of every input ciphertext and unit, from the input's digits. It stays over qP. */
+static void precise_baby_step(void *context, size_t index, size_t worker) {
+    multiplication *x = context;
+    const hemi_linear *map = x->map;
+    const hemi_context *ctx = map->ctx;
+    const size_t n = ctx->n, len = map->block, digits = ctx->params->baby_digits, others = map->layout.babies - 1;
+    const size_t b = 1 + index % others, i = index / others % map->layout.in_blocks;
+    unit *u = &x->unit[index / others / map->layout.in_blocks];
+    const scratch *s = &x->scratch[worker];
+    const uint64_t *digit = u->digit + i * 2 * digits * n;
+    hemi_keyswitch_digits_product(ctx, x->keys.baby + b * digits, s->u0, s->u1, digit, digit + digits * n,
+                                  (hemi_extended){u->source + 2 * i * sources(&map->layout) * n, NULL}, s->digit);
+    for (size_t at = 0; at < n; at += len) {
+        const size_t place = at * map->terms + (i * map->layout.babies + b) * len;
+        ctx->k->dot_left(u->left0 + place, s->u0.q + at, len, &ctx->q->m);
+        ctx->k->dot_left(u->left1 + place, s->u1.q + at, len, &ctx->q->m);
+        ctx->k->dot_left(u->left0_p + place, s->u0.p + at, len, &ctx->special->m);
+        ctx->k->dot_left(u->left1_p + place, s->u1.p + at, len, &ctx->special->m);
+    }
+}
+
 static void prepare_input(multiplication *x) {
     const hemi_linear_layout *l = &x->map->layout;
     hemi_team_run(x->team, x->units * l->in_blocks, load_step, x);
+    if (x->map->precise) {
+        hemi_team_run(x->team, x->units * l->in_blocks * (l->babies - 1), precise_baby_step, x);
+        return;
+    }
     for (x->bit = 0; 1u << x->bit < l->babies; x->bit++) hemi_team_run(x->team, x->units * l->in_blocks << x->bit, baby_step, x);
 }
 
 /* ---- sums of products */
 
-/* One block of coefficients: all giants' sums over the terms, unit after unit, while the block's plaintexts are in the cache. */
+/* Sums of `sums` giants from the plaintexts of one block of coefficients, unit after unit, while those are in the cache; at: the
+ * block's first coefficient; w and w_p (precise maps): its plaintexts; giant: the first. */
+static void dot_block(const multiplication *x, size_t at, const uint8_t *w, const uint8_t *w_p, size_t giant, size_t sums) {
+    const hemi_linear *map = x->map;
+    const hemi_kernels *k = map->ctx->k;
+    const size_t left = at * map->terms, sum = giant * x->sum_stride + at;
+    for (size_t i = 0; i < x->units; i++) {
+        const unit *u = &x->unit[i];
+        k->dot2(u->sum0 + sum, u->sum1 + sum, x->sum_stride, sums, u->left0 + left, u->left1 + left, map->block, w, map->terms, map->block,
+                &map->ctx->q->m);
+        if (w_p)
+            k->dot2(u->sum0_p + sum, u->sum1_p + sum, x->sum_stride, sums, u->left0_p + left, u->left1_p + left, map->block, w_p,
+                    map->terms, map->block, &map->ctx->special->m);
+    }
+}
+
 static void dot_step(void *context, size_t index, size_t worker) {
     const multiplication *x = context;
     const hemi_linear *map = x->map;
-    const uint32_t giants = map->layout.group[x->group].giants;
-    const size_t at = index * map->block, left = at * map->terms;
-    const size_t first = hemi_linear_plaintext_index(map, x->out_block, x->group) * map->layout.n + left * giants;
+    const size_t at = index * map->block, giants = map->layout.group[x->group].giants;
+    const size_t first = (hemi_linear_plaintext_index(map, x->out_block, x->group) * map->layout.n + at * map->terms * giants) * HEMI_DOT_BYTES;
     (void)worker;
-    for (size_t i = 0; i < x->units; i++) {
-        const unit *u = &x->unit[i];
-        map->ctx->k->dot2(u->sum0 + at, u->sum1 + at, x->sum_stride, giants, u->left0 + left, u->left1 + left, map->block,
-                          map->plaintexts + first * HEMI_DOT_BYTES, map->terms, map->block, &map->ctx->q->m);
-    }
+    dot_block(x, at, map->plaintexts + first, map->precise ? map->plaintexts_p + first : NULL, 0, giants);
 }
 
 /* The same for one giant, whose plaintexts have been made for this call. */
 static void dot_small_step(void *context, size_t index, size_t worker) {
     const multiplication *x = context;
     const hemi_linear *map = x->map;
-    const size_t at = index * map->block, left = at * map->terms, sum = x->giant * x->sum_stride + at;
+    const size_t at = index * map->block, bytes = at * map->terms * HEMI_DOT_BYTES;
     (void)worker;
-    for (size_t i = 0; i < x->units; i++) {
-        const unit *u = &x->unit[i];
-        map->ctx->k->dot2(u->sum0 + sum, u->sum1 + sum, x->sum_stride, 1, u->left0 + left, u->left1 + left, map->block,
-                          x->expanded + left * HEMI_DOT_BYTES, map->terms, map->block, &map->ctx->q->m);
-    }
+    dot_block(x, at, x->expanded + bytes, map->precise ? x->expanded + map->terms * map->layout.n * HEMI_DOT_BYTES + bytes : NULL, x->giant, 1);
 }
 
 static void sum_products(multiplication *x, size_t group) {
@@ -192,25 +244,32 @@ static void sum_products(multiplication *x, size_t group) {
     }
     const size_t stride = (size_t)(x->scratch[1].digit - x->scratch[0].digit);
     for (x->giant = 0; x->giant < map->layout.group[group].giants; x->giant++) {
-        hemi_linear_expand_giant(map, x->expanded, x->out_block, group, x->giant, x->scratch[0].digit, stride, x->team);
+        uint8_t *at = x->expanded;
+        hemi_linear_expand_giant(map, at, map->ctx->q, x->out_block, group, x->giant, x->scratch[0].digit, stride, x->team);
+        at += map->terms * (size_t)map->layout.n * HEMI_DOT_BYTES;
+        if (map->precise)
+            hemi_linear_expand_giant(map, at, map->ctx->special, x->out_block, group, x->giant, x->scratch[0].digit, stride, x->team);
         hemi_team_run(x->team, blocks, dot_small_step, x);
     }
 }
 
 /* ---- giants and traces */
 
+/* What is added to a ciphertext over qP; p NULL: nothing modulo P. */
+static void add_extended(const hemi_context *ctx, hemi_extended r, const uint64_t *q, const uint64_t *p) {
+    ctx->k->add(r.q, r.q, q, ctx->n, &ctx->q->m);
+    if (p) ctx->k->add(r.p, r.p, p, ctx->n, &ctx->special->m);
+}
+
 /* One automorphism of a running ciphertext: e' = sigma(e) + u0, c1' = u1 / P. keep: a trace step, the ciphertext itself
  * stays: it and its image are added. */
 static void rotate(const hemi_context *ctx, const hemi_galois_key *key, scratch *s, running *r, bool keep) {
-    const hemi_kernels *k = ctx->k;
-    const uint32_t n = ctx->n;
     hemi_keyswitch_digit(ctx, s->digit, r->c1);
     hemi_keyswitch_product(ctx, key, s->u0, s->u1, r->c1, s->digit, r->e);
     hemi_divide_by_special(ctx, s->u1.q, s->u1);
     if (keep) {
-        k->add(r->e.q, r->e.q, s->u0.q, n, &ctx->q->m);
-        k->add(r->e.p, r->e.p, s->u0.p, n, &ctx->special->m);
-        k->add(r->c1, r->c1, s->u1.q, n, &ctx->q->m);
+        add_extended(ctx, r->e, s->u0.q, s->u0.p);
+        ctx->k->add(r->c1, r->c1, s->u1.q, ctx->n, &ctx->q->m);
     } else {
         const running old = *r;
         *r = (running){s->u0, s->u1.q};
@@ -222,20 +281,52 @@ static void rotate(const hemi_context *ctx, const hemi_galois_key *key, scratch 
 /* The sum over the giants of a group, in Horner form. */
 static void sum_giants(const multiplication *x, const unit *u, scratch *s, size_t group, running *r) {
     const hemi_context *ctx = x->map->ctx;
-    const hemi_kernels *k = ctx->k;
-    const uint32_t n = ctx->n, giants = x->map->layout.group[group].giants;
-    if (!x->map->layout.direct) memset(r->e.p, 0, n * sizeof(uint64_t));
+    const size_t n = ctx->n, bytes = n * sizeof(uint64_t);
+    const uint32_t giants = x->map->layout.group[group].giants;
+    if (!x->map->layout.direct) memset(r->e.p, 0, bytes);
     for (uint32_t c = giants; c-- > 0;) {
         const uint64_t *s0 = u->sum0 + c * x->sum_stride, *s1 = u->sum1 + c * x->sum_stride;
         if (c + 1 == giants) {
-            memcpy(r->e.q, s0, n * sizeof(uint64_t));
-            memcpy(r->c1, s1, n * sizeof(uint64_t));
+            memcpy(r->e.q, s0, bytes);
+            memcpy(r->c1, s1, bytes);
             continue;
         }
         rotate(ctx, x->keys.giant, s, r, false);
-        k->add(r->e.q, r->e.q, s0, n, &ctx->q->m);
-        k->add(r->c1, r->c1, s1, n, &ctx->q->m);
+        add_extended(ctx, r->e, s0, NULL);
+        ctx->k->add(r->c1, r->c1, s1, n, &ctx->q->m);
     }
+}
+
+/* The same where the sums are over qP: that of c1 is divided by P together with the rotation it is added to. */
+static void sum_precise_giants(const multiplication *x, const unit *u, scratch *s, size_t group, running *r) {
+    const hemi_context *ctx = x->map->ctx;
+    const size_t bytes = ctx->n * sizeof(uint64_t);
+    const uint32_t giants = x->map->layout.group[group].giants;
+    for (uint32_t c = giants; c-- > 0;) {
+        const size_t at = c * x->sum_stride;
+        if (c + 1 == giants) {
+            memcpy(r->e.q, u->sum0 + at, bytes);
+            memcpy(r->e.p, u->sum0_p + at, bytes);
+            memcpy(s->u1.q, u->sum1 + at, bytes);
+            memcpy(s->u1.p, u->sum1_p + at, bytes);
+        } else {
+            hemi_keyswitch_digit(ctx, s->digit, r->c1);
+            hemi_keyswitch_product(ctx, x->keys.giant, s->u0, s->u1, r->c1, s->digit, r->e);
+            add_extended(ctx, s->u0, u->sum0 + at, u->sum0_p + at);
+            add_extended(ctx, s->u1, u->sum1 + at, u->sum1_p + at);
+            const hemi_extended old = r->e;
+            r->e = s->u0;
+            s->u0 = old;
+        }
+        hemi_divide_by_special(ctx, r->c1, s->u1);
+    }
+}
+
+static void sum_group(const multiplication *x, const unit *u, scratch *s, size_t group, running *r) {
+    if (x->map->precise)
+        sum_precise_giants(x, u, s, group, r);
+    else
+        sum_giants(x, u, s, group, r);
 }
 
 /* The second group, shifted half way between the outputs of the first, joins it: with M = X^offset times it, and sigma the
@@ -260,8 +351,7 @@ static void join_groups(const multiplication *x, unit *u, scratch *s, unsigned l
         k->add(part[i].a, part[i].a, tmp, n, part[i].m);
     }
     rotate(ctx, x->keys.trace[last], s, b, false);
-    k->add(a->e.q, a->e.q, b->e.q, n, &ctx->q->m);
-    k->add(a->e.p, a->e.p, b->e.p, n, &ctx->special->m);
+    add_extended(ctx, a->e, b->e.q, b->e.p);
     k->add(a->c1, a->c1, b->c1, n, &ctx->q->m);
 }
 
@@ -270,7 +360,7 @@ static void second_group_step(void *context, size_t index, size_t worker) {
     multiplication *x = context;
     const hemi_linear_layout *l = &x->map->layout;
     unit *u = &x->unit[index];
-    sum_giants(x, u, &x->scratch[worker], 1, &u->second);
+    sum_group(x, u, &x->scratch[worker], 1, &u->second);
     for (unsigned j = hemi_linear_trace_steps(l, 0); j < hemi_linear_trace_steps(l, 1); j++)
         rotate(x->map->ctx, x->keys.trace[j], &x->scratch[worker], &u->second, true);
 }
@@ -327,7 +417,7 @@ static void result_step(void *context, size_t index, size_t worker) {
     unsigned steps = hemi_linear_trace_steps(l, 0);
     hemi_stream secret;
     if (x->fresh) hemi_stream_init_fresh(&secret);
-    sum_giants(x, u, s, 0, &u->first);
+    sum_group(x, u, s, 0, &u->first);
     if (l->groups == 2) join_groups(x, u, s, --steps);
     for (unsigned j = 0; j < steps; j++) rotate(x->map->ctx, x->keys.trace[j], s, &u->first, true);
     finish(x, &u->first, s, &secret);
@@ -357,7 +447,8 @@ static uint64_t *take_words(uint64_t **at, size_t words) {
 
 /* The largest numbers of the maps that share a call. */
 typedef struct needs {
-    size_t n, terms, sources, giants, sum_stride, expanded; /* expanded: words */
+    size_t n, terms, digits, sources, giants, sum_stride, expanded; /* digits: polynomials; expanded: words */
+    bool precise;
     size_t per_unit, per_worker;
 } needs;
 
@@ -365,15 +456,20 @@ static needs needs_of(const hemi_linear *const *maps, size_t count) {
     needs d = {.n = maps[0]->ctx->n};
     for (size_t i = 0; i < count; i++) {
         const hemi_linear_layout *l = &maps[i]->layout;
-        const size_t s = (size_t)l->in_blocks * sources(l), e = maps[i]->plaintexts ? 0 : maps[i]->terms * d.n * HEMI_DOT_BYTES / sizeof(uint64_t);
+        const bool precise = maps[i]->precise;
+        const size_t s = (size_t)l->in_blocks * sources(l), g = precise ? 2 * (size_t)l->in_blocks * l->params->baby_digits : s;
+        const size_t e = maps[i]->plaintexts ? 0 : maps[i]->terms * d.n * HEMI_DOT_BYTES / sizeof(uint64_t) * (precise ? 2 : 1);
+        d.precise |= precise;
+        if (g > d.digits) d.digits = g;
         if (maps[i]->terms > d.terms) d.terms = maps[i]->terms;
         if (s > d.sources) d.sources = s;
         if (l->group[0].giants > d.giants) d.giants = l->group[0].giants;
         if (e > d.expanded) d.expanded = e;
     }
     d.sum_stride = d.n + 3 * HEMI_ALIGNMENT / sizeof(uint64_t);
-    d.per_unit = (3 * d.sources + 2 * d.terms + 6) * d.n + 2 * d.giants * d.sum_stride;
-    d.per_worker = 5 * d.n;
+    const size_t limbs = d.precise ? 2 : 1;
+    d.per_unit = (2 * d.sources + d.digits + 2 * limbs * d.terms + 6) * d.n + 2 * limbs * d.giants * d.sum_stride;
+    d.per_worker = 6 * d.n;
     return d;
 }
 
@@ -385,19 +481,21 @@ static void carve(multiplication *x, const needs *d, size_t units, size_t worker
     for (size_t i = 0; i < units; i++) {
         unit *u = &x->unit[i];
         u->source = take_words(&at, 2 * d->sources * n);
-        u->digit = take_words(&at, d->sources * n);
-        u->left0 = take_words(&at, d->terms * n);
-        u->left1 = take_words(&at, d->terms * n);
-        u->sum0 = take_words(&at, d->giants * d->sum_stride);
-        u->sum1 = take_words(&at, d->giants * d->sum_stride);
+        u->digit = take_words(&at, d->digits * n);
+        uint64_t **left[] = {&u->left0, &u->left1, &u->left0_p, &u->left1_p}, **sum[] = {&u->sum0, &u->sum1, &u->sum0_p, &u->sum1_p};
+        for (size_t j = 0; j < (d->precise ? 4 : 2); j++) {
+            *left[j] = take_words(&at, d->terms * n);
+            *sum[j] = take_words(&at, d->giants * d->sum_stride);
+        }
         uint64_t **polynomial[] = {&u->first.e.q,  &u->first.e.p,  &u->first.c1,
                                    &u->second.e.q, &u->second.e.p, &u->second.c1};
         for (size_t j = 0; j < 6; j++) *polynomial[j] = take_words(&at, n);
     }
     for (size_t w = 0; w < workers; w++) {
         scratch *s = &x->scratch[w];
-        uint64_t **polynomial[] = {&s->digit, &s->u0.q, &s->u0.p, &s->u1.q, &s->u1.p};
-        for (size_t j = 0; j < 5; j++) *polynomial[j] = take_words(&at, n);
+        uint64_t **polynomial[] = {&s->u0.q, &s->u0.p, &s->u1.q, &s->u1.p};
+        s->digit = take_words(&at, 2 * n);
+        for (size_t j = 0; j < 4; j++) *polynomial[j] = take_words(&at, n);
     }
     x->expanded = (uint8_t *)at;
 }

@@ -29,14 +29,14 @@ typedef struct hemi_plan_input {
 /* The largest grid power of two steps that is at most x > 0. */
 double hemi_grid_floor(double x);
 
-/*   delta  = floor(grid_floor(q / (2 * 1.02 * bound))), at most delta_max unless that is 0
+/*   delta  = floor(grid_floor(q / (2 * 1.02 * bound))), or delta_max
  *   b_bits: the least of 24, 28, 32, 40, 48 that makes the noise's variance at most 1.5 times as large, or a quarter of the floor's
  *   reply_a_bits: the least that keeps the standard deviation below 1.3 times the noise, or below the floor
  *   reply_b_bits: the least that adds at most a tenth to the variance
  *   reply_ring: N/2 where the layout's outputs fit that ring, the product has keys anyway, and the reply is shorter with bits by the same
  *     rule, where what the switch adds counts towards the limit, and a standard deviation of at most 1.3 times that in the set's own
  *     ring
- * where the floor is 2^-19.1 of delta * bound: what is below it is good enough. The noise is that of the noisier layout.
+ * where the floor is 2^-19.1 (sets with baby_digits: 2^-27) of delta * bound: what is below it is good enough. The noise is that of the noisier layout.
  * ERR_UNSUPPORTED: no delta leaves room for the noise. */
 HEMI_CHECK hemi_status hemi_plan_make(hemi_plan *plan, const hemi_plan_input *input, hemi_error *err);
 

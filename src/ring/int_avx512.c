@@ -126,6 +126,7 @@ HEMI_INLINE void vector_product(uint64_t *r, size_t r_stride, const hemi_int_mat
  * not lie a power of two apart. */
 
 enum { ROWS = 12, PANEL = 32, CHUNK = 1024, TILE_STRIDE = CHUNK + 64 };
+#define AHEAD 1024 /* bytes of the right side asked for ahead: 46 Gmac/s at 768 x 768 x 2048, 43 without */
 
 typedef struct tile {
     uint8_t entries[ROWS * TILE_STRIDE] __attribute__((aligned(64)));
@@ -150,6 +151,8 @@ HEMI_INLINE void tile_add(int64_t *sums, const uint8_t *entries, const uint8_t *
     for (unsigned i = 0; i < ROWS; i++) acc[i][0] = acc[i][1] = zero();
     for (size_t g = 0; g < steps; g++, x += 4 * PANEL, entries += 4) {
         const vi x0 = load(x), x1 = load(x + 64);
+        _mm_prefetch((const char *)((uintptr_t)x + AHEAD), _MM_HINT_T0);
+        _mm_prefetch((const char *)((uintptr_t)x + AHEAD + 64), _MM_HINT_T0);
 #pragma GCC unroll 12
         for (unsigned i = 0; i < ROWS; i++) {
             const vi v = broadcast(entries + i * TILE_STRIDE);

@@ -78,6 +78,13 @@ const uint32_t *hemi_context_automorphism(const hemi_context *ctx, uint32_t t) {
     return NULL;
 }
 
+bool hemi_key_is_known(const hemi_params *params, uint32_t number) {
+    const uint32_t t = hemi_key_automorphism(number), digit = hemi_key_digit(number), n = UINT32_C(1) << params->log2_n;
+    if (params->special == 0 || t < 3 || t >= 2 * n || t % 2 == 0) return false;
+    if (params->baby_digits) return digit < params->baby_digits;
+    return digit == 0 && (t == 2 * n - 1 || (t <= n + 1 && ((t - 1) & (t - 2)) == 0));
+}
+
 hemi_status hemi_evaluation_keys_new(hemi_evaluation_keys **out, const hemi_context *ctx, const uint32_t *t, size_t count,
                                      hemi_error *err) {
     *out = NULL;
@@ -89,8 +96,9 @@ hemi_status hemi_evaluation_keys_new(hemi_evaluation_keys **out, const hemi_cont
     if (keys) {
         keys->key = hemi_alloc(count, sizeof *keys->key);
         keys->storage = hemi_alloc_large(words, sizeof(uint64_t));
+        keys->index = hemi_alloc(ctx->params->baby_digits ? count * n : 0, sizeof *keys->index);
     }
-    if (!keys || !keys->key || !keys->storage) {
+    if (!keys || !keys->key || !keys->storage || !keys->index) {
         hemi_evaluation_keys_free(keys);
         return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for %zu evaluation keys", count);
     }
@@ -100,13 +108,18 @@ hemi_status hemi_evaluation_keys_new(hemi_evaluation_keys **out, const hemi_cont
     keys->public_b = keys->storage;
     keys->public_a = keys->storage + n;
     if (ring_switch) keys->ring_switch = keys->storage + 2 * n + 4 * n * count;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0, others = 0; i < count; i++) {
         uint64_t *base = keys->storage + 2 * n + 4 * n * i;
-        keys->key[i] = (hemi_galois_key){t[i], hemi_context_automorphism(ctx, t[i]), base, base + n, base + 2 * n, base + 3 * n};
-        if (!keys->key[i].index) {
+        if (!hemi_key_is_known(ctx->params, t[i])) {
             hemi_evaluation_keys_free(keys);
             return hemi_fail(err, HEMI_ERR_KEY, "%u is not an automorphism that set %s has keys for", t[i], ctx->params->name);
         }
+        const uint32_t *index = hemi_context_automorphism(ctx, hemi_key_automorphism(t[i]));
+        if (!index) {
+            hemi_ring_automorphism_index(keys->index + others * n, ctx->log2_n, hemi_key_automorphism(t[i]));
+            index = keys->index + others++ * n;
+        }
+        keys->key[i] = (hemi_galois_key){t[i], index, base, base + n, base + 2 * n, base + 3 * n};
     }
     *out = keys;
     return HEMI_OK;
@@ -133,6 +146,7 @@ void hemi_evaluation_keys_set(hemi_evaluation_keys *keys, size_t i, const uint8_
 void hemi_evaluation_keys_free(hemi_evaluation_keys *keys) {
     if (!keys) return;
     hemi_free(keys->key);
+    hemi_free(keys->index);
     hemi_free(keys->storage);
     hemi_free(keys);
 }

@@ -32,9 +32,18 @@ HEMI_CHECK hemi_status hemi_context_shared(const hemi_context **out, const hemi_
 /* The slot permutation of X -> X^t; NULL if t is not of the family. */
 const uint32_t *hemi_context_automorphism(const hemi_context *ctx, uint32_t t);
 
-/* A key-switching key from s(X^t) to s: over q and P, (b, a) with b = -a s + e + P s(X^t). Fixed form. */
+/* Key entries are numbered: t, or for digit d > 0 (of sets with baby_digits) t + d 2^20. */
+#define HEMI_KEY_DIGIT_SHIFT 20
+#define HEMI_KEY_NUMBER(t, digit) ((t) | (uint32_t)(digit) << HEMI_KEY_DIGIT_SHIFT)
+static inline uint32_t hemi_key_automorphism(uint32_t number) { return number & ((1u << HEMI_KEY_DIGIT_SHIFT) - 1); }
+static inline uint32_t hemi_key_digit(uint32_t number) { return number >> HEMI_KEY_DIGIT_SHIFT; }
+/* Whether a set has a use for the key of that number (which is not that of the public or the ring-switching key): automorphisms of the
+ * family; in sets with baby_digits any automorphism, of any digit. */
+bool hemi_key_is_known(const hemi_params *params, uint32_t number);
+
+/* A key-switching key from s(X^t) to s: over q and P, (b, a) with b = -a s + e + P 2^(digit_bits digit) s(X^t). Fixed form. */
 typedef struct hemi_galois_key {
-    uint32_t t;
+    uint32_t t; /* its number */
     const uint32_t *index;
     uint64_t *b_q, *a_q, *b_p, *a_p;
 } hemi_galois_key;
@@ -47,6 +56,7 @@ typedef struct hemi_evaluation_keys {
     hemi_galois_key *key; /* increasing t */
     uint64_t *ring_switch; /* the ring-switching key (rlwe/ringswitch.h); NULL: none */
     uint64_t *storage;
+    uint32_t *index; /* slot permutations of automorphisms outside the family */
     size_t bytes; /* memory held */
 } hemi_evaluation_keys;
 

@@ -18,6 +18,46 @@ void hemi_keyswitch_product(const hemi_context *ctx, const hemi_galois_key *key,
     ctx->k->keyswitch_product(u0.p, u1.p, d_p, e.p, key->index, key->b_p, key->a_p, ctx->n, &ctx->special->m);
 }
 
+void hemi_keyswitch_digits(const hemi_context *ctx, uint64_t *d_q, uint64_t *d_p, uint64_t *c1) {
+    const size_t n = ctx->n;
+    const unsigned digits = ctx->params->baby_digits, bits = ctx->params->digit_bits;
+    const int64_t half = INT64_C(1) << (bits - 1), mask = (INT64_C(1) << bits) - 1;
+    ctx->k->intt(c1, c1, ctx->q);
+    for (size_t i = 0; i < n; i++) {
+        int64_t v = hemi_mod_centre(c1[i], &ctx->q->m);
+        for (unsigned d = 0; d < digits; d++) {
+            const int64_t low = d + 1 < digits ? ((v + half) & mask) - half : v;
+            d_q[d * n + i] = hemi_mod_from_signed(low, &ctx->q->m);
+            d_p[d * n + i] = hemi_mod_from_signed(low, &ctx->special->m);
+            v = (v - low) >> bits; /* exact */
+        }
+    }
+    for (unsigned d = 0; d < digits; d++) {
+        ctx->k->ntt(d_q + d * n, ctx->q);
+        ctx->k->ntt(d_p + d * n, ctx->special);
+    }
+}
+
+static void digits_product(const hemi_context *ctx, const hemi_limb *l, const hemi_galois_key *const *key, uint64_t *u0, uint64_t *u1,
+                           const uint64_t *digit, const uint64_t *e, uint64_t *scratch) {
+    const size_t n = ctx->n;
+    const bool over_q = l == ctx->q;
+    for (unsigned d = 0; d < ctx->params->baby_digits; d++) {
+        uint64_t *r0 = d ? scratch : u0, *r1 = d ? scratch + n : u1;
+        ctx->k->keyswitch_product(r0, r1, digit + d * n, d ? NULL : e, key[d]->index, over_q ? key[d]->b_q : key[d]->b_p,
+                                  over_q ? key[d]->a_q : key[d]->a_p, n, &l->m);
+        if (d == 0) continue;
+        ctx->k->add(u0, u0, r0, n, &l->m);
+        ctx->k->add(u1, u1, r1, n, &l->m);
+    }
+}
+
+void hemi_keyswitch_digits_product(const hemi_context *ctx, const hemi_galois_key *const *key, hemi_extended u0, hemi_extended u1,
+                                   const uint64_t *d_q, const uint64_t *d_p, hemi_extended e, uint64_t *scratch) {
+    digits_product(ctx, ctx->q, key, u0.q, u1.q, d_q, e.q, scratch);
+    digits_product(ctx, ctx->special, key, u0.p, u1.p, d_p, e.p, scratch);
+}
+
 void hemi_divide_by_special_begin(const hemi_context *ctx, hemi_extended u) {
     ctx->k->intt(u.p, u.p, ctx->special);
     ctx->k->lift(u.p, u.p, ctx->n, &ctx->special->m, &ctx->q->m);

@@ -9,6 +9,10 @@
  * afterwards (it commutes), so one digit serves several ("hoisting": Halevi and Shoup, 2018). */
 void hemi_keyswitch_digit(const hemi_context *ctx, uint64_t *d_p, const uint64_t *c1);
 
+/* The digits of c1 (centred, of digit_bits bits each, the last one taking what is left) for sets with baby_digits: digit d over q at
+ * d_q + d n, over P at d_p + d n. c1 is overwritten with its coefficients. */
+void hemi_keyswitch_digits(const hemi_context *ctx, uint64_t *d_q, uint64_t *d_p, uint64_t *c1);
+
 /* A pair over qP, before division by P. */
 typedef struct hemi_extended {
     uint64_t *q, *p;
@@ -17,6 +21,10 @@ typedef struct hemi_extended {
 /* (u0, u1) = sigma_t(d) (b, a) + (sigma_t(e), 0) over qP. e.q and e.p: c0, times P; e.p may be NULL, for 0. */
 void hemi_keyswitch_product(const hemi_context *ctx, const hemi_galois_key *key, hemi_extended u0, hemi_extended u1,
                             const uint64_t *d_q, const uint64_t *d_p, hemi_extended e);
+
+/* The same from digits: (u0, u1) = sum_d sigma_t(digit d) key[d] + (sigma_t(e), 0). scratch: 2 n words. */
+void hemi_keyswitch_digits_product(const hemi_context *ctx, const hemi_galois_key *const *key, hemi_extended u0, hemi_extended u1,
+                                   const uint64_t *d_q, const uint64_t *d_p, hemi_extended e, uint64_t *scratch);
 
 /* r = round(u / P) modulo q, rounding by the centred residue modulo P. Two NTTs. u.p is overwritten; r may be u.q. */
 void hemi_divide_by_special(const hemi_context *ctx, uint64_t *r, hemi_extended u);

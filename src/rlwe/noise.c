@@ -18,6 +18,11 @@ double hemi_noise_keyswitch_variance(const hemi_params *p) {
     return n * ratio * ratio / 12 * HEMI_ERROR_VARIANCE + (1 + n * HEMI_SECRET_VARIANCE) / 12;
 }
 
+double hemi_noise_digits_variance(const hemi_params *p) {
+    const double digit = ldexp(1.0, (int)p->digit_bits) / (double)p->special;
+    return p->baby_digits * degree(p) * digit * digit / 12 * HEMI_ERROR_VARIANCE;
+}
+
 double hemi_noise_upload_variance(const hemi_params *p, unsigned b_bits) { return rounding(p, b_bits); }
 
 double hemi_noise_zero_variance(const hemi_params *p) {

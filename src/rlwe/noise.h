@@ -10,6 +10,8 @@
 
 /* One key switch: N (q^2/12) sigma^2 / P^2 from the keys' errors, (1 + N Var(s)) / 12 from the rounding. */
 double hemi_noise_keyswitch_variance(const hemi_params *params);
+/* One rotation from digits, kept over qP: digits N (2^(2 digit_bits) / 12) sigma^2 / P^2; nothing is rounded. */
+double hemi_noise_digits_variance(const hemi_params *params);
 /* b rounded to b_bits bits: (q / 2^b_bits)^2 / 12 per coefficient; 0 when nothing is cut off. */
 double hemi_noise_upload_variance(const hemi_params *params, unsigned b_bits);
 /* The encryption of zero under the public key: sigma^2 (1 + 2 N Var(s)). */

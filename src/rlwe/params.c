@@ -32,6 +32,17 @@ static const hemi_params table[] = {
      .log2_modulus = 45.99996697895318,
      .security_bits = 137.1,
      .reply_only = true},
+    /* For weights of more bits: rotations of inputs hold next to no noise. log2(qP) = 96.0: at most 106 for 128 bits. Estimated at 98
+     * bits. */
+    {.id = 4,
+     .name = "L4096P",
+     .log2_n = 12,
+     .q = 0xfffffffa0001,
+     .special = 0xfffffff00001,
+     .log2_modulus = 95.99999999261013,
+     .security_bits = 140.3,
+     .baby_digits = 2,
+     .digit_bits = 24},
 };
 
 #define ROWS (sizeof table / sizeof table[0])
@@ -47,6 +58,7 @@ const hemi_params *hemi_params_by_id(uint32_t id) {
 }
 
 const hemi_params *hemi_params_by_name(const char *name) {
+    if (name != NULL && strcmp(name, "precise") == 0) name = "L4096P";
     for (size_t i = 0; name != NULL && i < ROWS; i++)
         if (strcmp(table[i].name, name) == 0) return &table[i];
     return NULL;

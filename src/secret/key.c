@@ -141,11 +141,12 @@ static void key_part(const hemi_secret_key *key, uint32_t t, size_t limb, const 
     const hemi_context *ctx = key->ctx;
     const hemi_limb *l = &ctx->ring->limb[limb];
     hemi_ring_from_int8(b, e, l);
-    if (t != 0 && limb == 0) { /* + P s(X^t), which is 0 modulo P */
+    if (t != 0 && limb == 0) { /* + P s(X^t), times the power of its digit; 0 modulo P */
+        const uint64_t power = UINT64_C(1) << (hemi_key_digit(t) * ctx->params->digit_bits);
         hemi_ring_from_int8(a, key->s, l);
-        ctx->k->mul_scalar(a, a, ctx->special_mod_q, l->n, &l->m);
+        ctx->k->mul_scalar(a, a, hemi_mod_mul(ctx->special_mod_q, power, &l->m), l->n, &l->m);
         uint64_t *rotated = a + l->n;
-        hemi_ring_automorphism(rotated, a, t, l);
+        hemi_ring_automorphism(rotated, a, hemi_key_automorphism(t), l);
         ctx->k->add(b, b, rotated, l->n, &l->m);
     }
     ctx->k->ntt(b, l);
@@ -159,7 +160,7 @@ hemi_status hemi_secret_make_key(const hemi_secret_key *key, uint32_t t, uint8_t
     const size_t n = ctx->n;
     uint8_t seed[HEMI_SEED_BYTES];
     if (t == HEMI_KEY_RING_SWITCH && ctx->reply) return hemi_secret_make_ringswitch_key(key, out, err);
-    if (t != 0 && (!ctx->special || !hemi_context_automorphism(ctx, t)))
+    if (t != 0 && !hemi_key_is_known(ctx->params, t))
         return hemi_fail(err, HEMI_ERR_KEY, "set %s has no key for automorphism %u", ctx->params->name, t);
     const size_t words = 3 * n + n / sizeof(uint64_t) + 1;
     uint64_t *b = hemi_secure_alloc(words, sizeof *b);

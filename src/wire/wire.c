@@ -185,12 +185,6 @@ void hemi_key_entry_write_header(uint8_t *out, uint32_t t, const uint8_t seed[HE
     memcpy(out + 8, seed, HEMI_SEED_BYTES);
 }
 
-/* t = 1 + 2^j, 1 <= j <= log2 N, or t = -1. */
-static bool of_the_family(const hemi_params *params, uint32_t t) {
-    const uint32_t n = degree(params);
-    return t == 2 * n - 1 || (t >= 3 && t <= n + 1 && ((t - 1) & (t - 2)) == 0);
-}
-
 static hemi_status check_residues(const uint8_t *in, size_t n, uint64_t p, uint32_t t, hemi_error *err) {
     uint64_t chunk[64];
     const unsigned bits = bits_of(p);
@@ -223,11 +217,16 @@ static bool has_ring_switch(const uint8_t *in, size_t count, const hemi_params *
     return entries > 1 && count >= second + HEMI_KEY_ENTRY_HEADER_BYTES && hemi_load32(in + second) == HEMI_KEY_RING_SWITCH;
 }
 
+uint32_t hemi_keys_most(const hemi_params *p) {
+    if (p->special == 0) return 1;
+    return (p->baby_digits ? HEMI_AUTOMORPHISMS_MAX : p->log2_n + 1) + 1 + (p->reply ? 1 : 0);
+}
+
 hemi_status hemi_keys_check(const uint8_t *in, size_t count, const hemi_params **params, size_t *entries, hemi_error *err) {
     HEMI_TRY(parse_header(in, count, HEMI_WIRE_EVALUATION_KEYS, params, err));
     if (count < HEMI_KEYS_HEADER_BYTES) return hemi_fail(err, HEMI_ERR_FORMAT, "%zu bytes are too few for evaluation keys", count);
     const bool may_switch = (*params)->reply != NULL;
-    const uint32_t stated = hemi_load32(in + 16), most = ((*params)->special ? (*params)->log2_n + 2 : 1) + (may_switch ? 1 : 0);
+    const uint32_t stated = hemi_load32(in + 16), most = hemi_keys_most(*params);
     if (stated == 0 || stated > most || hemi_load32(in + 20) != 0)
         return hemi_fail(err, HEMI_ERR_FORMAT, "%u keys: set %s has 1 to %u", stated, (*params)->name, most);
     const bool switches = may_switch && has_ring_switch(in, count, *params, stated);
@@ -239,7 +238,7 @@ hemi_status hemi_keys_check(const uint8_t *in, size_t count, const hemi_params *
     size_t at = HEMI_KEYS_HEADER_BYTES;
     for (uint32_t i = 0; i < stated; i++) {
         const uint32_t t = hemi_load32(in + at);
-        const bool known = i == 0 ? t == 0 : (i == 1 && switches) || of_the_family(*params, t);
+        const bool known = i == 0 ? t == 0 : (i == 1 && switches) || hemi_key_is_known(*params, t);
         if (!known || (i > 0 && t <= last))
             return hemi_fail(err, HEMI_ERR_FORMAT, "key %u is for automorphism %u, which set %s does not have at this place", i, t,
                              (*params)->name);

@@ -20,7 +20,8 @@
 #define HEMI_REQUEST_MODULES_MAX 16
 #define HEMI_REQUEST_UNITS_MAX 65536
 
-typedef enum hemi_wire_kind { HEMI_WIRE_REQUEST = 1, HEMI_WIRE_REPLY = 2, HEMI_WIRE_EVALUATION_KEYS = 3, HEMI_WIRE_SECRET_KEY = 4 } hemi_wire_kind;
+typedef enum hemi_wire_kind { HEMI_WIRE_REQUEST = 1, HEMI_WIRE_REPLY = 2, HEMI_WIRE_EVALUATION_KEYS = 3, HEMI_WIRE_SECRET_KEY = 4,
+               HEMI_WIRE_BATCH_REQUEST = 5, HEMI_WIRE_BATCH_REPLY = 6 /* wire/batch.h */ } hemi_wire_kind;
 
 /* How rows lie in a unit (linear/layout.h): one in each, or side by side. Modules on grids have the first form only. */
 typedef enum hemi_form { HEMI_FORM_SINGLE = 0, HEMI_FORM_PACKED = 1 } hemi_form;
@@ -67,6 +68,8 @@ HEMI_CHECK hemi_status hemi_reply_parse(const uint8_t *bytes, size_t count, cons
 size_t hemi_key_entry_bytes(const hemi_params *params, uint32_t t);
 /* With the public key; without a ring-switching key, which adds its entry's bytes. */
 size_t hemi_keys_total_bytes(const hemi_params *params, size_t automorphisms);
+/* The most entries that keys of a set have. */
+uint32_t hemi_keys_most(const hemi_params *params);
 void hemi_keys_write_header(uint8_t *out, const hemi_params *params, size_t entries);
 /* An entry: this header, b over q packed at the bits of q, then (t != 0) b over P packed at the bits of P. t = 1: this header, then the
  * b of its four samples. */

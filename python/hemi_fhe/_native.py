@@ -82,6 +82,11 @@ class Module:
         self.inputs, self.outputs = info.inputs, info.outputs
         self.has_weights = bool(info.has_weights)
         self.shape = tuple(info.shape[0 : info.shape_rank])
+        self.output_shape = tuple(info.output_shape[0 : info.output_rank])
+        self.operation = ffi.string(info.operation).decode()
+        # features of a row, for any dimensions before them; or the shape of one sample
+        rows = self.operation == "linear"
+        self.takes, self.gives = (info.inputs, info.outputs) if rows else (self.shape[1:], self.output_shape[1:])
         self.params = info.params
         self.input_group = bytes(ffi.buffer(info.input_group)).hex() if info.has_input_group else None
 
@@ -103,16 +108,17 @@ class Module:
         info = ffi.new("hemi_module_info *")
         lib.hemi_module_get_info(self.pointer, info)
         return {
-            "operation": ffi.string(info.operation).decode(),
+            "operation": self.operation,
             "id": bytes(ffi.buffer(info.id)).hex(),
             "set": ffi.string(info.params.name).decode(),
             "security_bits": info.params.security_bits,
             "shape": self.shape,
+            "output_shape": self.output_shape,
             "input_group": self.input_group,
             **{
                 name: getattr(info, name)
                 for name in (
-                    "inputs outputs layout products weight_bits input_bits b_bits reply_a_bits reply_b_bits reply_ring has_bias "
+                    "inputs outputs map_inputs map_outputs taps layout babies products units packed_rows weight_bits input_bits b_bits reply_a_bits reply_b_bits reply_ring has_bias "
                     "input_scale output_scale delta automorphisms evaluation_key_bytes upload_bytes download_bytes "
                     "predicted_error output_max has_weights"
                 ).split()
@@ -121,16 +127,17 @@ class Module:
 
     def shares_with(self):
         """What modules that one encryption of an input serves have in common; None for one that was not compiled for that."""
-        if self.input_group is None:
+        if self.input_group is None or self.operation != "linear":
             return None
         info = self.info()
         return tuple(info[name] for name in "input_group set inputs layout b_bits delta input_bits input_scale".split())
 
     @staticmethod
-    def _options(weight_bits=0, input_bits=0, layout=0, set=None, b_bits=0, delta_max=0, input_group=None, progress=None):
+    def _options(weight_bits=0, input_bits=0, layout=0, set=None, b_bits=0, delta_max=0, babies=0, input_group=None, progress=None):
         options = ffi.new("hemi_compile_options *")
         options.weight_bits, options.input_bits = weight_bits or 0, input_bits or 0
         options.layout, options.b_bits, options.delta_max = layout or 0, b_bits or 0, delta_max or 0
+        options.babies = babies or 0
         keep = []
         if input_group is not None:
             keep.append(ffi.new("uint8_t[]", input_group))

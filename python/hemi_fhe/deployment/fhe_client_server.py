@@ -113,14 +113,15 @@ class FHEModelClient:
             raise HemiArgumentError(f"a compiled module takes one input; got {len(x)}")
         x = x[0].detach().cpu() if hasattr(x[0], "detach") else x[0]
         x = numpy.ascontiguousarray(numpy.asarray(x), dtype=numpy.float32)
-        if x.ndim == 0 or x.shape[-1] != self._module.inputs or x.size == 0:
-            raise HemiShapeError(
-                f"the module takes {self._module.inputs} features in the last dimension of its input, and at least one row; "
-                f"got shape {x.shape}"
-            )
+        takes = self._module.takes
+        sample = (takes,) if isinstance(takes, int) else takes
+        before = x.ndim - len(sample)
+        if before < 0 or x.shape[before:] != sample or x.size == 0 or (sample is takes and before > 1):
+            what = f"{takes} features in the last dimension of its input, and at least one row" if sample is not takes else f"samples of shape {takes}"
+            raise HemiShapeError(f"the module takes {what}; got shape {x.shape}")
         pending = _native.Pending(self._module, self._keys, x.ctypes.data, x.size // self._module.inputs)
         with self._lock:
-            self._pending[_digest(pending.request)] = pending, x.shape[:-1]
+            self._pending[_digest(pending.request)] = pending, x.shape[:before]
             while len(self._pending) > PENDING_HELD:
                 self._pending.popitem(last=False)
         return pending.request
@@ -144,7 +145,8 @@ class FHEModelClient:
             if key not in self._pending:
                 raise HemiStateError("this client did not make that request, or has read the reply to it")
             pending, shape = self._pending[key]
-        y = numpy.empty((*shape, self._module.outputs), dtype=numpy.float32)
+        gives = self._module.gives
+        y = numpy.empty(shape + ((gives,) if isinstance(gives, int) else gives), dtype=numpy.float32)
         pending.decrypt(reply, y.ctypes.data)
         with self._lock:
             self._pending.pop(key, None)

@@ -263,7 +263,7 @@ class RemoteModule(nn.Module):
         group, names = session.siblings(self._name)
         if group is None:
             return self._call_operation(self._name, x)
-        flat = flat_rows(x, session.opened[self._name][1].inputs, f"module {self._name!r}")
+        flat = flat_rows(x, session.opened[self._name][1].takes, f"module {self._name!r}")
         here = session.shared.take(group, self._name, x, flat)
         if here is not None:
             self._note(self._name, add_stats([]), len(flat.reshape(-1, flat.shape[-1])))
@@ -294,7 +294,7 @@ class RemoteModule(nn.Module):
                         parts.append(connection.call_many(operations, start, count, at))
 
         try:
-            results = run_rows_many(x, modules[0].inputs, [m.outputs for m in modules], f"module {operations[0]!r}", call)
+            results = run_rows_many(x, modules[0].takes, [m.gives for m in modules], f"module {operations[0]!r}", call)
         except HemiConflictError as error:
             with session.lock:
                 for operation in operations:

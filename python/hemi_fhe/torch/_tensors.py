@@ -1,35 +1,41 @@
-"""Tensors as the C library wants them: rows of float32, without a copy where they are that already."""
+"""Tensors as the C library wants them: rows or samples of float32, without a copy where they are that already. What a module takes
+and gives is the number of features of a row, or the shape of a sample."""
+
+import math
 
 import torch
 
 from ..errors import HemiShapeError, HemiUnsupportedError
 
 
-def run_rows(x, inputs, outputs, name, function):
+def run_rows(x, takes, gives, name, function):
     """Calls function(address of x, rows, address of y) and gives y the rank, dtype and device of x."""
-    return run_rows_many(x, inputs, [outputs], name, lambda a, rows, ys: function(a, rows, ys[0]))[0]
+    return run_rows_many(x, takes, [gives], name, lambda a, rows, ys: function(a, rows, ys[0]))[0]
 
 
-def run_rows_many(x, inputs, outputs, name, function):
-    """Calls function(address of x, rows, [addresses of y]) for results of several widths."""
-    flat = flat_rows(x, inputs, name)
-    results = [torch.empty(x.shape[:-1] + (width,), dtype=torch.float32) for width in outputs]
-    rows = flat.numel() // inputs
+def run_rows_many(x, takes, gives, name, function):
+    """Calls function(address of x, rows, [addresses of y]) for results of several modules."""
+    flat = flat_rows(x, takes, name)
+    before = x.shape[:-1] if isinstance(takes, int) else x.shape[: x.dim() - len(takes)]
+    results = [torch.empty(before + (torch.Size((g,)) if isinstance(g, int) else torch.Size(g)), dtype=torch.float32) for g in gives]
+    rows = flat.numel() // (takes if isinstance(takes, int) else math.prod(takes))
     if rows:
         function(flat.data_ptr(), rows, [y.data_ptr() for y in results])
     dtype = x.dtype if x.is_floating_point() else torch.float32
     return [y.to(device=x.device, dtype=dtype) for y in results]
 
 
-def flat_rows(x, inputs, name):
+def flat_rows(x, takes, name):
     """x as contiguous float32 in this machine's memory; without a copy where it is that already."""
     if not isinstance(x, torch.Tensor):
         raise HemiUnsupportedError(f"{name} takes one tensor, not {type(x).__name__}")
-    if x.dim() == 0 or x.shape[-1] != inputs:
-        raise HemiShapeError(
-            f"{name} takes {inputs} features in the last dimension of its input, whatever the dimensions before it; "
-            f"got shape {tuple(x.shape)}"
-        )
+    if isinstance(takes, int):
+        fits, what = x.dim() > 0 and x.shape[-1] == takes, f"{takes} features in the last dimension of its input, whatever the dimensions before it"
+    else:
+        fits = tuple(x.shape[-len(takes) :]) == takes and x.dim() <= len(takes) + 1
+        what = f"samples of the shape it was compiled for, {' x '.join(map(str, ('N',) + takes))}"
+    if not fits:
+        raise HemiShapeError(f"{name} takes {what}; got shape {tuple(x.shape)}")
     if x.is_complex():
         raise HemiUnsupportedError(f"{name} takes real numbers, not {x.dtype}")
     return x.detach().to(device="cpu", dtype=torch.float32).contiguous()

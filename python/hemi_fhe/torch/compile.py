@@ -6,6 +6,7 @@ import sys
 import threading
 
 import torch
+from torch import nn
 
 from .. import _native
 from ..common.utils import HybridFHEMode
@@ -55,7 +56,7 @@ class QuantizedModule:
         x = x[0]
         given_tensor = isinstance(x, torch.Tensor)
         tensor = x if given_tensor else torch.as_tensor(x)
-        y = run_rows(tensor, self._native.inputs, self._native.outputs, "the compiled module", function)
+        y = run_rows(tensor, self._native.takes, self._native.gives, "the compiled module", function)
         return y if given_tensor else y.numpy()
 
     __call__ = forward
@@ -161,8 +162,26 @@ def plain_matrix(tensor, transposed=False):
         copy.zero_()
 
 
-def calibration(records, name):
-    """(all rows, shape of the whole) of the inputs that a module was called with."""
+WINDOWS = {
+    2: (nn.Conv1d, nn.ConvTranspose1d, nn.AvgPool1d, nn.AdaptiveAvgPool1d),
+    3: (nn.Conv2d, nn.ConvTranspose2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.BatchNorm2d),
+}  # by the dimensions of one sample
+
+
+def sample_rank(module):
+    """Dimensions of a sample, for a module of convolutions; None for others."""
+    return next((rank for m in module.modules() for rank, kinds in WINDOWS.items() if isinstance(m, kinds)), None)
+
+
+def calibration(records, name, module=None):
+    """(all rows, shape of the whole) of the inputs that a module was called with. Convolutions: of samples, with a batch."""
+    rank = module and sample_rank(module)
+    if rank:
+        records = [x.unsqueeze(0) if x.dim() == rank else x for x in records]
+        if len({tuple(x.shape[1:]) for x in records}) > 1:
+            raise HemiShapeError(
+                f"{name} got samples of the shapes {sorted({tuple(x.shape[1:]) for x in records})}: compile it for one shape at a time, each to a folder"
+            )
     if not records:
         raise HemiStateError(f"{name} was not called by the model for these inputs: it cannot be calibrated")
     features = {x.shape[-1] if x.dim() else 0 for x in records}
@@ -180,7 +199,7 @@ def calibration(records, name):
 
 def compile_records(module, records, n_bits, configuration=None, verbose=0, name="the module", **more):
     """Compiles a float module for the inputs (tensors) it was called with. more: options of the compiler."""
-    x, shape = calibration(records, name)
+    x, shape = calibration(records, name, module)
     weight_bits, input_bits = bits_of(n_bits)
     options = {"weight_bits": weight_bits, "input_bits": input_bits, **options_of(configuration), **more}
     options["progress"] = show_progress if verbose else None
@@ -193,7 +212,7 @@ def compile_records(module, records, n_bits, configuration=None, verbose=0, name
 def _compiled(module, x, shape, options):
     if is_matrix(module):
         return _from_matrix(module.weight, is_conv1d(module), module.bias, x, shape, options)
-    onnx = to_onnx(module, x.shape[-1])
+    onnx = to_onnx(module, (1,) + shape[1:])
     try:
         return _native.Module.compile(onnx, x.data_ptr(), shape, **options)
     finally:
@@ -237,7 +256,7 @@ def compile_sharing(members, n_bits, configuration=None, verbose=0):
     }
     infos = {name: c.info for name, c in compiled.items()}
     least = min(info["delta"] for info in infos.values())
-    together = [name for name in members if infos[name]["delta"] <= DELTA_RATIO * least]
+    together = [name for name in members if infos[name]["operation"] == "linear" and infos[name]["delta"] <= DELTA_RATIO * least]
     if len(together) < 2:
         return compiled
     largest = infos[max(together, key=lambda name: infos[name]["outputs"])]

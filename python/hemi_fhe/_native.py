@@ -279,9 +279,9 @@ class Connection(OneProcess):
 
     def __init__(self, url, keys, connect_timeout=None, timeout=None, prepare="auto"):
         super().__init__()
+        self._keys, self._remotes, self._modules = keys, {}, []
         if prepare not in PREPARE:
             raise errors.HemiArgumentError(f"prepare is 'auto', 'on' or 'off', not {prepare!r}")
-        self._keys, self._remotes, self._modules = keys, {}, []
         options = ffi.new("hemi_client_options *")
         options.connect_timeout_ms = int((connect_timeout or 0) * 1000)
         options.timeout_ms = int((timeout or 0) * 1000)

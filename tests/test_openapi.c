@@ -1,5 +1,6 @@
 /* Holds the server to docs/openapi.yaml: the same routes and methods as its own table; every operation is called, well and
  * badly, and answers with statuses that the file lists for it. Each status it lists, but those named below, was seen. */
+#include "net_fixture.h"
 #include "server_fixture.h"
 
 #include "client/keys.h"
@@ -18,16 +19,19 @@ typedef struct operation {
 static operation operations[OPERATIONS_MAX];
 static size_t count;
 static party owner;
-static hemi_module *precise; /* of a set whose modulus is not that of batches */
+static hemi_module *conv; /* of samples: it has no rows, and so no batches of them */
 
-static hemi_module *precise_module(void) {
-    const hemi_compile_options options = {.set = "L4096P"};
-    const uint32_t shape[2] = {4, 10};
-    float *weights = fixture_rows(4, 10), *x = fixture_rows(4, 10);
+static hemi_module *conv_module(void) {
+    const uint32_t shape[] = {1, 3, 8, 8};
+    net n = net_new(1, 2, 3, 8, 8);
+    net_conv(&n, 8, (window){.k = 3, .stride = 1, .dilation = 1, .begin = 1, .end = 1, .groups = 1});
+    float *x = fixture_rows(1, 192);
+    pb model = net_model(&n);
     hemi_module *module = NULL;
-    ASSERT_OK(hemi_module_from_linear(&module, weights, NULL, 4, 10, x, shape, 2, &options, ERR));
-    free(weights);
+    ASSERT_OK(hemi_module_compile(&module, model.data, model.size, x, shape, 4, NULL, ERR));
+    free(model.data);
     free(x);
+    net_free(&n);
     return module;
 }
 
@@ -76,8 +80,10 @@ static operation *find(const char *path, const char *method) {
 
 static int open_all(void **state) {
     site_make(state);
-    precise = precise_module();
-    fixture_save(world.folder, "demo", "precise", precise);
+    char folder[512];
+    conv = conv_module();
+    snprintf(folder, sizeof folder, "%s/demo/conv", world.folder);
+    ASSERT_OK(hemi_module_save(conv, folder, ERR));
     site_start(NULL);
     const hemi_module *modules[] = {world.small, world.wide};
     party_open(&owner, modules, 2);
@@ -87,7 +93,7 @@ static int open_all(void **state) {
 
 static int close_all(void **state) {
     party_close(&owner);
-    hemi_module_free(precise);
+    hemi_module_free(conv);
     return site_close(state);
 }
 
@@ -244,7 +250,8 @@ static void test_batches(void **state) {
     r.rows = 1;
     hemi_batch_request_write_header(rows, &r);
     assert_int_equal(check(infer, "POST", "demo", NULL, NULL, p.header, rows, hemi_batch_request_bytes(&r)), 410);
-    hemi_module_get_info(precise, &info);
+    hemi_module_get_info(conv, &info);
+    assert_string_equal(info.operation, "conv");
     memcpy(r.module[0].id, info.id, sizeof info.id);
     r.b_bits = info.b_bits;
     hemi_batch_request_write_header(rows, &r);

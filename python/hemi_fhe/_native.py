@@ -286,7 +286,8 @@ class Evaluator:
             lib.hemi_bytes_free(out[0])
 
 
-STATS = "encrypt_ms network_ms server_ms decrypt_ms upload_bytes download_bytes evaluation_key_bytes".split()
+STATS = "encrypt_ms network_ms server_ms decrypt_ms upload_bytes download_bytes evaluation_key_bytes prepared_rows".split()
+PREPARE = {"off": -1, "auto": 0, "on": 1}
 
 
 class Connection(OneProcess):
@@ -295,12 +296,15 @@ class Connection(OneProcess):
     what = "a connection to a server"
     _client = None
 
-    def __init__(self, url, keys, connect_timeout=None, timeout=None):
+    def __init__(self, url, keys, connect_timeout=None, timeout=None, prepare="auto"):
         super().__init__()
         self._keys, self._remotes, self._modules = keys, {}, []
+        if prepare not in PREPARE:
+            raise errors.HemiArgumentError(f"prepare is 'auto', 'on' or 'off', not {prepare!r}")
         options = ffi.new("hemi_client_options *")
         options.connect_timeout_ms = int((connect_timeout or 0) * 1000)
         options.timeout_ms = int((timeout or 0) * 1000)
+        options.prepare = PREPARE[prepare]
         out = ffi.new("hemi_client **")
         _call(lib.hemi_client_new, out, _bytes(url), keys.pointer, options)
         self._client = out[0]

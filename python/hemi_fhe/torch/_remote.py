@@ -31,6 +31,7 @@ class Session:
     def __init__(self, url, model_name, verbose):
         self.url, self.model_name, self.verbose = url, model_name, verbose
         self.connect_timeout = self.timeout = None
+        self.prepare = "auto"
         self.call = threading.local()  # .mode: the mode asked for in this call
         self.lock = threading.RLock()
         self._keys = None
@@ -56,7 +57,7 @@ class Session:
                 self._keys = None
 
     def connect(self):
-        return _native.Connection(self.url, self.keys(), self.connect_timeout, self.timeout)
+        return _native.Connection(self.url, self.keys(), self.connect_timeout, self.timeout, self.prepare)
 
     @contextlib.contextmanager
     def connection(self):

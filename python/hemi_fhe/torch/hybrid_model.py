@@ -235,12 +235,14 @@ class HybridFHEModel:
 
     # ---- the client
 
-    def init_client(self, path_to_clients=None, path_to_keys=None, timeout=None, connect_timeout=None):
+    def init_client(self, path_to_clients=None, path_to_keys=None, timeout=None, connect_timeout=None, prepare=None):
         """Gets ready to call the server. path_to_clients: where the modules' client files are, or are to be kept once they were
-        fetched. path_to_keys: a folder for the secret keys; without it they live in memory only. Time-outs in seconds."""
+        fetched. path_to_keys: a folder for the secret keys; without it they live in memory only. Time-outs in seconds. prepare:
+        "auto" (coming calls are prepared in the background where it helps), "on" or "off"."""
         session = self._session
         session.connect_timeout = connect_timeout or session.connect_timeout
         session.timeout = timeout or session.timeout
+        session.prepare = prepare or session.prepare
         session.reset(path_to_keys)
         for name, module in self.remote_modules.items():
             module.init_fhe_client(path_to_clients)

@@ -189,7 +189,7 @@ class HybridFHEModel:
         path.mkdir(parents=True, exist_ok=True)
         for name, remote in self.remote_modules.items():
             for operation, compiled in remote.operations().items():
-                compiled.save(path / operation / tuple_to_underscore_str(compiled.input_shape))
+                compiled.save_shapes(path / operation)
         self._save_client_model(path / "model.pth")
         self._remove_replaced(path)
         for name, remote in self.remote_modules.items():
@@ -223,7 +223,7 @@ class HybridFHEModel:
         for name, remote in self.remote_modules.items():
             saved.setdefault(transposed_name(name), set())
             for operation, compiled in remote.operations().items():
-                saved[operation] = {tuple_to_underscore_str(compiled.input_shape)}
+                saved[operation] = set(map(tuple_to_underscore_str, compiled.input_shapes))
         for operation, now in saved.items():
             for folder in (path / operation).glob("po_*_pc"):
                 if folder.name not in now and re.fullmatch(r"po_[0-9_]+_pc", folder.name):

@@ -169,12 +169,6 @@ static void test_methods(void **state) {
     expect_reply(r, 405, "HEMI_ERR_METHOD");
 }
 
-static void test_prepare_comes_later(void **state) {
-    (void)state;
-    expect_reply(ask(world.port, "POST", "/v2/models/demo/prepare", NULL, "x", 1), 501, "HEMI_ERR_UNSUPPORTED");
-    expect_reply(ask(world.port, "POST", "/v2/models/none/prepare", NULL, "x", 1), 404, "HEMI_ERR_NOT_FOUND");
-}
-
 static void test_lengths(void **state) {
     (void)state;
     char too_long[64];
@@ -455,7 +449,6 @@ int main(void) {
                                        cmocka_unit_test(test_metrics),
                                        cmocka_unit_test(test_unknown),
                                        cmocka_unit_test(test_methods),
-                                       cmocka_unit_test(test_prepare_comes_later),
                                        cmocka_unit_test(test_lengths),
                                        cmocka_unit_test(test_expect_is_answered_early),
                                        cmocka_unit_test(test_long_urls_and_headers),

@@ -469,7 +469,7 @@ static void test_stop_finishes_what_is_under_way(void **state) {
         assert_true(send_text(fd[i], head) && send_bytes(fd[i], c.request, c.bytes));
     }
     hemi_jobs *jobs = hemi_http_server_service(world.server)->jobs; /* all four have been read: */
-    for (int i = 0; i < 5000 && hemi_jobs_busy(jobs) + hemi_jobs_waiting(jobs) < TEST_COUNT(fd); i++) usleep(1000);
+    for (int i = 0; i < 5000 && hemi_jobs_busy(jobs) + hemi_jobs_waiting(jobs, HEMI_LANE_FRONT) < TEST_COUNT(fd); i++) usleep(1000);
     assert_int_equal(pthread_create(&stopper, NULL, stop_soon, NULL), 0);
     for (size_t i = 0; i < TEST_COUNT(fd); i++) {
         expect_reply(receive(fd[i], false), 200, NULL);

@@ -49,6 +49,11 @@ typedef struct hemi_client hemi_client;
 typedef struct hemi_client_options {
     long connect_timeout_ms; /* 0: 10 s */
     long timeout_ms;         /* 0: 300 s */
+    /* Silent preparation: batches of rows announced ahead, on a thread and a connection of their own, so that a call is one small message
+     * each way and one integer product on the server. */
+    int prepare;           /* 0: where it helps; 1: always; -1: never */
+    uint32_t prepare_rows; /* rows of a batch; 0: chosen by memory and use */
+    size_t prepare_bytes;  /* memory for rows that are ready; 0: 256 MiB */
 } hemi_client_options;
 
 /* url: "http://127.0.0.1:8000". keys is borrowed, or NULL: the client makes its own, in memory. options may be NULL. */
@@ -60,6 +65,7 @@ typedef struct hemi_call_stats {
     double encrypt_ms, network_ms, server_ms, decrypt_ms; /* network: the round trip without the server's own time */
     size_t upload_bytes, download_bytes;                  /* bodies */
     size_t evaluation_key_bytes;                          /* uploaded in this call; 0 when the server had them */
+    size_t prepared_rows;                                 /* that used what was prepared before */
 } hemi_call_stats;
 
 /* What the server has of a model: the bytes of GET /v2/models/{model} (JSON), freed with hemi_bytes_release. */
@@ -78,6 +84,11 @@ HEMI_API const hemi_module *hemi_remote_module(const hemi_remote *remote);
 /* x: rows x inputs; y: rows x outputs; stats may be NULL. */
 HEMI_API HEMI_CHECK hemi_status hemi_remote_call(hemi_remote *remote, const float *x, size_t rows, float *y, hemi_call_stats *stats,
                                                  hemi_error *err);
+/* Prepares the coming calls now, for at least `rows` rows (up to 2048), and waits for it; calls do so by themselves, ahead, where it helps.
+ * ERR_UNSUPPORTED where the module, or the server, cannot. */
+HEMI_API HEMI_CHECK hemi_status hemi_remote_prepare(hemi_remote *remote, size_t rows, hemi_error *err);
+/* Rows that are prepared and not used yet. */
+HEMI_API size_t hemi_remote_prepared(hemi_remote *remote);
 /* Several modules of one model receive the same x (q, k and v projections): one encryption, one request. All are of one client and
  * model, and were compiled with the same set, layout, inputs, b_bits, delta, input_bits and input scale (ERR_ARGUMENT names what
  * differs), as modules of one input_group are. y[i]: rows x outputs of remotes[i]. count: 1 to HEMI_CALL_MODULES_MAX. */

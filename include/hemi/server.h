@@ -54,11 +54,13 @@ typedef struct hemi_http_options {
     uint16_t port;       /* 0: any free port */
     int threads;         /* workers; 0: all processors */
     size_t max_keys_bytes;    /* memory for clients' keys; 0: the default, 1 GiB */
+    size_t max_prepared_bytes; /* memory for batches of rows that were announced; 0: the default, 512 MiB; one client has half */
     size_t max_request_rows;  /* 0: the default, 4096 */
     bool quiet;               /* no line per request */
     /* Limits; 0: the default of src/server/limits.h. */
     unsigned max_queue;                   /* requests that wait for a worker; further ones get 503 */
     unsigned max_connections, max_connections_per_address;
+    unsigned prepared_expiry_ms;          /* of a batch that is not used */
     unsigned header_timeout_ms;           /* until the header fields of a request must be complete */
     unsigned idle_timeout_ms;             /* between two requests of a connection */
     unsigned body_rate_min, body_grace_ms; /* bytes per second that a body must make, after a time of grace */

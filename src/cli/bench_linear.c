@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/progress.h"
+#include "cli/bench_common.h"
 #include "cli/blas.h"
 #include "cli/commands.h"
 #include "cli/options.h"
@@ -18,7 +19,6 @@
 #include "hemi/server.h"
 #include "ring/kernels.h"
 
-#define INPUT_MAX     127.0f /* 8-bit inputs */
 #define REPEAT_MIN    15
 #define REPEAT_MAX    1000
 #define REPEAT_BUDGET 1500.0 /* ms of server time, when --repeat does not say */
@@ -26,7 +26,6 @@
 #define LOADS         3
 #define BATCH         16 /* calls, but fewer where they have many rows: */
 #define BATCH_ROWS    512
-#define WRONG_SIGMAS  8 /* an output further off than this many predicted deviations is wrong */
 
 typedef struct bench {
     long inputs, outputs, rows, layout, threads, repeat, keys_count, weight_bits;
@@ -37,58 +36,23 @@ typedef struct bench {
     hemi_module_info info;
     hemi_evaluator *evaluator;
     float *x, *y, *expected;
-    uint64_t random;
+    cli_random random;
 
     double keygen_ms, load_ms, key_load_ms, encrypt_ms, server_ms, server_ms_min, decrypt_ms, plain_ms;
     bool has_plain;
     size_t upload_bytes, download_bytes, evaluation_key_bytes, server_key_bytes;
-    double error_squares, error_max, row_max_sum; /* over all replies */
-    size_t errors, row_maxima, wrong;
+    cli_errors errors; /* over all replies */
     double *times[3]; /* encrypt, evaluate, decrypt */
 } bench;
-
-/* ---- numbers: from a fixed seed, so that a run can be repeated */
-
-static uint64_t next_random(bench *b) { /* splitmix64 */
-    uint64_t z = (b->random += 0x9E3779B97F4A7C15u);
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return z ^ (z >> 31);
-}
-
-static double next_unit(bench *b) { return ((double)(next_random(b) >> 11) + 0.5) * 0x1p-53; }
-
-static float next_gaussian(bench *b) {
-    double radius = sqrt(-2 * log(next_unit(b)));
-    return (float)(radius * cos(6.283185307179586 * next_unit(b)));
-}
-
-/* Uniform whole numbers of 8 bits; one of each row is the largest, so that rows keep their scale. */
-static void fill_inputs(bench *b) {
-    size_t d = (size_t)b->inputs;
-    for (size_t i = 0; i < (size_t)b->rows * d; i++) b->x[i] = (float)(next_random(b) % 255) - INPUT_MAX;
-    for (size_t r = 0; r < (size_t)b->rows; r++) b->x[r * d + next_random(b) % d] = INPUT_MAX;
-}
 
 /* ---- the module */
 
 static hemi_status make_module(bench *b, hemi_module **out, hemi_error *err) {
-    size_t count = (size_t)b->inputs * (size_t)b->outputs;
-    float *weights = hemi_alloc_large(count, sizeof *weights);
-    if (!weights) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for %zu weights", count);
-    for (size_t i = 0; i < count; i++) weights[i] = next_gaussian(b);
-    fill_inputs(b);
-    const uint32_t shape[2] = {(uint32_t)b->rows, (uint32_t)b->inputs};
-    const hemi_compile_options options = {.weight_bits = (int)b->weight_bits,
-                                          .input_bits = 8,
-                                          .layout = (uint32_t)b->layout,
-                                          .set = b->set,
-                                          .progress = hemi_progress_bar,
-                                          .progress_context = stderr};
-    hemi_status status = hemi_module_from_linear(out, weights, NULL, (uint32_t)b->outputs, (uint32_t)b->inputs, b->x,
-                                                 shape, 2, &options, err);
-    hemi_free(weights);
-    return status;
+    const hemi_compile_options options = {
+        .weight_bits = (int)b->weight_bits, .layout = (uint32_t)b->layout, .set = b->set};
+    cli_random_rows(&b->random, b->x, (size_t)b->rows, (size_t)b->inputs);
+    return cli_random_module(out, &b->random, (uint32_t)b->inputs, (uint32_t)b->outputs, b->x, (size_t)b->rows, options,
+                             err);
 }
 
 static void remove_files(const char *folder) {
@@ -135,24 +99,6 @@ static hemi_status prepare(bench *b, hemi_error *err) {
 
 /* ---- calls */
 
-/* Compares the reply with the product of the quantised values. */
-static void judge(bench *b) {
-    size_t m = (size_t)b->outputs;
-    for (size_t r = 0; r < (size_t)b->rows; r++) {
-        double largest = 0;
-        for (size_t i = r * m; i < (r + 1) * m; i++) {
-            double error = (double)b->y[i] - (double)b->expected[i];
-            largest = fmax(largest, fabs((double)b->expected[i]));
-            b->error_squares += error * error;
-            b->error_max = fmax(b->error_max, fabs(error));
-            if (!(fabs(error) <= WRONG_SIGMAS * b->info.predicted_error)) b->wrong++;
-        }
-        b->errors += m;
-        b->row_max_sum += largest;
-        b->row_maxima++;
-    }
-}
-
 /* Calls are made in batches, as a server sees them: all requests, then all replies, then all results. */
 typedef struct exchange {
     hemi_pending *pending;
@@ -179,7 +125,7 @@ static hemi_status call_each(bench *b, hemi_keys *keys, const hemi_server_keys *
         double start = hemi_now_ms();
         HEMI_TRY(hemi_decrypt(b->module, keys, e[i].pending, e[i].reply, e[i].reply_bytes, b->y, err));
         times[2][i] = hemi_now_ms() - start;
-        judge(b);
+        cli_errors_add(&b->errors, b->y, b->expected, (size_t)b->rows, (size_t)b->outputs, b->info.predicted_error);
     }
     b->upload_bytes = e[0].request_bytes;
     b->download_bytes = e[0].reply_bytes;
@@ -233,7 +179,7 @@ static hemi_status with_new_keys(bench *b, double *keygen_ms, double *key_load_m
     hemi_server_keys *server_keys = NULL;
     uint8_t *bytes = NULL;
     const hemi_module *module = b->module;
-    fill_inputs(b);
+    cli_random_rows(&b->random, b->x, (size_t)b->rows, (size_t)b->inputs);
     HEMI_TRY(hemi_module_run_clear(b->module, b->x, (size_t)b->rows, b->expected, false, err));
     double t0 = hemi_now_ms();
     hemi_status status = hemi_keys_new(&keys, NULL, err);
@@ -288,11 +234,8 @@ static void release(bench *b) {
 
 /* ---- the report */
 
-static double largest_output(const bench *b) { return b->row_max_sum / (double)b->row_maxima; }
-static double error_std(const bench *b) { return sqrt(b->error_squares / (double)b->errors); }
-
 static json_t *to_json(const bench *b) {
-    double largest = largest_output(b);
+    double largest = cli_errors_scale(&b->errors);
     json_t *j = json_pack("{s:I,s:I,s:I,s:s,s:I,s:I,s:s,s:s,s:I,s:I,s:I}", "inputs", (json_int_t)b->inputs, "outputs",
                           (json_int_t)b->outputs, "rows", (json_int_t)b->rows, "set", b->info.params->name, "layout",
                           (json_int_t)b->info.layout, "products", (json_int_t)b->info.products, "kernel",
@@ -307,10 +250,10 @@ static json_t *to_json(const bench *b) {
                   (json_int_t)b->download_bytes, "evaluation_key_bytes", (json_int_t)b->evaluation_key_bytes,
                   "server_weight_bytes", (json_int_t)hemi_evaluator_bytes(b->evaluator), "server_key_bytes",
                   (json_int_t)b->server_key_bytes);
-    json_t *errors = json_pack("{s:f,s:f,s:f,s:I,s:I,s:f}", "error_std_over_max", error_std(b) / largest,
-                               "error_max_over_max", b->error_max / largest, "predicted_error",
-                               b->info.predicted_error / largest, "outputs_checked", (json_int_t)b->errors,
-                               "outputs_wrong", (json_int_t)b->wrong, "security_bits", b->info.params->security_bits);
+    json_t *errors = json_pack("{s:f,s:f,s:f,s:I,s:I,s:f}", "error_std_over_max", cli_errors_std(&b->errors) / largest,
+                               "error_max_over_max", b->errors.largest / largest, "predicted_error",
+                               b->info.predicted_error / largest, "outputs_checked", (json_int_t)b->errors.outputs,
+                               "outputs_wrong", (json_int_t)b->errors.wrong, "security_bits", b->info.params->security_bits);
     json_object_update_missing(j, times);
     json_object_update_missing(j, sizes);
     json_object_update_missing(j, errors);
@@ -322,7 +265,7 @@ static json_t *to_json(const bench *b) {
 
 static void print_table(const bench *b) {
     char up[24], down[24], keys[24], weights[24];
-    double largest = largest_output(b);
+    double largest = cli_errors_scale(&b->errors);
     printf("linear %ld -> %ld, %ld row%s, set %s, layout %u, %u products\n", b->inputs, b->outputs, b->rows,
            b->rows == 1 ? "" : "s", b->info.params->name, b->info.layout, b->info.products);
     cli_line("processor", "%s, kernel %s, %ld thread%s", hemi_cpu_name(), hemi_kernels_default()->name, b->threads,
@@ -336,7 +279,7 @@ static void print_table(const bench *b) {
              cli_bytes(down, b->download_bytes), cli_bytes(keys, b->evaluation_key_bytes));
     cli_line("server memory", "%s for the module", cli_bytes(weights, hemi_evaluator_bytes(b->evaluator)));
     cli_line("error", "2^%.2f of the largest output (predicted 2^%.2f), %zu outputs under %ld keys",
-             log2(error_std(b) / largest), log2(b->info.predicted_error / largest), b->errors, b->keys_count);
+             log2(cli_errors_std(&b->errors) / largest), log2(b->info.predicted_error / largest), b->errors.outputs, b->keys_count);
     cli_line("security", "%.1f bits", b->info.params->security_bits);
 }
 
@@ -346,22 +289,12 @@ static int report(bench *b) {
         code = cli_print_json(to_json(b));
     else
         print_table(b);
-    if (b->wrong == 0) return code;
-    fprintf(stderr, "hemi bench linear: WRONG: %zu of %zu outputs are off by more than %d predicted deviations\n",
-            b->wrong, b->errors, WRONG_SIGMAS);
-    return -HEMI_ERR_INTERNAL;
-}
-
-static hemi_status choose_kernel(const char *name, hemi_error *err) {
-    if (!name) return HEMI_OK;
-    if (!hemi_kernels_by_name(name))
-        return hemi_fail(err, HEMI_ERR_ARGUMENT,
-                         "this processor cannot run a kernel '%s'; `hemi version --json` lists those it can", name);
-    return setenv("HEMI_KERNEL", name, 1) == 0 ? HEMI_OK : hemi_fail(err, HEMI_ERR_MEMORY, "out of memory");
+    const int wrong = cli_errors_code(&b->errors, "bench linear");
+    return wrong ? wrong : code;
 }
 
 int bench_linear(int argc, char **argv) {
-    bench b = {.rows = 1, .threads = 1, .keys_count = 10, .weight_bits = 8, .random = 1};
+    bench b = {.rows = 1, .threads = 1, .keys_count = 10, .weight_bits = 8, .random = {1}};
     const cli_option options[] = {
         {"inputs", 'd', "D", CLI_INT, &b.inputs, 1, 65536, "features of a row"},
         {"outputs", 'm', "M", CLI_INT, &b.outputs, 1, 65536, "outputs of a row"},
@@ -395,7 +328,7 @@ int bench_linear(int argc, char **argv) {
         return CLI_EXIT_USAGE;
     }
     hemi_error err = {0};
-    hemi_status status = choose_kernel(b.kernel, &err);
+    hemi_status status = cli_choose_kernel(b.kernel, &err);
     if (status == HEMI_OK) status = run(&b, &err);
     int code = status == HEMI_OK ? report(&b) : cli_fail("bench linear", b.json, status, &err);
     release(&b);

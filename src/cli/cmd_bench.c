@@ -8,7 +8,9 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
     const char *summary;
-} benches[] = {{"linear", bench_linear, "one encrypted matrix product: time, sizes, error, beside float32"}};
+} benches[] = {{"linear", bench_linear, "one encrypted matrix product: time, sizes, error, beside float32"},
+               {"rows", bench_rows, "many rows in one request, in each form"},
+               {"prepared", bench_prepared, "the same after silent preparation: online, and in all"}};
 #define BENCHES (sizeof benches / sizeof *benches)
 
 int cmd_bench(int argc, char **argv) {

@@ -17,14 +17,16 @@ static const char *const part_names[PARTS] = {"encrypt_ms", "network_ms", "serve
 
 typedef struct calls {
     const char *url, *model, *module, *input, *output, *keys_folder, *shape;
+    const char *prepare;
     long repeat, timeout;
+    int prepare_mode;
     bool json;
     float *x, *y;
     uint32_t shape_x[HEMI_NPY_RANK_MAX], shape_y[HEMI_NPY_RANK_MAX];
     size_t rank, rows;
     uint32_t inputs, outputs;
     double open_ms, first_ms, median[PARTS];
-    size_t upload_bytes, download_bytes, evaluation_key_bytes;
+    size_t upload_bytes, download_bytes, evaluation_key_bytes, prepared_calls;
 } calls;
 
 /* ---- what goes in and out */
@@ -62,6 +64,7 @@ static hemi_status repeat_calls(calls *c, hemi_remote *remote, hemi_error *err) 
         c->upload_bytes = s.upload_bytes;
         c->download_bytes = s.download_bytes;
         c->evaluation_key_bytes += s.evaluation_key_bytes;
+        if (s.prepared_rows > 0) c->prepared_calls++;
     }
     if (status == HEMI_OK && count > 1) hemi_progress_bar(stderr, "calls", count, count);
     /* the first call makes and uploads keys: it is not part of the medians when there are others */
@@ -85,7 +88,7 @@ static hemi_status with_remote(calls *c, hemi_client *client, hemi_error *err) {
 static hemi_status run(calls *c, hemi_error *err) {
     hemi_keys *keys = NULL;
     hemi_client *client = NULL;
-    const hemi_client_options options = {.timeout_ms = c->timeout * 1000};
+    const hemi_client_options options = {.timeout_ms = c->timeout * 1000, .prepare = c->prepare_mode};
     HEMI_TRY(hemi_npy_read(&c->x, c->shape_x, &c->rank, c->input, err));
     HEMI_TRY(hemi_keys_new(&keys, c->keys_folder, err));
     hemi_status status = hemi_client_new(&client, c->url, keys, &options, err);
@@ -100,12 +103,13 @@ static hemi_status run(calls *c, hemi_error *err) {
 
 static int report(const calls *c) {
     if (c->json) {
-        json_t *j = json_pack("{s:s,s:s,s:s,s:s,s:s?,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:f}", "url", c->url, "model",
+        json_t *j = json_pack("{s:s,s:s,s:s,s:s,s:s?,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:f}", "url", c->url, "model",
                               c->model, "module", c->module, "input", c->input, "output", c->output, "rows",
                               (json_int_t)c->rows, "inputs", (json_int_t)c->inputs, "outputs", (json_int_t)c->outputs,
                               "repeat", (json_int_t)c->repeat, "upload_bytes", (json_int_t)c->upload_bytes,
                               "download_bytes", (json_int_t)c->download_bytes, "evaluation_key_bytes",
-                              (json_int_t)c->evaluation_key_bytes, "open_ms", c->open_ms, "first_call_ms", c->first_ms);
+                              (json_int_t)c->evaluation_key_bytes, "prepared_calls", (json_int_t)c->prepared_calls,
+                              "open_ms", c->open_ms, "first_call_ms", c->first_ms);
         for (size_t p = 0; p < PARTS; p++) json_object_set_new(j, part_names[p], json_real(c->median[p]));
         return cli_print_json(j);
     }
@@ -118,8 +122,20 @@ static int report(const calls *c) {
     cli_line("bytes", "up %s, down %s", cli_bytes(up, c->upload_bytes), cli_bytes(down, c->download_bytes));
     cli_line("once", "open %.1f ms, first call %.1f ms, evaluation keys %s", c->open_ms, c->first_ms,
              cli_bytes(keys, c->evaluation_key_bytes));
+    if (c->prepared_calls > 0) cli_line("prepared", "%zu of %ld calls", c->prepared_calls, c->repeat);
     if (c->output) cli_line("output", "%s", c->output);
     return 0;
+}
+
+static bool parse_mode(calls *c) {
+    static const char *const names[] = {"off", "auto", "on"}; /* -1, 0, 1 */
+    if (!c->prepare) return true;
+    for (int i = 0; i < 3; i++)
+        if (strcmp(c->prepare, names[i]) == 0) {
+            c->prepare_mode = i - 1;
+            return true;
+        }
+    return false;
 }
 
 int cmd_call(int argc, char **argv) {
@@ -135,6 +151,9 @@ int cmd_call(int argc, char **argv) {
          "keep the secret key there (default: a new one, in memory only)"},
         {"shape", 0, "SHAPE", CLI_TEXT, &c.shape, 0, 0, "po_1_768_pc, where the module was compiled for several"},
         {"repeat", 'n', "N", CLI_INT, &c.repeat, 1, 1000000, "repeat the call; times are medians without the first"},
+        {"prepare", 0, "MODE", CLI_TEXT, &c.prepare, 0, 0,
+         "auto (default): prepare coming calls after the second, in the background, where it helps; on: after the "
+         "first; off"},
         {"timeout", 't', "S", CLI_INT, &c.timeout, 1, 86400, "seconds that a request may take (default 300)"},
         {0}};
     const cli_command command = {
@@ -149,6 +168,10 @@ int cmd_call(int argc, char **argv) {
     if (parsed != CLI_PARSED) return parsed == CLI_HELPED ? 0 : CLI_EXIT_USAGE;
     if (!c.input) {
         fprintf(stderr, "hemi call: --input X.npy is missing\ntry: hemi call --help\n");
+        return CLI_EXIT_USAGE;
+    }
+    if (!parse_mode(&c)) {
+        fprintf(stderr, "hemi call: --prepare takes auto, on or off, not '%s'\n", c.prepare);
         return CLI_EXIT_USAGE;
     }
     hemi_error err = {0};

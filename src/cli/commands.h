@@ -11,5 +11,7 @@ int cmd_bench(int argc, char **argv);
 int cmd_version(int argc, char **argv);
 
 int bench_linear(int argc, char **argv);
+int bench_prepared(int argc, char **argv);
+int bench_rows(int argc, char **argv);
 
 #endif

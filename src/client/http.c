@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <jansson.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,7 @@ struct hemi_http {
     pid_t pid;   /* a connection is not shared with a forked child */
     bool direct; /* a loopback address: never through a proxy */
     long connect_timeout_ms, timeout_ms;
+    const atomic_bool *stop; /* NULL, or: when true, what is under way is given up */
     char url[HEMI_HTTP_URL_MAX];
     char reason[CURL_ERROR_SIZE];
 };
@@ -115,6 +117,8 @@ void hemi_http_free(hemi_http *http) {
     hemi_free(http);
 }
 
+void hemi_http_stop_on(hemi_http *http, const atomic_bool *stop) { http->stop = stop; }
+
 const char *hemi_http_url(const hemi_http *http) { return http->url; }
 
 /* In a forked child the connection is the parent's: leave it alone (closing it would end a TLS session) and make another. */
@@ -196,6 +200,12 @@ void hemi_http_reply_clear(hemi_http_reply *reply) {
 
 /* ---- sending */
 
+static int on_progress(void *context, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d) {
+    const hemi_http *http = context;
+    (void)a, (void)b, (void)c, (void)d;
+    return atomic_load(http->stop) ? 1 : 0; /* not 0 ends the transfer */
+}
+
 static CURLcode set_options(hemi_http *http, const hemi_http_request *request, const char *url,
                             struct curl_slist *headers, receiver *r) {
     CURL *c = http->curl;
@@ -220,6 +230,11 @@ static CURLcode set_options(hemi_http *http, const hemi_http_request *request, c
     SET(CURLOPT_WRITEDATA, r);
     SET(CURLOPT_HEADERFUNCTION, on_header);
     SET(CURLOPT_HEADERDATA, r);
+    if (http->stop) {
+        SET(CURLOPT_NOPROGRESS, 0L);
+        SET(CURLOPT_XFERINFOFUNCTION, on_progress);
+        SET(CURLOPT_XFERINFODATA, http);
+    }
     if (http->direct) SET(CURLOPT_PROXY, "");
     if (strcmp(request->method, "HEAD") == 0) {
         SET(CURLOPT_NOBODY, 1L);
@@ -297,9 +312,17 @@ static hemi_status attempt(hemi_http *http, const hemi_http_request *request, co
     return HEMI_OK;
 }
 
-static void pause_ms(long ms) {
-    struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-    while (nanosleep(&t, &t) != 0 && errno == EINTR) {
+#define PAUSE_STEP_MS 100 /* how soon a pause notices that it is to end */
+
+static bool is_stopped(const hemi_http *http) { return http->stop && atomic_load(http->stop); }
+
+static void pause_ms(const hemi_http *http, long ms) {
+    for (; ms > 0 && !is_stopped(http); ms -= PAUSE_STEP_MS) {
+        const long step = http->stop && ms > PAUSE_STEP_MS ? PAUSE_STEP_MS : ms;
+        struct timespec t = {.tv_sec = step / 1000, .tv_nsec = step % 1000 * 1000000};
+        while (nanosleep(&t, &t) != 0 && errno == EINTR) {
+        }
+        if (step == ms) return;
     }
 }
 
@@ -309,8 +332,8 @@ static hemi_status send_with_headers(hemi_http *http, const hemi_http_request *r
     for (int i = 1;; i++) {
         bool again = false;
         hemi_status status = attempt(http, request, url, headers, reply, &again, err);
-        if (!again || i == HEMI_HTTP_ATTEMPTS || reply->retry_after_s > HEMI_HTTP_RETRY_AFTER_MAX_S) return status;
-        pause_ms(reply->retry_after_s > 0 ? reply->retry_after_s * 1000 : wait);
+        if (!again || i == HEMI_HTTP_ATTEMPTS || is_stopped(http) || reply->retry_after_s > HEMI_HTTP_RETRY_AFTER_MAX_S) return status;
+        pause_ms(http, reply->retry_after_s > 0 ? reply->retry_after_s * 1000 : wait);
         wait *= 4;
     }
 }
@@ -386,7 +409,8 @@ static hemi_status passed_on(hemi_status status, long http) {
     case HEMI_ERR_TOO_LARGE:
     case HEMI_ERR_BUSY:
     case HEMI_ERR_LIMIT:
-    case HEMI_ERR_UNSUPPORTED: /* packed rows, which a client can do without */
+    case HEMI_ERR_STATE:
+    case HEMI_ERR_UNSUPPORTED: /* a form of requests, which a client can do without */
         return status;
     default:
         return http == 503 ? HEMI_ERR_BUSY : http == 429 ? HEMI_ERR_LIMIT : HEMI_ERR_REMOTE;

@@ -3,6 +3,7 @@
 #ifndef HEMI_CLIENT_HTTP_H
 #define HEMI_CLIENT_HTTP_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -43,6 +44,8 @@ typedef struct hemi_http_reply {
 HEMI_CHECK hemi_status hemi_http_new(hemi_http **out, const char *url, long connect_timeout_ms, long timeout_ms,
                                      hemi_error *err);
 void hemi_http_free(hemi_http *http);
+/* When *stop becomes true (from any thread), what is under way is given up soon: HEMI_ERR_NETWORK. */
+void hemi_http_stop_on(hemi_http *http, const atomic_bool *stop);
 const char *hemi_http_url(const hemi_http *http); /* without a slash at its end */
 
 /* Sends a request. Connection errors and 503 are tried again, with the very same bytes, HEMI_HTTP_ATTEMPTS times in all. OK

@@ -35,6 +35,8 @@ typedef struct bias {
 
 struct hemi_keys {
     pthread_mutex_t lock;
+    pthread_cond_t unheld;
+    size_t holders; /* of hemi_keys_hold: no key is replaced meanwhile */
     char *folder; /* NULL: in memory only */
     set sets[SETS_MAX];
     size_t count;
@@ -48,6 +50,7 @@ hemi_status hemi_keys_new(hemi_keys **out, const char *folder, hemi_error *err) 
     hemi_keys *keys = hemi_alloc(1, sizeof *keys);
     if (!keys) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for keys");
     (void)pthread_mutex_init(&keys->lock, NULL);
+    (void)pthread_cond_init(&keys->unheld, NULL);
     hemi_status s = HEMI_OK;
     if (folder) {
         s = hemi_folder_create(folder, err);
@@ -83,6 +86,7 @@ void hemi_keys_free(hemi_keys *keys) {
     }
     forget_biases(keys);
     hemi_free(keys->folder);
+    (void)pthread_cond_destroy(&keys->unheld);
     (void)pthread_mutex_destroy(&keys->lock);
     hemi_free(keys);
 }
@@ -163,9 +167,30 @@ hemi_status hemi_keys_secret(hemi_keys *keys, const hemi_params *params, const h
     return status;
 }
 
+hemi_status hemi_keys_hold(hemi_keys *keys, const hemi_params *params, const hemi_secret_key **out, uint64_t *generation,
+                           hemi_error *err) {
+    set *s = NULL;
+    pthread_mutex_lock(&keys->lock);
+    const hemi_status status = find_set(keys, params, &s, err);
+    if (status == HEMI_OK) {
+        *out = s->key;
+        *generation = keys->generation;
+        keys->holders++;
+    }
+    pthread_mutex_unlock(&keys->lock);
+    return status;
+}
+
+void hemi_keys_let_go(hemi_keys *keys) {
+    pthread_mutex_lock(&keys->lock);
+    if (--keys->holders == 0) pthread_cond_broadcast(&keys->unheld);
+    pthread_mutex_unlock(&keys->lock);
+}
+
 hemi_status hemi_keys_generate(hemi_keys *keys, const hemi_params *params, bool force, hemi_error *err) {
     set *s = NULL;
     pthread_mutex_lock(&keys->lock);
+    while (force && keys->holders > 0) pthread_cond_wait(&keys->unheld, &keys->lock);
     hemi_status status = find_set(keys, params, &s, err);
     if (status == HEMI_OK && force) {
         set fresh = {.params = params, .ctx = s->ctx};
@@ -268,6 +293,18 @@ hemi_status hemi_keys_evaluation(hemi_keys *keys, const hemi_module *const *modu
     pthread_mutex_lock(&keys->lock);
     hemi_status status = find_set(keys, params, &s, err);
     if (status == HEMI_OK) status = assemble(s, t, entries, bytes, length, err);
+    pthread_mutex_unlock(&keys->lock);
+    return status;
+}
+
+hemi_status hemi_keys_public(hemi_keys *keys, const hemi_params *params, uint8_t **bytes, size_t *length, hemi_error *err) {
+    const uint32_t t = 0;
+    set *s = NULL;
+    *bytes = NULL;
+    *length = 0;
+    pthread_mutex_lock(&keys->lock);
+    hemi_status status = find_set(keys, params, &s, err);
+    if (status == HEMI_OK) status = assemble(s, &t, 1, bytes, length, err);
     pthread_mutex_unlock(&keys->lock);
     return status;
 }

@@ -8,6 +8,14 @@
 /* The secret key of a set, made or read if need be; owned by keys, which must outlive its use. */
 HEMI_CHECK hemi_status hemi_keys_secret(hemi_keys *keys, const hemi_params *params, const hemi_secret_key **out, hemi_error *err);
 
+/* The same for a thread that the application does not know of: until hemi_keys_let_go, hemi_keys_generate waits. *generation: of the key. */
+HEMI_CHECK hemi_status hemi_keys_hold(hemi_keys *keys, const hemi_params *params, const hemi_secret_key **out, uint64_t *generation,
+                                      hemi_error *err);
+void hemi_keys_let_go(hemi_keys *keys);
+/* Evaluation keys with the public key alone, for a set or a use that needs no automorphism: the bytes that hemi_keys_evaluation gives
+ * for modules of a set without key switching. */
+HEMI_CHECK hemi_status hemi_keys_public(hemi_keys *keys, const hemi_params *params, uint8_t **bytes, size_t *length, hemi_error *err);
+
 /* Grows whenever hemi_keys_generate replaces a key: evaluation keys made before are of no use then. */
 uint64_t hemi_keys_generation(hemi_keys *keys);
 

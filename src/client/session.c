@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "client/keys.h"
+#include "client/pool.h"
 #include "model/module.h"
 #include "random/sample.h"
 
@@ -26,6 +27,8 @@ hemi_status hemi_client_new(hemi_client **out, const char *url, hemi_keys *keys,
         client->own_keys = true;
         status = hemi_keys_new(&client->keys, NULL, err);
     }
+    if (status == HEMI_OK)
+        status = hemi_pools_new(&client->pools, hemi_http_url(client->http), client->keys, options, err);
     if (status != HEMI_OK) {
         hemi_client_free(client);
         return status;
@@ -36,6 +39,7 @@ hemi_status hemi_client_new(hemi_client **out, const char *url, hemi_keys *keys,
 
 void hemi_client_free(hemi_client *client) {
     if (!client) return;
+    hemi_pools_free(client->pools); /* its thread uses the keys */
     for (size_t i = 0; i < client->sets; i++) {
         for (size_t j = 0; j < client->set[i].count; j++) hemi_module_free(client->set[i].module[j]);
         hemi_bytes_release(client->set[i].bytes);
@@ -70,8 +74,7 @@ static size_t add_automorphisms(hemi_key_set *set, const hemi_module *module) {
     return added;
 }
 
-hemi_status hemi_client_add_module(hemi_client *client, const hemi_module *module, hemi_error *err) {
-    const hemi_params *params = module->info.params;
+static hemi_status provide_set(hemi_client *client, const hemi_params *params, hemi_key_set **out, hemi_error *err) {
     hemi_key_set *set = find_set(client, params);
     if (!set) {
         if (client->sets == HEMI_CLIENT_SETS_MAX)
@@ -80,6 +83,13 @@ hemi_status hemi_client_add_module(hemi_client *client, const hemi_module *modul
         set = &client->set[client->sets++];
         set->params = params;
     }
+    *out = set;
+    return HEMI_OK;
+}
+
+hemi_status hemi_client_add_module(hemi_client *client, const hemi_module *module, hemi_error *err) {
+    hemi_key_set *set = NULL;
+    HEMI_TRY(provide_set(client, module->info.params, &set, err));
     size_t known = set->automorphisms;
     if (add_automorphisms(set, module) == 0 && set->count > 0) return HEMI_OK;
     const char *json = hemi_module_client_json(module);
@@ -231,8 +241,11 @@ hemi_status hemi_client_gather(hemi_client *client, const char *model, hemi_erro
 
 static hemi_status make_keys(hemi_client *client, hemi_key_set *set, hemi_error *err) {
     if (set->bytes) return HEMI_OK;
-    HEMI_TRY(hemi_keys_evaluation(client->keys, (const hemi_module *const *)set->module, set->count, &set->bytes,
-                                  &set->length, err));
+    if (set->count == 0) /* for batches of rows alone */
+        HEMI_TRY(hemi_keys_public(client->keys, set->params, &set->bytes, &set->length, err));
+    else
+        HEMI_TRY(hemi_keys_evaluation(client->keys, (const hemi_module *const *)set->module, set->count, &set->bytes,
+                                      &set->length, err));
     uint8_t hash[32]; /* BLAKE2b-256 */
     crypto_generichash(hash, sizeof hash, set->bytes, set->length, NULL, 0);
     sodium_bin2hex(set->id, sizeof set->id, hash, sizeof hash);
@@ -272,8 +285,8 @@ static hemi_status put_keys(hemi_client *client, hemi_key_set *set, const char *
 
 hemi_status hemi_client_ensure_keys(hemi_client *client, const hemi_params *params, bool again,
                                     const hemi_key_set **out, size_t *uploaded, hemi_error *err) {
-    hemi_key_set *set = find_set(client, params);
-    if (!set) return hemi_fail(err, HEMI_ERR_INTERNAL, "no keys for the parameter set %s", params->name);
+    hemi_key_set *set = NULL;
+    HEMI_TRY(provide_set(client, params, &set, err));
     *out = set;
     const uint64_t generation = hemi_keys_generation(client->keys);
     if (set->generation != generation) { /* the application made a new secret key */
@@ -292,4 +305,39 @@ hemi_status hemi_client_ensure_keys(hemi_client *client, const hemi_params *para
     HEMI_TRY(put_keys(client, set, path, err));
     *uploaded += set->length;
     return HEMI_OK;
+}
+
+void hemi_client_keys_seen(hemi_client *client, const hemi_params *params, const char *id) {
+    hemi_key_set *set = NULL;
+    hemi_error ignored = {0};
+    if (provide_set(client, params, &set, &ignored) != HEMI_OK || set->on_server) return;
+    set->generation = hemi_keys_generation(client->keys);
+    if (make_keys(client, set, &ignored) == HEMI_OK) set->on_server = strcmp(set->id, id) == 0;
+}
+
+hemi_status hemi_client_post(hemi_client *client, const hemi_post *post, hemi_http_reply *reply, hemi_call_stats *stats,
+                             hemi_error *err) {
+    const hemi_key_set *keys;
+    HEMI_TRY(hemi_client_ensure_keys(client, post->params, false, &keys, &stats->evaluation_key_bytes, err));
+    for (int i = 0;; i++) {
+        hemi_http_request request = {.method = "POST",
+                                     .path = post->path,
+                                     .body = post->body,
+                                     .body_bytes = post->bytes,
+                                     .key_id = keys->id,
+                                     .reply_bytes_max = post->reply_bytes_max};
+        HEMI_TRY(hemi_http_send(client->http, &request, reply, err));
+        stats->network_ms += reply->elapsed_ms > reply->server_ms ? reply->elapsed_ms - reply->server_ms : 0;
+        stats->server_ms += reply->server_ms;
+        hemi_status said = hemi_http_reply_status(reply);
+        if (said == HEMI_OK) return HEMI_OK;
+        hemi_status status = hemi_http_reply_fail(client->http, &request, reply, err);
+        hemi_http_reply_clear(reply);
+        if (said == HEMI_ERR_CONFLICT)
+            return hemi_fail_in(err, status,
+                                "%s has changed on the server since this client fetched its description: open it again",
+                                post->name);
+        if (said != HEMI_ERR_KEY || i > 0) return status;
+        HEMI_TRY(hemi_client_ensure_keys(client, post->params, true, &keys, &stats->evaluation_key_bytes, err));
+    }
 }

@@ -35,6 +35,7 @@ struct hemi_client {
     pthread_mutex_t lock; /* one call at a time, also when the application forgets that */
     size_t sets;
     hemi_key_set set[HEMI_CLIENT_SETS_MAX];
+    struct hemi_pools *pools; /* what was prepared of coming calls: pool.h */
     size_t models;
     char *model[HEMI_CLIENT_MODELS_MAX]; /* whose modules were gathered */
 };
@@ -52,5 +53,20 @@ HEMI_CHECK hemi_status hemi_client_add_module(hemi_client *client, const hemi_mo
  * gone. *uploaded grows by the bytes sent. */
 HEMI_CHECK hemi_status hemi_client_ensure_keys(hemi_client *client, const hemi_params *params, bool again,
                                                const hemi_key_set **out, size_t *uploaded, hemi_error *err);
+
+/* The evaluation keys with this id are on the server: nobody needs to ask. */
+void hemi_client_keys_seen(hemi_client *client, const hemi_params *params, const char *id);
+
+/* A POST under the keys of a set. */
+typedef struct hemi_post {
+    const char *path, *name; /* name: of the module, for messages */
+    const hemi_params *params;
+    const void *body;
+    size_t bytes, reply_bytes_max;
+} hemi_post;
+/* Sends it; when the server says that it does not have the keys, they are put there and the very same bytes are sent once more. Times are
+ * added to stats. */
+HEMI_CHECK hemi_status hemi_client_post(hemi_client *client, const hemi_post *post, hemi_http_reply *reply, hemi_call_stats *stats,
+                                        hemi_error *err);
 
 #endif

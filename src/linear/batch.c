@@ -52,6 +52,15 @@ hemi_status hemi_batch_new(hemi_batch **out, const hemi_context *ctx, uint32_t i
     return HEMI_OK;
 }
 
+void hemi_batch_weights(int16_t *w, const hemi_batch *batch) {
+    const hemi_int_matrix *m = &batch->w;
+    for (size_t i = 0; i < m->rows; i++)
+        for (size_t j = 0; j < m->columns; j++) {
+            const size_t at = i * m->stride + j;
+            w[i * m->columns + j] = m->width == 1 ? ((const int8_t *)m->entries)[at] : ((const int16_t *)m->entries)[at];
+        }
+}
+
 void hemi_batch_free(hemi_batch *batch) {
     if (!batch) return;
     hemi_int_matrix_clear(&batch->w);

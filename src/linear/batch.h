@@ -24,6 +24,8 @@ typedef struct hemi_batch hemi_batch;
 HEMI_CHECK hemi_status hemi_batch_new(hemi_batch **out, const hemi_context *ctx, uint32_t inputs, uint32_t outputs,
                                       const int16_t *w, const double *bias, uint64_t delta, hemi_error *err);
 void hemi_batch_free(hemi_batch *batch);
+/* The matrix again, outputs x inputs. */
+void hemi_batch_weights(int16_t *w, const hemi_batch *batch);
 size_t hemi_batch_bytes(const hemi_batch *batch);
 
 /* The first components of the encryptions of zero, bias included, at the rows of a batch: four bytes for each row and output, their top

@@ -10,6 +10,7 @@
 #define REPLY_BITS_MIN   14
 #define REPLY_A_BITS_MIN 20
 #define FLOOR_LOG2       (-19.1)
+#define FLOOR_PRECISE    (-27.0) /* of sets with baby_digits, which are chosen for more precision */
 #define UPLOAD_GROWTH    1.5 /* in variance, a fifth in standard deviation, for a quarter less to upload */
 #define REPLY_A_GROWTH   1.69
 #define REPLY_B_GROWTH   1.1
@@ -85,7 +86,7 @@ hemi_status hemi_plan_make(hemi_plan *plan, const hemi_plan_input *in, hemi_erro
             "results of %.1f bits leave no room for noise in set %s (%u bits): use fewer weight_bits or input_bits",
             log2(in->bound) + 1, l->params->name, all);
     plan->delta = (uint64_t)delta;
-    const double full = delta * in->bound, floor2 = full * full * exp2(2 * FLOOR_LOG2);
+    const double full = delta * in->bound, floor2 = full * full * exp2(2 * (l->params->baby_digits ? FLOOR_PRECISE : FLOOR_LOG2));
     plan->b_bits = in->b_bits != 0 ? in->b_bits : choose_b_bits(in, floor2);
     const double noise = noise_variance(in, plan->b_bits);
     const double limit = fmax(REPLY_A_GROWTH * noise, floor2);

@@ -36,7 +36,7 @@ double hemi_grid_floor(double x);
  *   reply_ring: N/2 where the layout's outputs fit that ring, the product has keys anyway, and the reply is shorter with bits by the same
  *     rule, where what the switch adds counts towards the limit, and a standard deviation of at most 1.3 times that in the set's own
  *     ring
- * where the floor is 2^-19.1 of delta * bound: what is below it is good enough. The noise is that of the noisier layout.
+ * where the floor is 2^-19.1 (sets with baby_digits: 2^-27) of delta * bound: what is below it is good enough. The noise is that of the noisier layout.
  * ERR_UNSUPPORTED: no delta leaves room for the noise. */
 HEMI_CHECK hemi_status hemi_plan_make(hemi_plan *plan, const hemi_plan_input *input, hemi_error *err);
 

@@ -9,20 +9,22 @@
 #include "base/memory.h"
 #include "base/threads.h"
 #include "hemi/server.h"
+#include "linear/batch.h"
 #include "linear/product.h"
 #include "model/module.h"
 #include "rlwe/ringswitch.h"
+#include "server/evaluate.h"
 #include "server/limits.h"
-#include "wire/wire.h"
+#include "wire/batch.h"
 
 struct hemi_evaluator {
     hemi_module *module;  /* without weights */
     hemi_linear *linear;
+    hemi_batch *batch;    /* the matrix for batches of rows; NULL if the module has none */
+    hemi_linear_memory memory;
+    double *bias;         /* NULL: none */
     pthread_mutex_t lock; /* of what follows: made when first asked for, then immutable */
     hemi_linear *packed;
-    int16_t *weights;     /* until packed is there */
-    double *bias;
-    hemi_linear_memory memory;
 };
 
 struct hemi_server_keys {
@@ -33,15 +35,19 @@ struct hemi_server_keys {
 /* All evaluators' plaintexts of packed rows, in bytes. */
 static atomic_size_t packed_bytes;
 
-static hemi_status keep_weights(hemi_evaluator *e, const hemi_module *module, hemi_error *err) {
-    const size_t count = (size_t)module->layout.inputs * module->layout.outputs;
-    if (!module->has_packed || e->memory == HEMI_LINEAR_SMALL) return HEMI_OK;
-    e->weights = hemi_alloc_large(count, sizeof *e->weights);
-    e->bias = module->bias ? hemi_alloc(module->layout.outputs, sizeof *e->bias) : NULL;
-    if (!e->weights || (module->bias && !e->bias)) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a module");
-    memcpy(e->weights, module->weights, count * sizeof *e->weights);
-    if (e->bias) memcpy(e->bias, module->bias, module->layout.outputs * sizeof *e->bias);
-    return HEMI_OK;
+/* Rows of modules whose q is that of the set for batches can come in batches too: delta is then the same. */
+static hemi_status make_batch(hemi_evaluator *e, const hemi_module *module, hemi_error *err) {
+    const hemi_params *params = hemi_params_by_name(HEMI_BATCH_SET);
+    const hemi_linear_layout *l = &module->layout;
+    const hemi_context *ctx;
+    if (hemi_module_grid(module) || params->q != l->params->q || l->inputs > HEMI_BATCH_INPUTS_MAX) return HEMI_OK;
+    HEMI_TRY(hemi_context_shared(&ctx, params, err));
+    if (module->bias) {
+        e->bias = hemi_alloc(l->outputs, sizeof *e->bias);
+        if (!e->bias) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a module");
+        memcpy(e->bias, module->bias, l->outputs * sizeof *e->bias);
+    }
+    return hemi_batch_new(&e->batch, ctx, l->inputs, l->outputs, module->weights, module->bias, module->info.delta, err);
 }
 
 hemi_status hemi_evaluator_new_with(hemi_evaluator **out, const hemi_module *module, const hemi_evaluator_options *options, hemi_error *err) {
@@ -58,10 +64,10 @@ hemi_status hemi_evaluator_new_with(hemi_evaluator **out, const hemi_module *mod
         e->memory = options->small_memory ? HEMI_LINEAR_SMALL : HEMI_LINEAR_FAST;
         s = hemi_module_from_client_json(&e->module, json, strlen(json), err);
     }
-    if (s == HEMI_OK) s = keep_weights(e, module, err);
     if (s == HEMI_OK)
         s = hemi_linear_new(&e->linear, ctx, &module->layout, module->weights, module->bias, module->info.delta, e->memory, team, err);
     hemi_team_free(team);
+    if (s == HEMI_OK) s = make_batch(e, module, err);
     if (s != HEMI_OK) {
         hemi_evaluator_free(e);
         return s;
@@ -80,7 +86,7 @@ void hemi_evaluator_free(hemi_evaluator *e) {
     if (e->packed) atomic_fetch_sub(&packed_bytes, hemi_linear_bytes(e->packed));
     hemi_linear_free(e->linear);
     hemi_linear_free(e->packed);
-    hemi_free(e->weights);
+    hemi_batch_free(e->batch);
     hemi_free(e->bias);
     hemi_module_free(e->module);
     (void)pthread_mutex_destroy(&e->lock);
@@ -89,12 +95,17 @@ void hemi_evaluator_free(hemi_evaluator *e) {
 
 size_t hemi_evaluator_bytes(const hemi_evaluator *e) {
     hemi_evaluator *guarded = (hemi_evaluator *)(uintptr_t)e;
-    const size_t weights = (size_t)e->module->layout.inputs * e->module->layout.outputs * sizeof *e->weights;
     pthread_mutex_lock(&guarded->lock);
-    const size_t bytes = hemi_linear_bytes(e->linear) + (e->packed ? hemi_linear_bytes(e->packed) : 0) + (e->weights ? weights : 0);
+    const size_t packed = e->packed ? hemi_linear_bytes(e->packed) : 0;
     pthread_mutex_unlock(&guarded->lock);
-    return bytes;
+    return hemi_linear_bytes(e->linear) + packed + (e->batch ? hemi_batch_bytes(e->batch) : 0);
 }
+
+const hemi_module_info *hemi_evaluator_info(const hemi_evaluator *e) { return &e->module->info; }
+
+const hemi_batch *hemi_evaluator_batch(const hemi_evaluator *e) { return e->batch; }
+
+const hemi_evaluation_keys *hemi_server_keys_expanded(const hemi_server_keys *k) { return k->keys; }
 
 const uint8_t *hemi_evaluator_id(const hemi_evaluator *e) { return e->module->info.id; }
 
@@ -102,23 +113,22 @@ const uint8_t *hemi_evaluator_id(const hemi_evaluator *e) { return e->module->in
 static hemi_status provide_packed(hemi_evaluator *e, hemi_team *team, hemi_error *err) {
     const hemi_linear_layout *l = &e->module->packed;
     const size_t bytes = hemi_linear_products(l) * l->n * HEMI_PACKED_COEFFICIENT_BYTES;
-    const hemi_context *ctx;
     if (e->packed) return HEMI_OK;
-    if (!e->weights || atomic_fetch_add(&packed_bytes, bytes) + bytes > HEMI_SERVER_PACKED_BYTES_MAX) {
-        if (e->weights) atomic_fetch_sub(&packed_bytes, bytes);
+    const bool may = e->batch && e->memory == HEMI_LINEAR_FAST;
+    if (!may || atomic_fetch_add(&packed_bytes, bytes) + bytes > HEMI_SERVER_PACKED_BYTES_MAX) {
+        if (may) atomic_fetch_sub(&packed_bytes, bytes);
         return hemi_fail(err, HEMI_ERR_UNSUPPORTED, "this server does not hold this module for packed rows: send one row in each unit (form 0)");
     }
-    hemi_status s = hemi_context_shared(&ctx, l->params, err);
-    if (s == HEMI_OK) s = hemi_linear_new(&e->packed, ctx, l, e->weights, e->bias, e->module->info.delta, HEMI_LINEAR_FAST, team, err);
-    if (s != HEMI_OK) {
-        atomic_fetch_sub(&packed_bytes, bytes);
-        return s;
+    const hemi_context *ctx;
+    int16_t *weights = hemi_alloc_large((size_t)l->inputs * l->outputs, sizeof *weights);
+    hemi_status s = weights ? hemi_context_shared(&ctx, l->params, err) : hemi_fail(err, HEMI_ERR_MEMORY, "no memory for packed rows");
+    if (s == HEMI_OK) {
+        hemi_batch_weights(weights, e->batch);
+        s = hemi_linear_new(&e->packed, ctx, l, weights, e->bias, e->module->info.delta, HEMI_LINEAR_FAST, team, err);
     }
-    hemi_free(e->weights);
-    hemi_free(e->bias);
-    e->weights = NULL;
-    e->bias = NULL;
-    return HEMI_OK;
+    hemi_free(weights);
+    if (s != HEMI_OK) atomic_fetch_sub(&packed_bytes, bytes);
+    return s;
 }
 
 static hemi_status map_of(const hemi_linear **map, const hemi_evaluator *e, hemi_form form, hemi_team *team, hemi_error *err) {

@@ -129,6 +129,8 @@ static void check_model(hemi_exchange *x) {
             hemi_answer_error(x, 0, HEMI_ERR_NOT_FOUND,
                               "there is no model %s here; GET /v2/models lists those that are", x->route.argument[0]);
         most = x->model ? x->model->request_bytes_max : registry->request_bytes_max;
+        if (x->route.id == HEMI_ROUTE_PREPARE)
+            most = HEMI_BATCH_HEADER_BYTES + HEMI_REQUEST_MODULES_MAX * HEMI_BATCH_ENTRY_BYTES;
         break;
     case HEMI_ROUTE_KEY:
         most = registry->key_bytes_max;
@@ -156,8 +158,7 @@ void hemi_exchange_begin(hemi_exchange *x, const char *path, const char *method)
             hemi_key_begin(x);
             break;
         case HEMI_ROUTE_PREPARE:
-            hemi_answer_error(x, MHD_HTTP_NOT_IMPLEMENTED, HEMI_ERR_UNSUPPORTED,
-                              "this version does not prepare coming calls; call infer directly");
+            hemi_prepare_begin(x);
             break;
         default:
             break;
@@ -215,6 +216,7 @@ bool hemi_exchange_complete(hemi_exchange *x) {
         case HEMI_ROUTE_KEY:
             return hemi_key_complete(x);
         case HEMI_ROUTE_INFER:
+        case HEMI_ROUTE_PREPARE:
             return false;
         default:
             hemi_answer_error(x, 0, HEMI_ERR_INTERNAL, "this route has no answer");
@@ -223,9 +225,16 @@ bool hemi_exchange_complete(hemi_exchange *x) {
     return true;
 }
 
+hemi_lane hemi_exchange_lane(const hemi_exchange *x) {
+    return x->route.id == HEMI_ROUTE_PREPARE ? HEMI_LANE_BACKGROUND : HEMI_LANE_FRONT;
+}
+
 void hemi_exchange_work(hemi_exchange *x) {
     if (hemi_peer_is_gone(x->peer)) /* while it waited: nobody reads the answer */
         hemi_answer_error(x, 0, HEMI_ERR_NETWORK, "the client closed the connection before its turn came");
+    else if (x->route.id == HEMI_ROUTE_PREPARE ||
+             (x->route.id == HEMI_ROUTE_INFER && hemi_batch_request_is(x->body, x->received)))
+        hemi_batch_work(x);
     else if (x->route.id == HEMI_ROUTE_INFER)
         hemi_infer_work(x);
     else
@@ -260,6 +269,7 @@ void hemi_exchange_end(hemi_exchange *x, bool completed) {
     hemi_metrics_request(&s->metrics, x->route.id, status, x->received, completed ? x->answer.bytes : 0);
     if (!s->quiet) write_line(x, status);
     hemi_answer_release(&x->answer);
+    if (x->announced) hemi_prepared_end(s->prepared, x->key);
     if (x->upload && x->upload->received > 0 && x->upload->received < x->upload->total) { /* it can go on */
         hemi_uploads_keep(s->uploads, x->upload);
         x->upload = NULL;

@@ -11,6 +11,7 @@
 #include "server/key_store.h"
 #include "server/metrics.h"
 #include "server/peers.h"
+#include "server/prepared.h"
 #include "server/registry.h"
 #include "server/route.h"
 #include "server/uploads.h"
@@ -20,6 +21,7 @@ typedef struct hemi_service {
     hemi_registry *registry;
     hemi_key_store *keys;
     hemi_uploads *uploads;
+    hemi_prepared *prepared;
     hemi_peers *peers;
     hemi_jobs *jobs;
     hemi_metrics metrics;
@@ -77,6 +79,7 @@ typedef struct hemi_exchange {
     hemi_upload *upload;         /* of PUT /v2/keys: the body goes to its end */
     size_t held_bytes;           /* what this exchange has of bodies_bytes */
 
+    bool announced; /* counted by hemi_prepared_begin */
     size_t rows;
     double compute_ms;
     bool computed;
@@ -91,6 +94,8 @@ void hemi_exchange_begin(hemi_exchange *x, const char *path, const char *method)
 void hemi_exchange_receive(hemi_exchange *x, const void *data, size_t bytes);
 /* The request is complete. True: it is answered; false: hemi_exchange_work is to be called, on a worker. */
 bool hemi_exchange_complete(hemi_exchange *x);
+/* The queue it waits in. */
+hemi_lane hemi_exchange_lane(const hemi_exchange *x);
 void hemi_exchange_work(hemi_exchange *x);
 /* Counts, logs, frees. completed: the answer was sent. */
 void hemi_exchange_end(hemi_exchange *x, bool completed);
@@ -121,6 +126,10 @@ void hemi_view_client(hemi_exchange *x);
 /* infer.c */
 void hemi_infer_begin(hemi_exchange *x);
 void hemi_infer_work(hemi_exchange *x);
+
+/* prepare.c */
+void hemi_prepare_begin(hemi_exchange *x);
+void hemi_batch_work(hemi_exchange *x); /* also of /infer, where the body is a batch request */
 
 /* key_routes.c */
 void hemi_key_begin(hemi_exchange *x);

@@ -51,7 +51,8 @@ static void *on_uri(void *cls, const char *uri, struct MHD_Connection *connectio
 static enum MHD_Result on_complete(hemi_exchange *x) {
     hemi_jobs *jobs = x->service->jobs;
     if (hemi_exchange_complete(x)) return hemi_answer_send(x);
-    if (!hemi_jobs_reserve(jobs)) {
+    const hemi_lane lane = hemi_exchange_lane(x);
+    if (!hemi_jobs_reserve(jobs, lane)) {
         atomic_fetch_add_explicit(&x->service->metrics.refused_busy, 1, memory_order_relaxed);
         hemi_answer_error(x, 0, HEMI_ERR_BUSY, "too many requests are waiting; try again later");
         return hemi_answer_send(x);
@@ -59,7 +60,7 @@ static enum MHD_Result on_complete(hemi_exchange *x) {
     x->stage = HEMI_STAGE_WORKING;
     hemi_peer_enter_work(x->service->peers, x->peer);
     MHD_suspend_connection(x->connection);
-    hemi_jobs_push(jobs, x);
+    hemi_jobs_push(jobs, lane, x);
     return MHD_YES;
 }
 
@@ -115,6 +116,7 @@ static void *sweep(void *context) {
         pthread_cond_timedwait(&server->wake, &server->lock, &until);
         hemi_peers_sweep(server->service.peers);
         hemi_uploads_expire(server->service.uploads);
+        hemi_prepared_expire(server->service.prepared);
     }
     pthread_mutex_unlock(&server->lock);
     return NULL;
@@ -140,8 +142,15 @@ static hemi_status start_service(hemi_http_server *server, const hemi_http_optio
     s->keys = hemi_key_store_new(s->keys_bytes_max);
     s->uploads = hemi_uploads_new(HEMI_SERVER_UPLOADS_BYTES_MAX, HEMI_SERVER_UPLOADS_MAX, HEMI_SERVER_UPLOAD_EXPIRY_MS);
     s->peers = hemi_peers_new(&clock, &s->metrics);
-    s->jobs = hemi_jobs_new(s->workers, o->max_queue ? o->max_queue : HEMI_SERVER_QUEUE_MAX, run_job);
-    if (!s->keys || !s->uploads || !s->peers || !s->jobs)
+    const size_t prepared = o->max_prepared_bytes ? o->max_prepared_bytes : HEMI_SERVER_PREPARED_BYTES_MAX;
+    const hemi_prepared_limits limits = {.bytes = prepared,
+                                         .key_bytes = prepared - prepared / 2,
+                                         .key_batches = HEMI_SERVER_PREPARED_PER_KEY_MAX,
+                                         .expiry_ms = either(o->prepared_expiry_ms, HEMI_SERVER_PREPARED_EXPIRY_MS)};
+    const size_t places[HEMI_LANES] = {o->max_queue ? o->max_queue : HEMI_SERVER_QUEUE_MAX, HEMI_SERVER_PREPARES_MAX};
+    s->prepared = hemi_prepared_new(&limits);
+    s->jobs = hemi_jobs_new(s->workers, places, run_job);
+    if (!s->prepared || !s->keys || !s->uploads || !s->peers || !s->jobs)
         return hemi_fail(err, HEMI_ERR_MEMORY, "cannot start %d worker threads: too little memory, or too many threads",
                          s->workers);
     if (pthread_create(&server->sweeper, NULL, sweep, server) != 0)
@@ -257,6 +266,7 @@ void hemi_http_server_stop(hemi_http_server *server) {
     hemi_jobs_free(s->jobs);
     hemi_peers_free(s->peers);
     hemi_uploads_free(s->uploads);
+    hemi_prepared_free(s->prepared);
     hemi_key_store_free(s->keys);
     hemi_registry_free(s->registry);
     pthread_cond_destroy(&server->wake);

@@ -86,6 +86,7 @@ bool hemi_key_complete(hemi_exchange *x) {
         return true;
     }
     hemi_key_store_remove(s->keys, x->key);
+    hemi_prepared_forget(s->prepared, x->key);
     hemi_upload_free(hemi_uploads_take(s->uploads, x->key));
     hemi_answer_empty(x, MHD_HTTP_NO_CONTENT);
     return true;

@@ -47,6 +47,15 @@
 #define HEMI_SERVER_UPLOADS_MAX       256u
 #define HEMI_SERVER_UPLOAD_EXPIRY_MS  600000u
 
+/* Batches of rows that were announced (prepared.h) */
+#define HEMI_SERVER_PREPARED_BYTES_MAX   ((size_t)512 << 20) /* (option) of all clients; one client has at most half of it */
+#define HEMI_SERVER_PREPARED_PER_KEY_MAX 1024u               /* batches of one client; its least recently used make room */
+#define HEMI_SERVER_PREPARED_EXPIRY_MS   900000u             /* since a row of it was last computed */
+#define HEMI_SERVER_PREPARES_MAX         64u                 /* announcements that wait; further ones get 503 */
+#define HEMI_SERVER_PREPARES_PER_KEY_MAX 4u                  /* of one client, the one at work included; further ones get 429 */
+/* Multiplications from which on a batch is computed by all idle workers: some milliseconds' worth. */
+#define HEMI_SERVER_PARALLEL_BATCH ((size_t)1 << 26)
+
 /* Files */
 #define HEMI_SERVER_FOLDERS_MAX 4096u /* names looked at in one folder */
 

@@ -41,6 +41,8 @@ static const char help[] =
     "      --max-keys-bytes N    memory for clients' evaluation keys, with K, M or G (default 1G); the least recently "
     "used\n"
     "                            make room, and their clients upload them again by themselves\n"
+    "      --prepared-memory N   memory for what is computed of calls before they come, with K, M or G (default 512M; one\n"
+    "                            client has at most half of it); what makes room is computed again when it is needed\n"
     "      --max-rows N          rows in one request (default 4096)\n"
     "      --max-queue N         requests that may wait; further ones are told to come back (default 256)\n"
     "      --max-connections N   (default 1000)    --max-per-address N   connections of one address (default 256)\n"
@@ -64,6 +66,7 @@ static const char help[] =
 
 enum {
     KEYS_BYTES = 256,
+    PREPARED_BYTES,
     ROWS,
     THREADS,
     QUEUE,
@@ -81,6 +84,7 @@ static const struct option longs[] = {{"port", required_argument, NULL, 'p'},
                                       {"host", required_argument, NULL, HOST},
                                       {"threads", required_argument, NULL, THREADS},
                                       {"max-keys-bytes", required_argument, NULL, KEYS_BYTES},
+                                      {"prepared-memory", required_argument, NULL, PREPARED_BYTES},
                                       {"max-rows", required_argument, NULL, ROWS},
                                       {"max-queue", required_argument, NULL, QUEUE},
                                       {"max-connections", required_argument, NULL, CONNECTIONS},
@@ -143,6 +147,8 @@ static bool take_option(arguments *a, int option, const char *name, const char *
         return parse_number(&v, name, value, 1, 1024, false) && (o->threads = (int)v, true);
     case KEYS_BYTES:
         return parse_number(&v, name, value, 1, SIZE_MAX / 2, true) && (o->max_keys_bytes = (size_t)v, true);
+    case PREPARED_BYTES:
+        return parse_number(&v, name, value, 1, SIZE_MAX / 2, true) && (o->max_prepared_bytes = (size_t)v, true);
     case ROWS:
         return parse_number(&v, name, value, 1, HEMI_REQUEST_UNITS_MAX, false) &&
                (o->max_request_rows = (size_t)v, true);

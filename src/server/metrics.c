@@ -98,6 +98,20 @@ static void write_modules(FILE *f, const hemi_registry *registry) {
     }
 }
 
+static void write_prepared(FILE *f, const hemi_prepared_figures *p) {
+    one(f, "hemi_prepared_batches", "gauge", "Batches of rows prepared ahead and kept.", (double)p->batches);
+    one(f, "hemi_prepared_bytes", "gauge", "Memory they take.", (double)p->bytes);
+    one(f, "hemi_prepared_bytes_max", "gauge", "Memory they may take.", (double)p->bytes_max);
+    one(f, "hemi_prepared_announced", "gauge", "Announcements that wait or are being worked on.", (double)p->announced);
+    one(f, "hemi_prepared_hits_total", "counter", "Requests for rows that found what was prepared.", (double)p->hits);
+    one(f, "hemi_prepared_misses_total", "counter", "Requests for rows for which it had to be computed again.",
+        (double)p->misses);
+    one(f, "hemi_prepared_evicted_total", "counter", "Prepared batches that had to make room for others.",
+        (double)p->evicted);
+    one(f, "hemi_prepared_expired_total", "counter", "Prepared batches that were not used for too long.",
+        (double)p->expired);
+}
+
 static void write_gauges(FILE *f, const hemi_gauges *g) {
     one(f, "hemi_keys", "gauge", "Evaluation keys held.", (double)g->keys.keys);
     one(f, "hemi_keys_bytes", "gauge", "Memory of the evaluation keys held.", (double)g->keys.bytes);
@@ -125,6 +139,7 @@ char *hemi_metrics_text(const hemi_metrics *metrics, const hemi_gauges *gauges, 
     write_modules(f, registry);
     write_compute(f, metrics);
     write_gauges(f, gauges);
+    write_prepared(f, &gauges->prepared);
     if (fclose(f) != 0) {
         free(text);
         return NULL;

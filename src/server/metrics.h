@@ -6,13 +6,14 @@
 #include <stddef.h>
 
 #include "server/key_store.h"
+#include "server/prepared.h"
 #include "server/registry.h"
 #include "server/route.h"
 
 /* The HTTP statuses this server sends; 0: the connection ended before the answer. */
 #define HEMI_METRICS_STATUSES                                                                                          \
-    { 0, 200, 201, 202, 204, 400, 404, 405, 409, 411, 413, 414, 422, 429, 431, 500, 501, 502, 503 }
-#define HEMI_METRICS_STATUS_COUNT 19
+    { 0, 200, 201, 202, 204, 400, 404, 405, 409, 410, 411, 413, 414, 422, 429, 431, 500, 501, 502, 503 }
+#define HEMI_METRICS_STATUS_COUNT 20
 
 /* Upper bounds of the compute histogram, in seconds. */
 #define HEMI_METRICS_BOUNDS                                                                                            \
@@ -45,6 +46,7 @@ void hemi_metrics_compute(hemi_metrics *metrics, double ms);
 /* What is read off elsewhere at the moment of asking. */
 typedef struct hemi_gauges {
     hemi_key_store_figures keys;
+    hemi_prepared_figures prepared;
     size_t keys_bytes_max, uploads, uploads_bytes;
     size_t queue_length, workers, workers_busy;
     size_t connections, bodies_bytes;

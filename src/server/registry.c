@@ -12,8 +12,9 @@
 #include "base/memory.h"
 #include "model/module.h"
 #include "rlwe/context.h"
+#include "server/evaluate.h"
 #include "server/route.h"
-#include "wire/wire.h"
+#include "wire/batch.h"
 
 #define SERVER_FILE "server.zip"
 #define LAYOUT_ADVICE                                                                                                  \
@@ -144,7 +145,12 @@ size_t hemi_served_units_max(const hemi_module *module, hemi_form form, size_t r
 static size_t largest_request(const hemi_module *module, size_t rows) {
     hemi_request r = hemi_module_request(module, HEMI_FORM_SINGLE, hemi_served_units_max(module, HEMI_FORM_SINGLE, rows));
     r.modules = HEMI_REQUEST_MODULES_MAX;
-    return hemi_request_bytes(&r);
+    const hemi_batch_request batch = {.inputs = module->layout.inputs,
+                                      .b_bits = r.b_bits,
+                                      .rows = rows < HEMI_BATCH_SLOTS_MAX ? (uint32_t)rows + 1 : HEMI_BATCH_SLOTS_MAX,
+                                      .modules = HEMI_REQUEST_MODULES_MAX};
+    const size_t units = hemi_request_bytes(&r), of_batch = hemi_batch_request_bytes(&batch);
+    return units > of_batch ? units : of_batch;
 }
 
 static void shape_free(hemi_served_shape *shape) {
@@ -304,9 +310,11 @@ static void set_limits(hemi_registry *registry) {
             registry->request_bytes_max = model->request_bytes_max;
         for (size_t j = 0; j < model->evaluators; j++) {
             const hemi_params *params = model->evaluated[j]->info.params;
+            const size_t of_batches = hemi_keys_total_bytes(hemi_params_by_name(HEMI_BATCH_SET), 0);
             const size_t bytes = hemi_keys_total_bytes(params, hemi_keys_most(params) - 1 - (params->reply ? 1 : 0)) +
                                  (params->reply ? hemi_key_entry_bytes(params, HEMI_KEY_RING_SWITCH) : 0);
             if (bytes > registry->key_bytes_max) registry->key_bytes_max = bytes;
+            if (of_batches > registry->key_bytes_max) registry->key_bytes_max = of_batches;
         }
         registry->modules += model->evaluators;
     }
@@ -422,8 +430,11 @@ hemi_served_shape *hemi_served_model_shape(const hemi_served_model *model, const
 }
 
 bool hemi_registry_has_params(const hemi_registry *registry, const hemi_params *params) {
+    const bool of_batches = strcmp(params->name, HEMI_BATCH_SET) == 0;
     for (size_t i = 0; i < registry->models; i++)
         for (size_t j = 0; j < registry->model[i].evaluators; j++)
-            if (registry->model[i].evaluated[j]->info.params->id == params->id) return true;
+            if (registry->model[i].evaluated[j]->info.params->id == params->id ||
+                (of_batches && hemi_evaluator_batch(registry->model[i].evaluator[j])))
+                return true;
     return false;
 }

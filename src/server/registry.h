@@ -66,7 +66,7 @@ hemi_served_shape *hemi_served_model_shape(const hemi_served_model *model, const
 /* Units that one request may have, where so many rows are allowed: those that hold them (of a grid: whole samples, as many units or
  * a little more), and one of zeros for the bias. */
 size_t hemi_served_units_max(const hemi_module *module, hemi_form form, size_t rows);
-/* Does any module use this set? */
+/* Does any module use this set, for itself or for batches of rows? */
 bool hemi_registry_has_params(const hemi_registry *registry, const hemi_params *params);
 
 /* Fills in the json members of the registry and its models. */

@@ -26,7 +26,8 @@ void hemi_view_metrics(hemi_exchange *x) {
     hemi_service *s = x->service;
     hemi_gauges g = {.keys = hemi_key_store_get_figures(s->keys),
                      .keys_bytes_max = s->keys_bytes_max,
-                     .queue_length = hemi_jobs_waiting(s->jobs),
+                     .prepared = hemi_prepared_get_figures(s->prepared),
+                     .queue_length = hemi_jobs_waiting(s->jobs, HEMI_LANE_FRONT),
                      .workers = (size_t)s->workers,
                      .workers_busy = hemi_jobs_busy(s->jobs),
                      .connections = hemi_peers_count(s->peers),

@@ -1,0 +1,82 @@
+#include "cli/bench_common.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "base/progress.h"
+#include "ring/kernels.h"
+
+#define INPUT_MAX 127.0f /* 8-bit inputs */
+
+uint64_t cli_random_next(cli_random *random) {
+    uint64_t z = (random->state += 0x9E3779B97F4A7C15u);
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return z ^ (z >> 31);
+}
+
+static double next_unit(cli_random *random) { return ((double)(cli_random_next(random) >> 11) + 0.5) * 0x1p-53; }
+
+static float next_gaussian(cli_random *random) {
+    double radius = sqrt(-2 * log(next_unit(random)));
+    return (float)(radius * cos(6.283185307179586 * next_unit(random)));
+}
+
+void cli_random_rows(cli_random *random, float *x, size_t rows, size_t inputs) {
+    for (size_t i = 0; i < rows * inputs; i++) x[i] = (float)(cli_random_next(random) % 255) - INPUT_MAX;
+    for (size_t r = 0; r < rows; r++) x[r * inputs + cli_random_next(random) % inputs] = INPUT_MAX;
+}
+
+hemi_status cli_random_module(hemi_module **out, cli_random *random, uint32_t inputs, uint32_t outputs, const float *x,
+                              size_t rows, hemi_compile_options options, hemi_error *err) {
+    const size_t count = (size_t)inputs * outputs;
+    const uint32_t shape[2] = {(uint32_t)rows, inputs};
+    float *weights = hemi_alloc_large(count, sizeof *weights);
+    *out = NULL;
+    if (!weights) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for %zu weights", count);
+    for (size_t i = 0; i < count; i++) weights[i] = next_gaussian(random);
+    options.input_bits = 8;
+    options.progress = hemi_progress_bar;
+    options.progress_context = stderr;
+    const hemi_status status = hemi_module_from_linear(out, weights, NULL, outputs, inputs, x, shape, 2, &options, err);
+    hemi_free(weights);
+    return status;
+}
+
+void cli_errors_add(cli_errors *e, const float *y, const float *expected, size_t rows, size_t outputs,
+                    double predicted) {
+    for (size_t r = 0; r < rows; r++) {
+        double largest = 0;
+        for (size_t i = r * outputs; i < (r + 1) * outputs; i++) {
+            double error = (double)y[i] - (double)expected[i];
+            largest = fmax(largest, fabs((double)expected[i]));
+            e->squares += error * error;
+            e->largest = fmax(e->largest, fabs(error));
+            if (!(fabs(error) <= CLI_WRONG_SIGMAS * predicted)) e->wrong++;
+        }
+        e->row_max_sum += largest;
+    }
+    e->outputs += rows * outputs;
+    e->rows += rows;
+}
+
+double cli_errors_scale(const cli_errors *e) { return e->row_max_sum / (double)e->rows; }
+double cli_errors_std(const cli_errors *e) { return sqrt(e->squares / (double)e->outputs); }
+
+int cli_errors_code(const cli_errors *e, const char *command) {
+    if (e->wrong == 0) return 0;
+    fprintf(stderr, "hemi %s: WRONG: %zu of %zu outputs are off by more than %d predicted deviations\n", command,
+            e->wrong, e->outputs, CLI_WRONG_SIGMAS);
+    return -HEMI_ERR_INTERNAL;
+}
+
+hemi_status cli_choose_kernel(const char *name, hemi_error *err) {
+    if (!name) return HEMI_OK;
+    if (!hemi_kernels_by_name(name))
+        return hemi_fail(err, HEMI_ERR_ARGUMENT,
+                         "this processor cannot run a kernel '%s'; `hemi version --json` lists those it can", name);
+    return setenv("HEMI_KERNEL", name, 1) == 0 ? HEMI_OK : hemi_fail(err, HEMI_ERR_MEMORY, "out of memory");
+}

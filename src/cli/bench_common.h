@@ -1,0 +1,40 @@
+/* What the benchmarks of products share: numbers from a fixed seed, modules of them, and the judging of results. */
+#ifndef HEMI_CLI_BENCH_COMMON_H
+#define HEMI_CLI_BENCH_COMMON_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "hemi/model.h"
+
+#define CLI_WRONG_SIGMAS 8 /* an output further off than this many predicted deviations is wrong */
+
+/* A run can be repeated. */
+typedef struct cli_random {
+    uint64_t state;
+} cli_random;
+
+uint64_t cli_random_next(cli_random *random); /* splitmix64 */
+/* Uniform whole numbers of 8 bits; one of each row is the largest, so that rows keep their scale. */
+void cli_random_rows(cli_random *random, float *x, size_t rows, size_t inputs);
+/* Gaussian weights, no bias; 8-bit inputs like x. options: weight_bits, layout, set; the rest is filled in. */
+HEMI_CHECK hemi_status cli_random_module(hemi_module **out, cli_random *random, uint32_t inputs, uint32_t outputs,
+                                         const float *x, size_t rows, hemi_compile_options options, hemi_error *err);
+
+/* Errors of results against the product of the quantised values. */
+typedef struct cli_errors {
+    double squares, largest, row_max_sum;
+    size_t outputs, rows, wrong;
+} cli_errors;
+
+void cli_errors_add(cli_errors *errors, const float *y, const float *expected, size_t rows, size_t outputs,
+                    double predicted);
+double cli_errors_scale(const cli_errors *errors); /* the largest output of a row, on average */
+double cli_errors_std(const cli_errors *errors);
+/* The exit code; says how many are wrong. */
+int cli_errors_code(const cli_errors *errors, const char *command);
+
+/* --kernel: ERR_ARGUMENT where this processor cannot run it. */
+HEMI_CHECK hemi_status cli_choose_kernel(const char *name, hemi_error *err);
+
+#endif

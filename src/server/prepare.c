@@ -1,0 +1,108 @@
+/* Batches of rows over HTTP: POST /v2/models/{model}/prepare announces one; POST .../infer takes rows of it, or a whole one. */
+#include "base/cpu.h"
+#include "server/batches.h"
+#include "server/exchange.h"
+
+void hemi_prepare_begin(hemi_exchange *x) {
+    hemi_infer_begin(x); /* the same header, and room for the body */
+    if (x->answer.status) return;
+    x->announced = hemi_prepared_begin(x->service->prepared, x->key);
+    if (!x->announced)
+        hemi_answer_error(
+            x, 0, HEMI_ERR_LIMIT,
+            "%u batches of this client are being prepared already: announce the next one when there is an "
+            "answer, or call without",
+            HEMI_SERVER_PREPARES_PER_KEY_MAX);
+}
+
+/* The modules that the request names. */
+static bool find_shapes(hemi_exchange *x, const hemi_batch_request *r, hemi_served_shape **shape, size_t *work) {
+    *work = 0;
+    if (r->rows > x->service->max_rows + 1) { /* one more, of zeros, for the bias */
+        hemi_answer_error(x, 0, HEMI_ERR_TOO_LARGE, "%u rows in one request: this server takes %zu", r->rows,
+                          x->service->max_rows);
+        return false;
+    }
+    for (size_t i = 0; i < r->modules; i++) {
+        shape[i] = hemi_served_model_shape(x->model, r->module[i].id);
+        if (!shape[i]) {
+            hemi_answer_error(x, 0, HEMI_ERR_CONFLICT,
+                              "the model %s has no module with this id: it was compiled anew since the client "
+                              "fetched its description; fetch it again",
+                              x->model->name);
+            return false;
+        }
+        *work += (r->seconds ? HEMI_BATCH_SLOTS_MAX : r->rows) * (size_t)shape[i]->info.inputs * shape[i]->info.outputs;
+    }
+    return true;
+}
+
+/* An announcement keeps to its own worker; other large work takes those along that are idle. */
+static int threads_for(const hemi_exchange *x, size_t work) {
+    const hemi_service *s = x->service;
+    if (x->route.id == HEMI_ROUTE_PREPARE || work < HEMI_SERVER_PARALLEL_BATCH) return 1;
+    const int busy = (int)hemi_jobs_busy(s->jobs); /* this one included */
+    return busy < s->workers ? s->workers - busy + 1 : 1;
+}
+
+static void compute(hemi_exchange *x, const hemi_server_keys *keys, int threads) {
+    hemi_service *s = x->service;
+    hemi_error err = {0};
+    uint8_t *reply = NULL;
+    size_t bytes = 0;
+    const double start = hemi_now_ms();
+    const hemi_status status = hemi_batches_answer(s->prepared, x->model->evaluator, x->model->evaluators, keys,
+                                                   x->body, x->received, threads, &reply, &bytes, &err);
+    x->compute_ms = hemi_now_ms() - start;
+    if (status != HEMI_OK) {
+        hemi_answer_error(x, status == HEMI_ERR_STATE ? MHD_HTTP_GONE : 0, status, "%s", err.message);
+        return;
+    }
+    x->computed = true;
+    if (x->route.id == HEMI_ROUTE_INFER) hemi_metrics_compute(&s->metrics, x->compute_ms);
+    if (!hemi_exchange_hold(x, bytes)) {
+        hemi_bytes_free(reply);
+        hemi_answer_error(x, 0, HEMI_ERR_BUSY, "the server holds too many replies; try again later");
+        return;
+    }
+    hemi_answer_header(x, "Hemi-Server-Ms", "%.4f", x->compute_ms);
+    hemi_answer_header(x, "Server-Timing", "compute;dur=%.4f", x->compute_ms);
+    hemi_answer_bytes(x, MHD_HTTP_OK, "application/octet-stream", reply, bytes, hemi_bytes_free);
+}
+
+static bool has_place(hemi_exchange *x, const hemi_batch_request *r) {
+    const bool announcement = r->rows == 0;
+    if (announcement == (x->route.id == HEMI_ROUTE_PREPARE)) return true;
+    hemi_answer_error(x, 0, HEMI_ERR_FORMAT,
+                      announcement ? "a batch without rows is announced at /prepare" : "rows are sent to /infer");
+    return false;
+}
+
+void hemi_batch_work(hemi_exchange *x) {
+    hemi_service *s = x->service;
+    hemi_batch_request r;
+    hemi_error err = {0};
+    hemi_served_shape *shape[HEMI_REQUEST_MODULES_MAX];
+    size_t work;
+    const hemi_status status = hemi_batch_request_parse(&r, x->body, x->received, &err);
+    if (status != HEMI_OK) {
+        hemi_answer_error(x, 0, status, "%s", err.message);
+        return;
+    }
+    if (!has_place(x, &r) || !find_shapes(x, &r, shape, &work)) return;
+    const hemi_server_keys *keys = hemi_key_store_acquire(s->keys, x->key);
+    if (!keys) {
+        hemi_answer_error(x, 0, HEMI_ERR_KEY,
+                          "this server does not have these evaluation keys (any more): put them at /v2/keys/{hash} and "
+                          "send the same request again");
+        return;
+    }
+    compute(x, keys, threads_for(x, work));
+    hemi_key_store_release(s->keys, keys);
+    if (!x->computed || r.rows == 0) return;
+    x->rows = r.rows;
+    for (size_t i = 0; i < r.modules; i++) {
+        atomic_fetch_add_explicit(&shape[i]->requests, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&shape[i]->rows, r.rows, memory_order_relaxed);
+    }
+}

@@ -307,7 +307,7 @@ class Evaluator:
             lib.hemi_bytes_free(out[0])
 
 
-STATS = "encrypt_ms network_ms server_ms decrypt_ms upload_bytes download_bytes evaluation_key_bytes".split()
+STATS = "encrypt_ms network_ms server_ms decrypt_ms upload_bytes download_bytes evaluation_key_bytes prepared_rows".split()
 
 
 class Connection(OneProcess):
@@ -316,12 +316,14 @@ class Connection(OneProcess):
     what = "a connection to a server"
     _client = None
 
-    def __init__(self, url, keys, connect_timeout=None, timeout=None):
+    def __init__(self, url, keys, connect_timeout=None, timeout=None, prepare=None, prepare_rows=0):
         super().__init__()
         self._keys, self._remotes, self._modules = keys, {}, []
         options = ffi.new("hemi_client_options *")
         options.connect_timeout_ms = int((connect_timeout or 0) * 1000)
         options.timeout_ms = int((timeout or 0) * 1000)
+        options.prepare = 0 if prepare is None else 1 if prepare else -1
+        options.prepare_rows = prepare_rows or 0
         out = ffi.new("hemi_client **")
         _call(lib.hemi_client_new, out, _bytes(url), keys.pointer, options)
         self._client = out[0]
@@ -359,6 +361,12 @@ class Connection(OneProcess):
         stats = ffi.new("hemi_call_stats *")
         _call(lib.hemi_remote_call, self._remotes[key], _const_floats(x), rows, _floats(y), stats)
         return stats
+
+    def prepare(self, key, rows):
+        """Prepares the coming calls of a module, and waits for it. Returns how many rows are prepared."""
+        self.check_process()
+        _call(lib.hemi_remote_prepare, self._remotes[key], rows)
+        return lib.hemi_remote_prepared(self._remotes[key])
 
     def call_many(self, keys, x, rows, ys):
         """One request for several modules that get the same input. ys: where the results of each go."""

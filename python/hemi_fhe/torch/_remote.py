@@ -42,6 +42,7 @@ class Session:
     def __init__(self, url, model_name, verbose):
         self.url, self.model_name, self.verbose = url, model_name, verbose
         self.connect_timeout = self.timeout = None
+        self.prepare, self.prepare_rows = None, 0
         self.call = threading.local()  # .mode: the mode asked for in this call
         self.lock = threading.RLock()
         self._keys = None
@@ -66,8 +67,9 @@ class Session:
             elif self._keys is not None and not self._keys.usable():
                 self._keys = None
 
-    def connect(self):
-        return _native.Connection(self.url, self.keys(), self.connect_timeout, self.timeout)
+    def connect(self, prepare=None):
+        prepare = self.prepare if prepare is None else prepare
+        return _native.Connection(self.url, self.keys(), self.connect_timeout, self.timeout, prepare, self.prepare_rows)
 
     @contextlib.contextmanager
     def connection(self):
@@ -323,6 +325,15 @@ class RemoteModule(nn.Module):
             self._note(operations[0], add_stats(parts), modules[0].fits(x.shape)[0])
         return results
 
+    def prepare(self, rows):
+        """Prepares the next `rows` rows of this module's calls in this thread now, and waits for it: each call then costs the server one
+        plain integer product. Calls do so by themselves, in the background, where it helps. Returns how many rows are prepared."""
+        session = self._session
+        if self._name not in session.opened:
+            self.init_fhe_client()
+        with session.connection() as connection:
+            return connection.prepare(connection_key(self._name, session.opened[self._name].modules[0]), rows)
+
     def _note(self, operation, last, rows):
         last = {**last, "rows": rows}
         with self._session.lock:
@@ -403,7 +414,7 @@ class RemoteModule(nn.Module):
 
     def _from_server(self, names):
         session = self._session
-        connection = session.connect()
+        connection = session.connect(prepare=False)
         try:
             missing = None
             for name in names:

@@ -370,6 +370,22 @@ def test_what_travels(small, server):
                 assert data[i : i + 8] not in proxy.up + proxy.down
 
 
+def test_progress_of_many_rows(small, server, capfd):
+    client = small.client(server.url)
+    client._session.verbose = 1
+    x = torch.randn(3, 400, 10)
+    close(client.model.seq[0](x), small.float.seq[0](x))
+    shown = capfd.readouterr().err
+    assert "1200/1200 rows" in shown and shown.count("rows") == 3
+    stats = client.stats()["seq.0"]
+    assert stats["calls"] == 1 and stats["requests"] == 3 and stats["rows"] == stats["last"]["rows"] == 1200
+    client.model.seq[0](x[:, :1])
+    assert capfd.readouterr().err == ""
+    client._session.verbose = 0
+    client.model.seq[0](x)
+    assert capfd.readouterr().err == "" and client.stats()["seq.0"]["requests"] == 5
+
+
 def test_prepared_calls(tmp_path):
     """What was prepared makes a call's messages small; its results are as exact."""
     deployed = Deployment(tmp_path, lambda: FCSmall(300), "seq.0", torch.randn(20, 300))

@@ -37,12 +37,12 @@ static int report(const bench *b) {
                c->in_channels, c->out_channels, c->kernel[0], c->kernel[1], c->stride[0], c->padding[0], c->groups,
                c->groups == 1 ? "" : "s", c->height, c->width, b->sides[0], b->sides[1], p->info.params->name,
                p->info.layout, p->info.units, p->info.units == 1 ? "" : "s", p->info.products);
-    return cli_product_report(
-        p, json_pack("{s:I,s:I,s:[I,I],s:I,s:I,s:I,s:[I,I],s:[I,I]}", "in_channels", (json_int_t)c->in_channels,
-                     "out_channels", (json_int_t)c->out_channels, "kernel_size", (json_int_t)c->kernel[0],
-                     (json_int_t)c->kernel[1], "stride", (json_int_t)c->stride[0], "padding",
-                     (json_int_t)c->padding[0], "groups", (json_int_t)c->groups, "size", (json_int_t)c->height,
-                     (json_int_t)c->width, "output_size", (json_int_t)b->sides[0], (json_int_t)b->sides[1]));
+    return cli_product_report(p, json_pack("{s:I,s:I,s:[I,I],s:I,s:I,s:I,s:[I,I],s:[I,I]}", "in_channels",
+                                           (json_int_t)c->in_channels, "out_channels", (json_int_t)c->out_channels,
+                                           "kernel_size", (json_int_t)c->kernel[0], (json_int_t)c->kernel[1], "stride",
+                                           (json_int_t)c->stride[0], "padding", (json_int_t)c->padding[0], "groups",
+                                           (json_int_t)c->groups, "size", (json_int_t)c->height, (json_int_t)c->width,
+                                           "output_size", (json_int_t)b->sides[0], (json_int_t)b->sides[1]));
 }
 
 /* "64x48", or "64" for a square. */
@@ -65,7 +65,8 @@ typedef struct given {
 static const char *take(bench *b, const given *g) {
     hemi_conv *c = &b->conv;
     if (!g->in_channels || !g->out_channels || !g->size) return "--in-channels, --out-channels and --size are needed";
-    if (g->in_channels % g->groups || g->out_channels % g->groups) return "--groups must divide both numbers of channels";
+    if (g->in_channels % g->groups || g->out_channels % g->groups)
+        return "--groups must divide both numbers of channels";
     *c = (hemi_conv){.in_channels = (uint32_t)g->in_channels,
                      .out_channels = (uint32_t)g->out_channels,
                      .groups = (uint32_t)g->groups};
@@ -101,12 +102,15 @@ int bench_conv2d(int argc, char **argv) {
         {0}};
     const cli_command command = {
         .name = "bench conv2d",
-        .summary = "Measures one sample through one encrypted convolution on this machine, and checks every result of it.",
-        .detail = "Figures as in `hemi bench linear`; plain: im2col and products in float32. Exits with 20 when a result "
-                  "is wrong.",
+        .summary =
+            "Measures one sample through one encrypted convolution on this machine, and checks every result of it.",
+        .detail =
+            "Figures as in `hemi bench linear`; plain: im2col and products in float32. Exits with 20 when a result "
+            "is wrong.",
         .options = options,
-        .example = "  hemi bench conv2d --in-channels 64 --out-channels 64 --size 8x8 --padding 1\n"
-                   "  hemi bench conv2d -i 3 -o 64 -s 64x64 --kernel-size 7 --stride 2 --padding 3 --kernel avx2 --json",
+        .example =
+            "  hemi bench conv2d --in-channels 64 --out-channels 64 --size 8x8 --padding 1\n"
+            "  hemi bench conv2d -i 3 -o 64 -s 64x64 --kernel-size 7 --stride 2 --padding 3 --kernel avx2 --json",
         .json = &b.product.json};
     const cli_parsed parsed = cli_parse(&command, argc, argv);
     if (parsed != CLI_PARSED) return parsed == CLI_HELPED ? 0 : CLI_EXIT_USAGE;

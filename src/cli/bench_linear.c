@@ -21,12 +21,11 @@ static int report(const cli_product *b) {
 int bench_linear(int argc, char **argv) {
     cli_product b = {CLI_PRODUCT_DEFAULTS, .command = "bench linear", .make = make};
     long inputs = 0, outputs = 0;
-    const cli_option options[] = {
-        {"inputs", 'd', "D", CLI_INT, &inputs, 1, 65536, "features of a row"},
-        {"outputs", 'm', "M", CLI_INT, &outputs, 1, 65536, "outputs of a row"},
-        {"rows", 'r', "R", CLI_INT, &b.rows, 1, 4096, "rows in one request (default 1)"},
-        CLI_PRODUCT_OPTIONS(&b),
-        {0}};
+    const cli_option options[] = {{"inputs", 'd', "D", CLI_INT, &inputs, 1, 65536, "features of a row"},
+                                  {"outputs", 'm', "M", CLI_INT, &outputs, 1, 65536, "outputs of a row"},
+                                  {"rows", 'r', "R", CLI_INT, &b.rows, 1, 4096, "rows in one request (default 1)"},
+                                  CLI_PRODUCT_OPTIONS(&b),
+                                  {0}};
     const cli_command command = {
         .name = "bench linear",
         .summary = "Measures one encrypted matrix product on this machine, and checks every result of it.",

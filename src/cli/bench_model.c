@@ -95,17 +95,18 @@ static json_t *prepared_json(const bench *b) {
 
 static json_t *to_json(const bench *b) {
     const cli_model *m = &b->model;
-    json_t *j = json_pack("{s:s,s:I,s:I,s:I,s:I,s:s,s:s,s:I,s:I,s:s}", "model", m->shapes.name, "layers",
-                          (json_int_t)cli_shapes_layers(&m->shapes), "layers_held", (json_int_t)m->layers_held,
-                          "requests_held", (json_int_t)m->groups, "weights", (json_int_t)cli_shapes_weights(&m->shapes),
-                          "kernel", hemi_kernels_default()->name, "cpu", hemi_cpu_name(), "threads",
-                          (json_int_t)m->threads, "repeat", (json_int_t)b->repeat, "memory", m->small ? "small" : "fast");
-    json_t *more = json_pack("{s:f,s:I,s:I,s:I,s:I,s:f,s:I,s:I}", "load_ms", m->load_ms, "evaluation_key_bytes",
-                             (json_int_t)m->evaluation_key_bytes, "server_weight_bytes", (json_int_t)m->server_bytes,
-                             "server_weight_bytes_held", (json_int_t)m->held_bytes, "server_rss_bytes_held",
-                             (json_int_t)m->rss_bytes, "error_over_predicted",
-                             sqrt(m->squares / (double)m->outputs_checked), "outputs_checked",
-                             (json_int_t)m->outputs_checked, "outputs_wrong", (json_int_t)m->outputs_wrong);
+    json_t *j =
+        json_pack("{s:s,s:I,s:I,s:I,s:I,s:s,s:s,s:I,s:I,s:s}", "model", m->shapes.name, "layers",
+                  (json_int_t)cli_shapes_layers(&m->shapes), "layers_held", (json_int_t)m->layers_held, "requests_held",
+                  (json_int_t)m->groups, "weights", (json_int_t)cli_shapes_weights(&m->shapes), "kernel",
+                  hemi_kernels_default()->name, "cpu", hemi_cpu_name(), "threads", (json_int_t)m->threads, "repeat",
+                  (json_int_t)b->repeat, "memory", m->small ? "small" : "fast");
+    json_t *more =
+        json_pack("{s:f,s:I,s:I,s:I,s:I,s:f,s:I,s:I}", "load_ms", m->load_ms, "evaluation_key_bytes",
+                  (json_int_t)m->evaluation_key_bytes, "server_weight_bytes", (json_int_t)m->server_bytes,
+                  "server_weight_bytes_held", (json_int_t)m->held_bytes, "server_rss_bytes_held",
+                  (json_int_t)m->rss_bytes, "error_over_predicted", sqrt(m->squares / (double)m->outputs_checked),
+                  "outputs_checked", (json_int_t)m->outputs_checked, "outputs_wrong", (json_int_t)m->outputs_wrong);
     json_object_update(j, more);
     json_decref(more);
     json_object_set_new(j, "token", token_json(&b->token, b->server_ms_min));
@@ -142,8 +143,8 @@ static void print_table(const bench *b) {
     cli_line("server memory", "%s for the layers; %s added to this process by those held, %s",
              cli_bytes(bytes, (size_t)m->server_bytes), cli_bytes(other, m->rss_bytes), m->small ? "small" : "fast");
     cli_line("once", "load %.0f ms, evaluation keys %s", m->load_ms, cli_bytes(bytes, m->evaluation_key_bytes));
-    cli_line("error", "%.2f of the predicted one, %zu outputs checked",
-             sqrt(m->squares / (double)m->outputs_checked), m->outputs_checked);
+    cli_line("error", "%.2f of the predicted one, %zu outputs checked", sqrt(m->squares / (double)m->outputs_checked),
+             m->outputs_checked);
 }
 
 static int report(const bench *b) {
@@ -174,10 +175,13 @@ int bench_model(int argc, char **argv) {
         {0}};
     const cli_command command = {
         .name = "bench model",
-        .summary = "Measures one token through all layers of a model, before and after silent preparation, and checks every "
-                   "result.",
-        .detail = "Weights are random. Layers that read the same input are served by one request. A file holds a list such as\n"
-                  "[{\"name\": \"q\", \"inputs\": 64, \"outputs\": 64, \"count\": 2}, {\"name\": \"k\", \"inputs\": 64, \"outputs\": 16, "
+        .summary =
+            "Measures one token through all layers of a model, before and after silent preparation, and checks every "
+            "result.",
+        .detail = "Weights are random. Layers that read the same input are served by one request. A file holds a list "
+                  "such as\n"
+                  "[{\"name\": \"q\", \"inputs\": 64, \"outputs\": 64, \"count\": 2}, {\"name\": \"k\", \"inputs\": "
+                  "64, \"outputs\": 16, "
                   "\"count\": 2,\n"
                   "\"shared_with\": \"q\"}]. Exits with 20 when a result is wrong.",
         .positionals = positionals,

@@ -42,8 +42,8 @@ typedef struct exchange {
     size_t request_bytes, reply_bytes;
 } exchange;
 
-static hemi_status call_each(cli_product *b, hemi_keys *keys, const hemi_server_keys *server_keys, exchange *e, size_t count,
-                             double *const times[3], hemi_error *err) {
+static hemi_status call_each(cli_product *b, hemi_keys *keys, const hemi_server_keys *server_keys, exchange *e,
+                             size_t count, double *const times[3], hemi_error *err) {
     for (size_t i = 0; i < count; i++) {
         double start = hemi_now_ms();
         HEMI_TRY(hemi_encrypt(b->module, keys, b->x, (size_t)b->rows, &e[i].pending, &e[i].request, &e[i].request_bytes,
@@ -69,8 +69,8 @@ static hemi_status call_each(cli_product *b, hemi_keys *keys, const hemi_server_
 }
 
 /* count calls; their times go to times[0 (encrypt), 1 (evaluate), 2 (decrypt)][first ...]. */
-static hemi_status call(cli_product *b, hemi_keys *keys, const hemi_server_keys *server_keys, size_t first, size_t count,
-                        hemi_error *err) {
+static hemi_status call(cli_product *b, hemi_keys *keys, const hemi_server_keys *server_keys, size_t first,
+                        size_t count, hemi_error *err) {
     hemi_status status = HEMI_OK;
     size_t batch = (size_t)b->rows < BATCH_ROWS / BATCH ? BATCH
                    : (size_t)b->rows < BATCH_ROWS       ? BATCH_ROWS / (size_t)b->rows
@@ -161,8 +161,8 @@ hemi_status cli_product_run(cli_product *b, hemi_error *err) {
     HEMI_TRY(allocate(b, err));
     HEMI_TRY(open_module(b, err));
     double *keygen = hemi_alloc(keys, sizeof *keygen), *key_load = hemi_alloc(keys, sizeof *key_load);
-    const hemi_status status = keygen && key_load ? measure_all(b, keygen, key_load, err)
-                                                  : hemi_fail(err, HEMI_ERR_MEMORY, "out of memory");
+    const hemi_status status =
+        keygen && key_load ? measure_all(b, keygen, key_load, err) : hemi_fail(err, HEMI_ERR_MEMORY, "out of memory");
     hemi_free(keygen);
     hemi_free(key_load);
     return status;
@@ -186,24 +186,23 @@ static json_t *memory_json(const cli_product *b) {
 
 static json_t *to_json(const cli_product *b) {
     const double largest = cli_errors_scale(&b->errors);
-    json_t *j = json_pack("{s:I,s:I,s:I,s:s,s:I,s:I,s:I,s:s,s:s,s:I,s:I,s:I}", "inputs", (json_int_t)b->inputs,
-                          "outputs", (json_int_t)b->outputs, "rows", (json_int_t)b->rows, "set", b->info.params->name,
-                          "layout", (json_int_t)b->info.layout, "products", (json_int_t)b->info.products, "units",
-                          (json_int_t)b->info.units, "kernel", hemi_kernels_default()->name, "cpu", hemi_cpu_name(),
-                          "threads", (json_int_t)b->threads, "repeat", (json_int_t)b->repeat, "keys_count",
-                          (json_int_t)b->keys_count);
+    json_t *j =
+        json_pack("{s:I,s:I,s:I,s:s,s:I,s:I,s:I,s:s,s:s,s:I,s:I,s:I}", "inputs", (json_int_t)b->inputs, "outputs",
+                  (json_int_t)b->outputs, "rows", (json_int_t)b->rows, "set", b->info.params->name, "layout",
+                  (json_int_t)b->info.layout, "products", (json_int_t)b->info.products, "units",
+                  (json_int_t)b->info.units, "kernel", hemi_kernels_default()->name, "cpu", hemi_cpu_name(), "threads",
+                  (json_int_t)b->threads, "repeat", (json_int_t)b->repeat, "keys_count", (json_int_t)b->keys_count);
     json_t *times = json_pack("{s:f,s:f,s:f,s:f,s:f,s:f,s:f}", "server_ms", b->server_ms, "server_ms_min",
                               b->server_ms_min, "encrypt_ms", b->encrypt_ms, "decrypt_ms", b->decrypt_ms, "keygen_ms",
                               b->keygen_ms, "key_load_ms", b->key_load_ms, "load_ms", b->load_ms);
-    json_t *sizes = json_pack("{s:I,s:I,s:I}", "upload_bytes", (json_int_t)b->upload_bytes, "download_bytes",
-                              (json_int_t)b->download_bytes, "evaluation_key_bytes",
-                              (json_int_t)b->evaluation_key_bytes);
-    json_t *errors =
-        json_pack("{s:f,s:f,s:f,s:I,s:I,s:f,s:s}", "error_std_over_max", cli_errors_std(&b->errors) / largest,
-                  "error_max_over_max", b->errors.largest / largest, "predicted_error",
-                  b->info.predicted_error / largest, "outputs_checked", (json_int_t)b->errors.outputs, "outputs_wrong",
-                  (json_int_t)b->errors.wrong, "security_bits", b->info.params->security_bits, "operation",
-                  b->info.operation);
+    json_t *sizes =
+        json_pack("{s:I,s:I,s:I}", "upload_bytes", (json_int_t)b->upload_bytes, "download_bytes",
+                  (json_int_t)b->download_bytes, "evaluation_key_bytes", (json_int_t)b->evaluation_key_bytes);
+    json_t *errors = json_pack("{s:f,s:f,s:f,s:I,s:I,s:f,s:s}", "error_std_over_max",
+                               cli_errors_std(&b->errors) / largest, "error_max_over_max", b->errors.largest / largest,
+                               "predicted_error", b->info.predicted_error / largest, "outputs_checked",
+                               (json_int_t)b->errors.outputs, "outputs_wrong", (json_int_t)b->errors.wrong,
+                               "security_bits", b->info.params->security_bits, "operation", b->info.operation);
     json_t *parts[] = {times, sizes, memory_json(b), errors};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         json_object_update_missing(j, parts[i]);

@@ -17,7 +17,7 @@
 typedef struct cli_product {
     /* by the command */
     const char *command;
-    size_t inputs, outputs; /* of a row or sample */
+    size_t inputs, outputs;                                                         /* of a row or sample */
     hemi_status (*make)(struct cli_product *b, hemi_module **out, hemi_error *err); /* calibrated with b->x */
     long rows, layout, threads, repeat, keys_count, weight_bits;
     const char *set, *kernel, *memory;
@@ -40,16 +40,23 @@ typedef struct cli_product {
 #define CLI_PRODUCT_DEFAULTS .rows = 1, .threads = 1, .keys_count = 10, .weight_bits = 8, .random = {1}
 /* Options that both have. */
 #define CLI_PRODUCT_OPTIONS(b)                                                                                         \
-    {"layout", 0, "S", CLI_INT, &(b)->layout, 0, 65536,                                                                \
-     "layout S, a power of two; 0 (default): the compiler's choice"},                                                  \
+    {                                                                                                                  \
+        "layout",     0, "S",   CLI_INT,                                                                               \
+        &(b)->layout, 0, 65536, "layout S, a power of two; 0 (default): the compiler's choice"},                       \
         {"set", 0, "NAME", CLI_TEXT, &(b)->set, 0, 0, "parameter set"},                                                \
         {"weight-bits", 0, "B", CLI_INT, &(b)->weight_bits, 2, 16, "bits of a weight (default 8)"},                    \
-        {"memory", 0, "KIND", CLI_TEXT, &(b)->memory, 0, 0, "fast (default), or small: weights in a third of the memory"}, \
+        {"memory",     0, "KIND", CLI_TEXT,                                                                            \
+         &(b)->memory, 0, 0,      "fast (default), or small: weights in a third of the memory"},                       \
         {"threads", 't', "T", CLI_INT, &(b)->threads, 0, 1024, "threads for one product (default 1; 0: all)"},         \
         {"kernel", 'k', "NAME", CLI_TEXT, &(b)->kernel, 0, 0, "portable, avx2 or avx512 (default: the best here)"},    \
-        {"repeat", 'n', "N", CLI_INT, &(b)->repeat, CLI_REPEAT_MIN, 1000000,                                           \
-         "timed calls (default: about 1.5 s of them, 15 to 1000)"},                                                    \
-        {"keys-count", 0, "N", CLI_INT, &(b)->keys_count, 1, 100000, "keys over which the error is measured (default 10)"}
+        {"repeat",     'n',                                                                                            \
+         "N",          CLI_INT,                                                                                        \
+         &(b)->repeat, CLI_REPEAT_MIN,                                                                                 \
+         1000000,      "timed calls (default: about 1.5 s of them, 15 to 1000)"},                                      \
+    {                                                                                                                  \
+        "keys-count", 0, "N", CLI_INT, &(b)->keys_count, 1, 100000,                                                    \
+            "keys over which the error is measured (default 10)"                                                       \
+    }
 
 /* Everything but `plain`. */
 HEMI_CHECK hemi_status cli_product_run(cli_product *b, hemi_error *err);

@@ -218,12 +218,12 @@ static json_t *to_json(const bench *b, const form_result *results) {
         json_object_set_new(list, forms[i].name, one);
     }
     json_t *j = json_pack("{s:I,s:I,s:I,s:s,s:s,s:I,s:s,s:f,s:f,s:f,s:f,s:I,s:I,s:o}", "inputs", (json_int_t)b->inputs,
-                     "outputs", (json_int_t)b->outputs, "rows", (json_int_t)b->rows, "kernel",
-                     hemi_kernels_default()->name, "cpu", hemi_cpu_name(), "threads", (json_int_t)b->threads, "best",
-                     forms[best].name, "server_ms", results[best].ms[SERVER], "server_row_ms",
-                     results[best].ms[SERVER] / rows, "error_std_over_max", cli_errors_std(&b->errors) / scale, "predicted_error",
-                     b->info.predicted_error / scale, "outputs_checked", (json_int_t)b->errors.outputs, "outputs_wrong",
-                     (json_int_t)b->errors.wrong, "forms", list);
+                          "outputs", (json_int_t)b->outputs, "rows", (json_int_t)b->rows, "kernel",
+                          hemi_kernels_default()->name, "cpu", hemi_cpu_name(), "threads", (json_int_t)b->threads,
+                          "best", forms[best].name, "server_ms", results[best].ms[SERVER], "server_row_ms",
+                          results[best].ms[SERVER] / rows, "error_std_over_max", cli_errors_std(&b->errors) / scale,
+                          "predicted_error", b->info.predicted_error / scale, "outputs_checked",
+                          (json_int_t)b->errors.outputs, "outputs_wrong", (json_int_t)b->errors.wrong, "forms", list);
     cli_plain_json(j, &b->plain, b->has_plain);
     return j;
 }
@@ -250,7 +250,8 @@ static void print_table(const bench *b, const form_result *results) {
         cli_table_cell(&table, "%s", cli_bytes(bytes, f->download_bytes / (size_t)b->rows));
     }
     cli_table_print(&table);
-    if (b->has_plain) cli_line("plain", "%.4f ms/row: float32 with %s, one thread", b->plain.ms / rows, cli_plain_by(by, &b->plain));
+    if (b->has_plain)
+        cli_line("plain", "%.4f ms/row: float32 with %s, one thread", b->plain.ms / rows, cli_plain_by(by, &b->plain));
     cli_line("error", "2^%.1f of the largest output (predicted 2^%.1f), %zu outputs checked",
              log2(cli_errors_std(&b->errors) / scale), log2(b->info.predicted_error / scale), b->errors.outputs);
 }

@@ -24,7 +24,8 @@
 typedef struct level {
     size_t clients;
     cli_worker_figures figures[CLI_CLIENTS_MAX];
-    double rate[ROUNDS_MAX], median_rate, server_cpu_ms, speedup; /* speedup: over one client, median of the rounds' ratios */
+    double rate[ROUNDS_MAX], median_rate, server_cpu_ms,
+        speedup; /* speedup: over one client, median of the rounds' ratios */
 } level;
 
 typedef struct bench {
@@ -115,7 +116,7 @@ static hemi_status run(bench *b, hemi_error *err) {
     const size_t rounds = (size_t)b->rounds;
     HEMI_TRY(cli_choose_kernel(b->kernel, err));
     HEMI_TRY(prepare(b, err));
-    const cli_load http = {b->url,         MODEL, MODULE,      b->prepare,         b->module,
+    const cli_load http = {b->url,       MODEL, MODULE,      b->prepare,        b->module,
                            b->evaluator, b->x,  b->expected, (double)b->seconds};
     cli_load direct = http;
     direct.url = NULL;
@@ -161,7 +162,8 @@ static double quantile(const cli_worker_figures *f, double q) {
 }
 
 typedef struct summary {
-    double calls, client_cpu_ms, p50, p99, fewest, most; /* p50, p99: the worst client's; fewest, most: calls of a client */
+    double calls, client_cpu_ms, p50, p99, fewest,
+        most; /* p50, p99: the worst client's; fewest, most: calls of a client */
     size_t wrong;
 } summary;
 
@@ -217,10 +219,13 @@ static json_t *to_json(bench *b) {
 }
 
 static void print_table(bench *b) {
-    static const char *const headings[] = {"clients", "calls/s", "times one", "p50 ms", "p99 ms", "calls of a client",
-                                           "server CPU ms", "client CPU ms", "calls/s without HTTP", "times one"};
+    static const char *const headings[] = {"clients",       "calls/s",       "times one",
+                                           "p50 ms",        "p99 ms",        "calls of a client",
+                                           "server CPU ms", "client CPU ms", "calls/s without HTTP",
+                                           "times one"};
     cli_table table;
-    printf("serve %ld -> %ld, one row a call%s\n", b->inputs, b->outputs, b->prepare ? ", prepared where possible" : "");
+    printf("serve %ld -> %ld, one row a call%s\n", b->inputs, b->outputs,
+           b->prepare ? ", prepared where possible" : "");
     cli_line("processor", "%s, kernel %s, %d processors for server and clients", hemi_cpu_name(),
              hemi_kernels_default()->name, hemi_cpu_count());
     cli_table_start(&table, sizeof headings / sizeof *headings, headings);
@@ -253,7 +258,8 @@ static int report(bench *b) {
 }
 
 int bench_serve(int argc, char **argv) {
-    static bench b = {.inputs = 768, .outputs = 768, .clients = 8, .seconds = 2, .rounds = 3, .weight_bits = 8, .random = {1}};
+    static bench b = {
+        .inputs = 768, .outputs = 768, .clients = 8, .seconds = 2, .rounds = 3, .weight_bits = 8, .random = {1}};
     const cli_option options[] = {
         {"inputs", 'd', "D", CLI_INT, &b.inputs, 1, 65536, "features of a row (default 768)"},
         {"outputs", 'm', "M", CLI_INT, &b.outputs, 1, 65536, "outputs of a row (default 768)"},
@@ -267,13 +273,15 @@ int bench_serve(int argc, char **argv) {
         {0}};
     const cli_command command = {
         .name = "bench serve",
-        .summary = "Measures a server under load: calls per second and latencies of 1, 2, 4, ... clients at once. Checks "
-                   "every result.",
-        .detail = "Server and clients are threads of this process and share its processors, calls go over loopback HTTP. The "
-                  "processor time of a\n"
-                  "call is told apart. Beside it: the same number of threads evaluating requests, without HTTP and clients. "
-                  "p50 and p99: of the\n"
-                  "client that fares worst. Exits with 20 when a result is wrong.",
+        .summary =
+            "Measures a server under load: calls per second and latencies of 1, 2, 4, ... clients at once. Checks "
+            "every result.",
+        .detail =
+            "Server and clients are threads of this process and share its processors, calls go over loopback HTTP. The "
+            "processor time of a\n"
+            "call is told apart. Beside it: the same number of threads evaluating requests, without HTTP and clients. "
+            "p50 and p99: of the\n"
+            "client that fares worst. Exits with 20 when a result is wrong.",
         .options = options,
         .example = "  hemi bench serve\n"
                    "  hemi bench serve --clients 2 --rounds 9 --kernel avx2 --json",

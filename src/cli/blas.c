@@ -44,7 +44,8 @@ bool cli_blas_possible(void) {
     return blas.usable;
 }
 
-void cli_blas_product(float *y, size_t stride, const float *w, const float *x, size_t inputs, size_t outputs, size_t rows) {
+void cli_blas_product(float *y, size_t stride, const float *w, const float *x, size_t inputs, size_t outputs,
+                      size_t rows) {
     const int d = (int)inputs, m = (int)outputs;
     if (rows == 1)
         blas.sgemv(ROW_MAJOR, NO_TRANS, m, d, 1, w, d, x, 1, 0, y, 1);

@@ -158,7 +158,8 @@ hemi_status cli_load_round(const cli_load *load, size_t clients, cli_worker_figu
         w[started] = (worker){.load = load, .gate = &g, .figures = &figures[started]};
         if (pthread_create(&w[started].thread, NULL, begin, &w[started]) != 0) break;
     }
-    hemi_status status = started == clients ? HEMI_OK : hemi_fail(err, HEMI_ERR_MEMORY, "cannot start %zu threads", clients);
+    hemi_status status =
+        started == clients ? HEMI_OK : hemi_fail(err, HEMI_ERR_MEMORY, "cannot start %zu threads", clients);
     pthread_mutex_lock(&g.lock);
     g.wanted = started + 1;
     pthread_mutex_unlock(&g.lock);

@@ -27,7 +27,8 @@ static hemi_status compile(hemi_module **out, const cli_model *m, size_t shape, 
     float *weights = cli_random_weights(&random, (size_t)s->inputs * s->outputs);
     *out = NULL;
     if (!weights) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for the weights of %s", s->name);
-    const hemi_status status = hemi_module_from_linear(out, weights, NULL, s->outputs, s->inputs, x, rows, 2, &options, err);
+    const hemi_status status =
+        hemi_module_from_linear(out, weights, NULL, s->outputs, s->inputs, x, rows, 2, &options, err);
     hemi_free(weights);
     return status;
 }
@@ -166,7 +167,8 @@ static hemi_status make_keys(cli_model *m, hemi_error *err) {
 }
 
 hemi_status cli_model_open(cli_model *m, hemi_error *err) {
-    const hemi_prepared_limits limits = {.bytes = SIZE_MAX, .key_bytes = SIZE_MAX, .key_batches = SIZE_MAX, .expiry_ms = 1e12};
+    const hemi_prepared_limits limits = {
+        .bytes = SIZE_MAX, .key_bytes = SIZE_MAX, .key_batches = SIZE_MAX, .expiry_ms = 1e12};
     uint32_t widest = 1;
     for (size_t i = 0; i < m->shapes.count; i++)
         widest = m->shapes.shape[i].outputs > widest ? m->shapes.shape[i].outputs : widest;
@@ -292,7 +294,8 @@ static hemi_status answer(cli_model *m, const cli_group *g, exchange *e, hemi_er
 static hemi_status announce(cli_model *m, cli_group *g, exchange *e, hemi_error *err) {
     size_t offset[HEMI_REQUEST_MODULES_MAX];
     e->t[0] = hemi_now_ms();
-    HEMI_TRY(hemi_lot_new(&g->lot, m->keys, (const hemi_module *const *)g->module, g->members, (uint32_t)m->slots, err));
+    HEMI_TRY(
+        hemi_lot_new(&g->lot, m->keys, (const hemi_module *const *)g->module, g->members, (uint32_t)m->slots, err));
     HEMI_TRY(hemi_lot_header(g->lot, 0, &e->request, &e->request_bytes, err));
     HEMI_TRY(answer(m, g, e, err));
     const hemi_status status = hemi_lot_accept(g->lot, m->keys, e->reply, e->reply_bytes, 0, offset, err);
@@ -329,7 +332,8 @@ static hemi_status encrypt_row(cli_group *g, uint32_t slot, double *factor, exch
     e->request = hemi_alloc(e->request_bytes, 1);
     if (!e->request) return hemi_fail(err, HEMI_ERR_MEMORY, "out of memory");
     hemi_batch_request_write_header(e->request, &r);
-    return hemi_lot_encrypt(g->lot, g->module[0], slot, g->x, 1, false, factor, e->request + hemi_batch_rows_offset(&r), err);
+    return hemi_lot_encrypt(g->lot, g->module[0], slot, g->x, 1, false, factor, e->request + hemi_batch_rows_offset(&r),
+                            err);
 }
 
 /* b0: zeros, there is no bias. */
@@ -344,7 +348,8 @@ static hemi_status decrypt_row(cli_model *m, const cli_group *g, uint32_t slot, 
     }
     HEMI_TRY(hemi_batch_reply_parse(e->reply, e->reply_bytes, g->lot->request.params, frame, g->members, offset, err));
     for (size_t i = 0; i < g->members; i++)
-        HEMI_TRY(hemi_lot_decrypt(g->lot, g->module[i], i, slot, e->reply + offset[i], 1, false, factor, b0, m->y[i], err));
+        HEMI_TRY(
+            hemi_lot_decrypt(g->lot, g->module[i], i, slot, e->reply + offset[i], 1, false, factor, b0, m->y[i], err));
     return HEMI_OK;
 }
 

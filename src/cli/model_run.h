@@ -11,8 +11,8 @@
 
 /* Layers that read one input: served by one request. */
 typedef struct cli_group {
-    size_t members, first; /* first: the shape */
-    double scale;          /* layers of the model for one that is held */
+    size_t members, first;                         /* first: the shape */
+    double scale;                                  /* layers of the model for one that is held */
     hemi_module *module[HEMI_REQUEST_MODULES_MAX]; /* without weights */
     hemi_evaluator *evaluator[HEMI_REQUEST_MODULES_MAX];
     float *x, *expected[HEMI_REQUEST_MODULES_MAX];
@@ -37,9 +37,10 @@ typedef struct cli_model {
     hemi_prepared *prepared;
     float *y[HEMI_REQUEST_MODULES_MAX];
     size_t evaluation_key_bytes, rss_bytes; /* rss: what building the layers added to this process */
-    double load_ms, held_bytes, server_bytes, state_bytes; /* bytes of evaluators: as held, and of all; of prepared rows, of all */
+    double load_ms, held_bytes, server_bytes,
+        state_bytes; /* bytes of evaluators: as held, and of all; of prepared rows, of all */
     double prepare_ms, prepare_client_ms, prepare_upload_bytes, prepare_download_bytes; /* of a batch */
-    double squares;                          /* of errors in predicted deviations */
+    double squares; /* of errors in predicted deviations */
     size_t outputs_checked, outputs_wrong;
 } cli_model;
 

@@ -12,22 +12,21 @@
 
 /* ---- models that are known by name */
 
-static const cli_shapes known[] = {
-    {"gpt2", /* GPT-2 small, 124 M */
-     4,
-     {{"attn.c_attn", 768, 2304, 12, 0},
-      {"attn.c_proj", 768, 768, 12, 1},
-      {"mlp.c_fc", 768, 3072, 12, 2},
-      {"mlp.c_proj", 3072, 768, 12, 3}}},
-    {"llama-3.2-1b",
-     7,
-     {{"q_proj", 2048, 2048, 16, 0},
-      {"k_proj", 2048, 512, 16, 0},
-      {"v_proj", 2048, 512, 16, 0},
-      {"o_proj", 2048, 2048, 16, 3},
-      {"gate_proj", 2048, 8192, 16, 4},
-      {"up_proj", 2048, 8192, 16, 4},
-      {"down_proj", 8192, 2048, 16, 6}}}};
+static const cli_shapes known[] = {{"gpt2", /* GPT-2 small, 124 M */
+                                    4,
+                                    {{"attn.c_attn", 768, 2304, 12, 0},
+                                     {"attn.c_proj", 768, 768, 12, 1},
+                                     {"mlp.c_fc", 768, 3072, 12, 2},
+                                     {"mlp.c_proj", 3072, 768, 12, 3}}},
+                                   {"llama-3.2-1b",
+                                    7,
+                                    {{"q_proj", 2048, 2048, 16, 0},
+                                     {"k_proj", 2048, 512, 16, 0},
+                                     {"v_proj", 2048, 512, 16, 0},
+                                     {"o_proj", 2048, 2048, 16, 3},
+                                     {"gate_proj", 2048, 8192, 16, 4},
+                                     {"up_proj", 2048, 8192, 16, 4},
+                                     {"down_proj", 8192, 2048, 16, 6}}}};
 
 /* ---- files */
 
@@ -70,7 +69,8 @@ static hemi_status read_entry(cli_shapes *s, size_t i, const json_t *entry, cons
     if (!json_is_string(name)) return wrong(file, i, "has no \"name\"", err);
     if (!integer(entry, "inputs", 0, SIDE_MAX, &inputs) || !integer(entry, "outputs", 0, SIDE_MAX, &outputs))
         return wrong(file, i, "needs \"inputs\" and \"outputs\", from 1 to 65536", err);
-    if (!integer(entry, "count", 1, COUNT_MAX, &count)) return wrong(file, i, "has a \"count\" that is not 1 to 4096", err);
+    if (!integer(entry, "count", 1, COUNT_MAX, &count))
+        return wrong(file, i, "has a \"count\" that is not 1 to 4096", err);
     cli_shape *shape = &s->shape[i];
     snprintf(shape->name, sizeof shape->name, "%s", json_string_value(name));
     shape->inputs = (uint32_t)inputs;
@@ -99,7 +99,8 @@ hemi_status cli_shapes_read(cli_shapes *s, const char *what, hemi_error *err) {
     json_error_t e;
     json_t *list = json_load_file(what, JSON_REJECT_DUPLICATES, &e);
     if (!list && e.line < 0)
-        return hemi_fail(err, HEMI_ERR_NOT_FOUND, "'%.200s' is neither gpt2 nor llama-3.2-1b, nor a file that can be read", what);
+        return hemi_fail(err, HEMI_ERR_NOT_FOUND,
+                         "'%.200s' is neither gpt2 nor llama-3.2-1b, nor a file that can be read", what);
     if (!list) return hemi_fail(err, HEMI_ERR_FORMAT, "%.200s: line %d: %.100s", what, e.line, e.text);
     const hemi_status status = read_list(s, list, what, err);
     json_decref(list);

@@ -73,7 +73,8 @@ static dots_fn best_dots(void) {
     return dots_portable;
 }
 
-static void loop_product(float *y, size_t stride, const float *w, const float *x, size_t inputs, size_t outputs, size_t rows) {
+static void loop_product(float *y, size_t stride, const float *w, const float *x, size_t inputs, size_t outputs,
+                         size_t rows) {
     const dots_fn dots = best_dots();
     size_t o = 0;
     for (; o + OUTPUTS_AT_ONCE <= outputs; o += OUTPUTS_AT_ONCE)
@@ -203,7 +204,8 @@ static void im2col(const work *k, size_t c0, size_t count) {
 }
 
 static void run_conv(work *k, product_fn product) {
-    const size_t groups = one_if_zero(k->conv->groups), in = k->conv->in_channels / groups, out = k->conv->out_channels / groups;
+    const size_t groups = one_if_zero(k->conv->groups), in = k->conv->in_channels / groups,
+                 out = k->conv->out_channels / groups;
     for (size_t g = 0; g < groups; g++) {
         im2col(k, g * in, in);
         product(k->y + g * out, k->conv->out_channels, k->w + g * out * k->inputs, k->columns, k->inputs, out, k->rows);
@@ -223,7 +225,8 @@ bool cli_plain_conv(cli_plain *plain, const hemi_conv *c) {
 
 const char *cli_plain_by(char text[64], const cli_plain *plain) {
     if (plain->blas_ms > 0 && plain->blas_ms <= plain->loop_ms)
-        snprintf(text, 64, "OpenBLAS%s%.40s%s", *cli_blas_core() ? " (" : "", cli_blas_core(), *cli_blas_core() ? ")" : "");
+        snprintf(text, 64, "OpenBLAS%s%.40s%s", *cli_blas_core() ? " (" : "", cli_blas_core(),
+                 *cli_blas_core() ? ")" : "");
     else
         snprintf(text, 64, "a loop");
     return text;

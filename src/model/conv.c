@@ -45,8 +45,8 @@ static uint32_t one_if_zero(uint32_t v) { return v == 0 ? 1 : v; }
 static bool axis_of(hemi_stencil_axis *axis, const hemi_conv *c, size_t i) {
     const uint64_t in = i == 0 ? c->height : c->width, kernel = c->kernel[i], padding = c->padding[i];
     const uint64_t stride = one_if_zero(c->stride[i]), dilation = one_if_zero(c->dilation[i]);
-    if (in == 0 || kernel == 0 || in > HEMI_GRID_SIDE_MAX || kernel > HEMI_GRID_SIDE_MAX || padding > HEMI_GRID_SIDE_MAX ||
-        stride > HEMI_GRID_SIDE_MAX || dilation > HEMI_GRID_SIDE_MAX)
+    if (in == 0 || kernel == 0 || in > HEMI_GRID_SIDE_MAX || kernel > HEMI_GRID_SIDE_MAX ||
+        padding > HEMI_GRID_SIDE_MAX || stride > HEMI_GRID_SIDE_MAX || dilation > HEMI_GRID_SIDE_MAX)
         return false;
     const uint64_t extent = (kernel - 1) * dilation + 1;
     if (extent > in + 2 * padding || extent > HEMI_STENCIL_SIDE_MAX) return false;
@@ -83,7 +83,8 @@ static hemi_status stencil_of(hemi_stencil *s, const hemi_conv *c, hemi_error *e
                          "a window of %u x %u does not fit a sample of %u x %u, or a number is out of range",
                          c->kernel[0], c->kernel[1], c->height, c->width);
     if (!hemi_stencil_fits(s))
-        return hemi_fail(err, HEMI_ERR_UNSUPPORTED, "the convolution has more than 2^26 weights, or numbers in a sample");
+        return hemi_fail(err, HEMI_ERR_UNSUPPORTED,
+                         "the convolution has more than 2^26 weights, or numbers in a sample");
     return HEMI_OK;
 }
 

@@ -29,8 +29,8 @@ def against_size(ax, found, seal):
     kernels = list(found["linear"][0])
     for kernel in kernels:
         colour, name = STYLE[kernel]
-        ax.plot(*squares(found, "linear", kernel, "server_ms"), "o-", color=colour, label=f"one call, {name}")
-        ax.plot(*squares(found, "prepared", kernel, "server_ms"), "s--", color=colour, label=f"after preparation, {name}")
+        ax.plot(*squares(found, "linear", kernel, "server_cpu_ms"), "o-", color=colour, label=f"one call, {name}")
+        ax.plot(*squares(found, "prepared", kernel, "server_cpu_ms"), "s--", color=colour, label=f"after preparation, {name}")
     ax.plot(*squares(found, "linear", kernels[-1], "plain_ms"), "^:", color="black", label="float32, in the clear")
     products = seal["coefficient_packing"]
     ax.plot([p["size"] for p in products], [p["ms"] for p in products], "D-.", color="#2e8b57", label="coefficient packing on SEAL")
@@ -49,7 +49,7 @@ def against_rows(ax, found):
     for kernel in kernels:
         colour, name = STYLE[kernel]
         for form, line in (("ciphertexts", "o-"), ("batch", "s--")):
-            points = [(e[kernel]["rows"], e[kernel]["forms"][form]["server_row_ms"]) for e in found["rows"] if form in e[kernel]["forms"]]
+            points = [(e[kernel]["rows"], e[kernel]["forms"][form]["server_cpu_row_ms"]) for e in found["rows"] if form in e[kernel]["forms"]]
             label = "rows in ciphertexts" if form == "ciphertexts" else "one integer product"
             ax.plot(*zip(*points), line, color=colour, label=f"{label}, {name}")
     ax.plot(rows, [e[kernels[-1]]["plain_ms"] / e[kernels[-1]]["rows"] for e in found["rows"]], "^:", color="black", label="float32, in the clear")

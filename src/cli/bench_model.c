@@ -84,10 +84,11 @@ static json_t *prepared_json(const bench *b) {
     const cli_model *m = &b->model;
     if (!b->has_prepared) return json_null();
     json_t *j = token_json(&b->prepared, b->prepared_ms_min);
-    json_t *more = json_pack("{s:I,s:f,s:f,s:I,s:I,s:I}", "slots", (json_int_t)m->slots, "prepare_ms", m->prepare_ms,
-                             "prepare_client_ms", m->prepare_client_ms, "prepare_upload_bytes",
-                             (json_int_t)m->prepare_upload_bytes, "prepare_download_bytes",
-                             (json_int_t)m->prepare_download_bytes, "server_state_bytes", (json_int_t)m->state_bytes);
+    json_t *more =
+        json_pack("{s:I,s:f,s:f,s:f,s:I,s:I,s:I}", "slots", (json_int_t)m->slots, "prepare_ms", m->prepare_ms,
+                  "prepare_cpu_ms", m->prepare_cpu_ms, "prepare_client_ms", m->prepare_client_ms,
+                  "prepare_upload_bytes", (json_int_t)m->prepare_upload_bytes, "prepare_download_bytes",
+                  (json_int_t)m->prepare_download_bytes, "server_state_bytes", (json_int_t)m->state_bytes);
     json_object_update(j, more);
     json_decref(more);
     return j;

@@ -43,7 +43,7 @@ typedef struct exchange {
 } exchange;
 
 static hemi_status call_each(cli_product *b, hemi_keys *keys, const hemi_server_keys *server_keys, exchange *e,
-                             size_t count, double *const times[3], hemi_error *err) {
+                             size_t count, double *const times[4], hemi_error *err) {
     for (size_t i = 0; i < count; i++) {
         double start = hemi_now_ms();
         HEMI_TRY(hemi_encrypt(b->module, keys, b->x, (size_t)b->rows, &e[i].pending, &e[i].request, &e[i].request_bytes,
@@ -52,10 +52,11 @@ static hemi_status call_each(cli_product *b, hemi_keys *keys, const hemi_server_
     }
     const hemi_evaluator *evaluator = b->evaluator;
     for (size_t i = 0; i < count; i++) {
-        double start = hemi_now_ms();
+        double cpu = cli_process_cpu_ms(), start = hemi_now_ms();
         HEMI_TRY(hemi_evaluate(&evaluator, 1, server_keys, e[i].request, e[i].request_bytes, (int)b->threads,
                                &e[i].reply, &e[i].reply_bytes, err));
         times[1][i] = hemi_now_ms() - start;
+        times[3][i] = cli_process_cpu_ms() - cpu;
     }
     for (size_t i = 0; i < count; i++) {
         double start = hemi_now_ms();
@@ -78,7 +79,8 @@ static hemi_status call(cli_product *b, hemi_keys *keys, const hemi_server_keys 
     for (size_t done = 0; done < count && status == HEMI_OK;) {
         exchange e[BATCH] = {0};
         size_t part = count - done < batch ? count - done : batch;
-        double *const times[3] = {b->times[0] + first + done, b->times[1] + first + done, b->times[2] + first + done};
+        double *const times[4] = {b->times[0] + first + done, b->times[1] + first + done, b->times[2] + first + done,
+                                  b->times[3] + first + done};
         status = call_each(b, keys, server_keys, e, part, times, err);
         for (size_t i = 0; i < part; i++) {
             hemi_bytes_release(e[i].request);
@@ -106,6 +108,7 @@ static hemi_status measure(cli_product *b, hemi_keys *keys, const hemi_server_ke
     b->server_ms = cli_median(b->times[1], count);
     b->server_ms_min = b->times[1][0]; /* sorted by now */
     b->decrypt_ms = cli_median(b->times[2], count);
+    b->server_cpu_ms = cli_median(b->times[3], count);
     return HEMI_OK;
 }
 
@@ -139,7 +142,7 @@ static hemi_status allocate(cli_product *b, hemi_error *err) {
     bool enough = (b->x = hemi_alloc(r * b->inputs, sizeof *b->x)) != NULL;
     enough = (b->y = hemi_alloc(r * b->outputs, sizeof *b->y)) != NULL && enough;
     enough = (b->expected = hemi_alloc(r * b->outputs, sizeof *b->expected)) != NULL && enough;
-    for (size_t i = 0; i < 3; i++) enough = (b->times[i] = hemi_alloc(samples, sizeof **b->times)) != NULL && enough;
+    for (size_t i = 0; i < 4; i++) enough = (b->times[i] = hemi_alloc(samples, sizeof **b->times)) != NULL && enough;
     return enough ? HEMI_OK : hemi_fail(err, HEMI_ERR_MEMORY, "out of memory");
 }
 
@@ -169,7 +172,7 @@ hemi_status cli_product_run(cli_product *b, hemi_error *err) {
 }
 
 void cli_product_release(cli_product *b) {
-    for (size_t i = 0; i < 3; i++) hemi_free(b->times[i]);
+    for (size_t i = 0; i < 4; i++) hemi_free(b->times[i]);
     hemi_free(b->x);
     hemi_free(b->y);
     hemi_free(b->expected);
@@ -192,9 +195,10 @@ static json_t *to_json(const cli_product *b) {
                   (json_int_t)b->info.layout, "products", (json_int_t)b->info.products, "units",
                   (json_int_t)b->info.units, "kernel", hemi_kernels_default()->name, "cpu", hemi_cpu_name(), "threads",
                   (json_int_t)b->threads, "repeat", (json_int_t)b->repeat, "keys_count", (json_int_t)b->keys_count);
-    json_t *times = json_pack("{s:f,s:f,s:f,s:f,s:f,s:f,s:f}", "server_ms", b->server_ms, "server_ms_min",
-                              b->server_ms_min, "encrypt_ms", b->encrypt_ms, "decrypt_ms", b->decrypt_ms, "keygen_ms",
-                              b->keygen_ms, "key_load_ms", b->key_load_ms, "load_ms", b->load_ms);
+    json_t *times =
+        json_pack("{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f}", "server_cpu_ms", b->server_cpu_ms, "server_ms", b->server_ms,
+                  "server_ms_min", b->server_ms_min, "encrypt_ms", b->encrypt_ms, "decrypt_ms", b->decrypt_ms,
+                  "keygen_ms", b->keygen_ms, "key_load_ms", b->key_load_ms, "load_ms", b->load_ms);
     json_t *sizes =
         json_pack("{s:I,s:I,s:I}", "upload_bytes", (json_int_t)b->upload_bytes, "download_bytes",
                   (json_int_t)b->download_bytes, "evaluation_key_bytes", (json_int_t)b->evaluation_key_bytes);
@@ -217,7 +221,8 @@ static void print_table(const cli_product *b) {
     const double largest = cli_errors_scale(&b->errors);
     cli_line("processor", "%s, kernel %s, %ld thread%s", hemi_cpu_name(), hemi_kernels_default()->name, b->threads,
              b->threads == 1 ? "" : "s");
-    cli_line("server", "%.3f ms (median of %ld; least %.3f)", b->server_ms, b->repeat, b->server_ms_min);
+    cli_line("server", "%.3f ms (median of %ld; least %.3f; processor time %.3f)", b->server_ms, b->repeat,
+             b->server_ms_min, b->server_cpu_ms);
     if (b->has_plain)
         cli_line("plain", "%.4f ms (the same in float32, %s, one thread)", b->plain.ms, cli_plain_by(by, &b->plain));
     cli_line("client", "encrypt %.3f ms, decrypt %.3f ms", b->encrypt_ms, b->decrypt_ms);

@@ -19,7 +19,7 @@
 #define REPEAT_MAX 100
 #define BUDGET_MS  6000.0 /* of each form, when --repeat does not say */
 
-enum { CLIENT_BEFORE, SERVER, CLIENT_AFTER, STEPS };
+enum { CLIENT_BEFORE, SERVER, CLIENT_AFTER, SERVER_CPU, ALL_CPU, STEPS };
 
 /* What is measured of a form: medians of whole requests. */
 typedef struct form_result {
@@ -56,10 +56,11 @@ static hemi_status by_ciphertexts(bench *b, double ms[STEPS], form_result *f, he
     uint8_t *request = NULL, *reply = NULL;
     const double t0 = hemi_now_ms();
     HEMI_TRY(hemi_encrypt(b->module, b->keys, b->x, (size_t)b->rows, &pending, &request, &f->upload_bytes, err));
-    const double t1 = hemi_now_ms();
+    const double cpu = cli_process_cpu_ms(), t1 = hemi_now_ms();
     hemi_status status = hemi_evaluate(&evaluator, 1, b->own_keys, request, f->upload_bytes, (int)b->threads, &reply,
                                        &f->download_bytes, err);
     const double t2 = hemi_now_ms();
+    ms[SERVER_CPU] = cli_process_cpu_ms() - cpu;
     if (status == HEMI_OK) status = hemi_decrypt(b->module, b->keys, pending, reply, f->download_bytes, b->y, err);
     ms[CLIENT_BEFORE] = t1 - t0;
     ms[SERVER] = t2 - t1;
@@ -81,11 +82,13 @@ static hemi_status exchange_batch(bench *b, hemi_lot *lot, double ms[STEPS], for
     hemi_status status = hemi_lot_encrypt(lot, b->module, 0, b->x, rows, false, b->factor,
                                           request + hemi_batch_rows_offset(&lot->request), err);
     ms[CLIENT_BEFORE] += hemi_now_ms() - start;
+    const double cpu = cli_process_cpu_ms();
     start = hemi_now_ms();
     if (status == HEMI_OK)
         status = hemi_batches_answer(b->prepared, &evaluator, 1, b->batch_keys, request, f->upload_bytes,
                                      (int)b->threads, &reply, &f->download_bytes, err);
     ms[SERVER] = hemi_now_ms() - start;
+    ms[SERVER_CPU] = cli_process_cpu_ms() - cpu;
     start = hemi_now_ms();
     if (status == HEMI_OK) status = hemi_lot_accept(lot, b->keys, reply, f->download_bytes, rows, offset, err);
     if (status == HEMI_OK)
@@ -131,7 +134,9 @@ static hemi_status measure(bench *b, size_t which, form_result *f, hemi_error *e
         if (b->repeat > 0 ? i == b->repeat : i >= 3 && hemi_now_ms() - begin > BUDGET_MS) break;
         double ms[STEPS] = {0};
         hemi_progress_bar(stderr, forms[which].name, (size_t)i, b->repeat > 0 ? (size_t)b->repeat : REPEAT_MAX);
+        const double cpu = cli_process_cpu_ms();
         HEMI_TRY(forms[which].run(b, ms, f, err));
+        ms[ALL_CPU] = cli_process_cpu_ms() - cpu;
         for (size_t s = 0; s < STEPS; s++) times[s][i] = ms[s];
         cli_errors_add(&b->errors, b->y, b->expected, (size_t)b->rows, (size_t)b->outputs, b->info.predicted_error);
         f->repeat = (size_t)i + 1;
@@ -211,10 +216,12 @@ static json_t *to_json(const bench *b, const form_result *results) {
     for (size_t i = 0; i < FORMS; i++) {
         const form_result *f = &results[i];
         if (!f->possible) continue;
-        json_t *one = json_pack("{s:f,s:f,s:f,s:f,s:I,s:I,s:I}", "server_ms", f->ms[SERVER], "server_row_ms",
-                                f->ms[SERVER] / rows, "encrypt_ms", f->ms[CLIENT_BEFORE], "decrypt_ms",
-                                f->ms[CLIENT_AFTER], "upload_bytes", (json_int_t)f->upload_bytes, "download_bytes",
-                                (json_int_t)f->download_bytes, "repeat", (json_int_t)f->repeat);
+        json_t *one =
+            json_pack("{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:I}", "cpu_row_ms", f->ms[ALL_CPU] / rows, "server_cpu_ms",
+                      f->ms[SERVER_CPU], "server_cpu_row_ms", f->ms[SERVER_CPU] / rows, "server_ms", f->ms[SERVER],
+                      "server_row_ms", f->ms[SERVER] / rows, "encrypt_ms", f->ms[CLIENT_BEFORE], "decrypt_ms",
+                      f->ms[CLIENT_AFTER], "upload_bytes", (json_int_t)f->upload_bytes, "download_bytes",
+                      (json_int_t)f->download_bytes, "repeat", (json_int_t)f->repeat);
         json_object_set_new(list, forms[i].name, one);
     }
     json_t *j = json_pack("{s:I,s:I,s:I,s:s,s:s,s:I,s:s,s:f,s:f,s:f,s:f,s:I,s:I,s:o}", "inputs", (json_int_t)b->inputs,

@@ -317,6 +317,7 @@ hemi_status cli_model_prepare(cli_model *m, hemi_error *err) {
     }
     hemi_progress_bar(stderr, "preparing", m->groups, m->groups);
     m->prepare_ms = all.server_ms;
+    m->prepare_cpu_ms = all.server_cpu_ms;
     m->prepare_client_ms = all.client_ms;
     m->prepare_upload_bytes = all.upload_bytes;
     m->prepare_download_bytes = all.download_bytes;

@@ -39,7 +39,7 @@ typedef struct cli_model {
     size_t evaluation_key_bytes, rss_bytes; /* rss: what building the layers added to this process */
     double load_ms, held_bytes, server_bytes,
         state_bytes; /* bytes of evaluators: as held, and of all; of prepared rows, of all */
-    double prepare_ms, prepare_client_ms, prepare_upload_bytes, prepare_download_bytes; /* of a batch */
+    double prepare_ms, prepare_cpu_ms, prepare_client_ms, prepare_upload_bytes, prepare_download_bytes; /* of a batch */
     double squares; /* of errors in predicted deviations */
     size_t outputs_checked, outputs_wrong;
 } cli_model;

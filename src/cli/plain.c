@@ -8,6 +8,7 @@
 
 #include "base/cpu.h"
 #include "base/memory.h"
+#include "cli/bench_common.h"
 #include "cli/blas.h"
 #include "cli/report.h"
 
@@ -107,9 +108,9 @@ static double median_ms(work *k, product_fn product) {
     size_t count = 0;
     const double begin = hemi_now_ms();
     for (int i = -WARM_UPS; i < SAMPLES && (count < 3 || hemi_now_ms() - begin < BUDGET_MS); i++) {
-        const double start = hemi_now_ms();
+        const double start = cli_thread_cpu_ms();
         k->run(k, product);
-        if (i >= 0) samples[count++] = hemi_now_ms() - start;
+        if (i >= 0) samples[count++] = cli_thread_cpu_ms() - start;
     }
     return cli_median(samples, count);
 }

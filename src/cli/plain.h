@@ -10,8 +10,9 @@
 #include "hemi/model.h"
 
 typedef struct cli_plain {
-    double ms;               /* the lesser of: */
-    double blas_ms, loop_ms; /* medians; blas_ms is 0 where there is no OpenBLAS */
+    double ms; /* the lesser of: */
+    double blas_ms,
+        loop_ms; /* medians of processor time, which others on the machine do not add to; blas_ms is 0 where there is no OpenBLAS */
 } cli_plain;
 
 /* y = x W^T, x: rows x inputs, W: outputs x inputs. False without memory. */

@@ -73,7 +73,7 @@ def measure_linear(b):
 
 
 def measure_rows(b):
-    return [b.each(server, "rows", "-d", 768, "-m", 768, "-r", r) for r in ROWS]
+    return [b.each(server, "rows", "-d", 768, "-m", 768, "-r", r, "--repeat", 5 if r > 100 else 20) for r in ROWS]
 
 
 def measure_conv2d(b):
@@ -113,7 +113,7 @@ def measure_model(b):
 
 
 def measure_load(b):
-    return [b.each(lambda r: -max(x["speedup"] for x in r["http"]), "serve", "--clients", 8, "--rounds", 5)]
+    return [b.each(lambda r: -max(x["speedup"] for x in r["http"]), "serve", "--clients", 8, "--rounds", 3)]
 
 
 # ---- tables

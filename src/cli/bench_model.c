@@ -160,7 +160,7 @@ static int report(const bench *b) {
 }
 
 int bench_model(int argc, char **argv) {
-    bench b = {.repeat = 7, .model = {.threads = 1, .weight_bits = 8, .slots = 8}};
+    bench b = {.repeat = 7, .model = {.threads = 1, .weight_bits = 8, .slots = 1}};
     const cli_positional positionals[] = {{"MODEL", &b.what, "gpt2, llama-3.2-1b, or a JSON list of layers"}, {0}};
     const cli_option options[] = {
         {"layers", 'l', "N", CLI_INT, &b.model.layers, 1, 4096,

@@ -6,6 +6,7 @@
 #include "net_fixture.h"
 
 #include "linear/product.h"
+#include "linear/units.h"
 #include "model/module.h"
 
 #define SAMPLES 3 /* of calibration */
@@ -235,6 +236,25 @@ static void widths(void **state) {
     net_free(&n);
 }
 
+/* Many channels at few positions: a matrix of the sample costs less. */
+static void small_sides_become_a_matrix(void **state) {
+    (void)state;
+    net n = net_new(1, 2, 128, 2, 2);
+    net_conv(&n, 128, same3);
+    hemi_module *m = compile_net(&n, &(hemi_compile_options){.weight_bits = 10});
+    hemi_linear_layout grid;
+    const hemi_grid g = {128, 2, 2, 128, 2, 2, 1, 1, 1, 1, 3, 3, -1, -1};
+    ASSERT_OK(hemi_linear_layout_grid(&grid, m->layout.params, &g, NULL, ERR));
+    assert_string_equal(m->info.operation, "dense");
+    assert_true(hemi_linear_cost(&m->layout) < hemi_linear_cost(&grid) * (double)hemi_units_of_sample(&grid, &g));
+    const double error = clear_error(&n, m, false);
+    assert_true(error < 0.003);
+    const uint32_t out[] = {1, 128, 2, 2};
+    assert_memory_equal(m->info.output_shape, out, sizeof out);
+    hemi_module_free(m);
+    net_free(&n);
+}
+
 static void shapes_are_stated(void **state) {
     (void)state;
     net n = build(1);
@@ -406,6 +426,7 @@ int main(void) {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(nets_are_computed),
         cmocka_unit_test(widths),
+        cmocka_unit_test(small_sides_become_a_matrix),
         cmocka_unit_test(shapes_are_stated),
         cmocka_unit_test(options_for_shared_inputs),
         cmocka_unit_test(bytes_where_channels_are_alike),

@@ -661,6 +661,40 @@ static void too_large(void **state) {
     refuse_net(&n, HEMI_ERR_UNSUPPORTED, "2^26");
 }
 
+/* Files that are not what they were: nothing may be read or written out of bounds, and nothing large be made of little. */
+static void damaged_graphs(void **state) {
+    (void)state;
+    test_rng rng = test_rng_new();
+    const uint32_t shape[] = {2, 3, 6, 7};
+    net n = net_new(1, 2, 3, 6, 7);
+    sample x = sample_copy(&n.now);
+    net_conv(&n, 3, same3);
+    net_add(&n, "x", &x);
+    net_batchnorm(&n);
+    net_conv_transpose(&n, 2, up2);
+    net_average(&n, (window){.k = 2, .stride = 2, .dilation = 1, .begin = 1, .end = 1}, true, false);
+    net_pad(&n, 1, 0);
+    net_flatten(&n);
+    net_linear(&n, 3);
+    pb model = net_model(&n);
+    uint8_t *copy = malloc(model.size);
+    size_t taken = 0;
+    for (size_t i = 0; i < test_repeat(4000); i++) {
+        hemi_affine map;
+        memcpy(copy, model.data, model.size);
+        for (size_t k = 0, changes = 1 + test_below(&rng, 3); k < changes; k++) {
+            const size_t at = test_below(&rng, model.size);
+            copy[at] = test_below(&rng, 2) ? (uint8_t)test_u64(&rng) : (uint8_t)(copy[at] ^ 1u << test_below(&rng, 8));
+        }
+        if (hemi_onnx_import(&map, copy, model.size, shape, 4, NULL, NULL, NULL) == HEMI_OK) taken++;
+        hemi_affine_free(&map);
+    }
+    printf("  %zu of the damaged graphs are graphs\n", taken);
+    free(copy);
+    free(model.data);
+    net_free(&n);
+}
+
 static void ranks(void **state) {
     (void)state;
     hemi_affine map;
@@ -710,6 +744,7 @@ int main(void) {
         cmocka_unit_test(bad_integers),
         cmocka_unit_test(bad_attributes),
         cmocka_unit_test(too_large),
+        cmocka_unit_test(damaged_graphs),
         cmocka_unit_test(ranks),
     };
     return TEST_RUN("samples", tests);

@@ -33,7 +33,9 @@ hemi_status hemi_onnx_bad(const Hemi__Onnx__NodeProto *node, const char *what, h
 hemi_status hemi_onnx_block(hemi_onnx_graph *g, float **out, size_t rows, size_t columns, hemi_error *err) {
     *out = NULL;
     const size_t left = (HEMI_ONNX_MEMORY_MAX - g->block_bytes) / sizeof(float);
-    if (rows == 0 || columns == 0 || rows > left / columns || g->block_count == HEMI_ONNX_BLOCKS_MAX)
+    if (g->block_count == HEMI_ONNX_BLOCKS_MAX)
+        return hemi_fail(err, HEMI_ERR_TOO_LARGE, "the graph has too many operators: export fewer layers together");
+    if (rows == 0 || columns == 0 || rows > left / columns)
         return hemi_fail(err, HEMI_ERR_TOO_LARGE,
                          "the matrices of this graph need more than %zu MiB: export fewer layers together",
                          HEMI_ONNX_MEMORY_MAX >> 20);

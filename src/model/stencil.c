@@ -2,7 +2,7 @@
 
 #include "base/memory.h"
 
-#define CHECKS_MAX (UINT64_C(1) << 26) /* pairs of an output and a tap that a composition looks at on an axis */
+#define CHECKS_MAX (UINT64_C(1) << 32) /* outputs, their taps, and the taps of each of those: what a composition may look at on an axis */
 
 hemi_stencil hemi_stencil_pointwise(uint32_t in_channels, uint32_t out_channels, uint32_t height, uint32_t width) {
     return (hemi_stencil){.in_channels = in_channels,
@@ -115,7 +115,7 @@ static bool gives(const hemi_stencil_axis *a, const bool *used_a, int64_t m) {
 
 static bool exact(const hemi_stencil_axis *a, const bool *used_a, const hemi_stencil_axis *b, const bool *used_b,
                   bool *reads_outside) {
-    if ((uint64_t)b->out * b->size > CHECKS_MAX) return false;
+    if ((uint64_t)b->out * b->size > CHECKS_MAX / a->size) return false; /* < 2^52 */
     for (int64_t y = 0; y < (int64_t)b->out; y++) {
         const int64_t i = y / b->out_step, base = i * (int64_t)b->in_step + b->first;
         const bool *row = used_b + (y - i * (int64_t)b->out_step) * (int64_t)b->size;

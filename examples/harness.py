@@ -110,13 +110,14 @@ def _rounded(value):
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def main(file, name, description, arguments, figures, table, check):
+def main(file, name, description, arguments, figures, table, check, require=lambda: None):
     """arguments(parser); figures(options, reference, results) -> dict; table(figures) prints; check(figures) -> what is wrong, or None."""
     serving.stop_cleanly_on_sigterm()
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one line of JSON and nothing else on stdout")
     options = parser.parse_args()
+    require()
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix=f"hemi-{name}-") as folder:
         reference, results, times = _play(Path(file).resolve().parent, name, options, Path(folder))

@@ -91,7 +91,7 @@ def client(url, folder, name, model, names):
     options, given = options_of(folder), torch.load(folder / "given.pth")
     model.load_state_dict(torch.load(folder / "model.pth", weights_only=True), strict=False)
     hybrid = HybridFHEModel(model, names, server_remote_address=url, model_name=name)
-    hybrid.init_client()
+    hybrid.init_client(prepare={"auto": None, "always": True, "never": False}[options.prepare])
     steps = []  # (seconds, figures summed so far)
     step = steps_of(hybrid, steps)
     forced, logits = generate(step, given["prompt"], options.tokens, given["follows"], Progress("same prefix", options.tokens, "tokens"))
@@ -106,10 +106,11 @@ def arguments(parser):
     parser.add_argument("--tokens", type=int, default=100, help="compared, each after the same prefix (default %(default)s)")
     parser.add_argument("--free", type=int, default=50, help="generated freely (default %(default)s)")
     parser.add_argument("--bits", type=int, default=0, help="of the weights (default: 0, which lets the compiler choose)")
+    parser.add_argument("--prepare", choices=["auto", "always", "never"], default="auto", help="calls ahead, in the background (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
 
 
-PER_TOKEN = ("server_ms", "network_ms", "encrypt_ms", "decrypt_ms", "upload_bytes", "download_bytes", "requests")
+PER_TOKEN = ("server_ms", "network_ms", "encrypt_ms", "decrypt_ms", "upload_bytes", "download_bytes", "requests", "prepared_rows")
 
 
 def figures(options, reference, results):
@@ -155,6 +156,7 @@ def table(title, f):
         f"                 {f['token_upload_bytes']:10.0f}  {f['token_download_bytes']:10.0f}  {f['token_server_ms']:10.1f}  "
         f"{f['token_network_ms']:10.1f}  {client:13.1f}  {rest:17.1f}  {f['token_ms']:11.1f}"
     )
+    print(f"  of the requests, {f['token_prepared_rows']:.0f} used what had been prepared before, in the background: that is not in server ms")
     print(f"  (medians; the first step, a prompt with the upload of {f['evaluation_key_bytes']:.0f} bytes of keys: {f['prompt_ms']:.0f} ms)")
 
 

@@ -35,5 +35,4 @@ def check(f):
 
 
 if __name__ == "__main__":
-    harness.require_transformers()
-    harness.main(__file__, "llama", __doc__, arguments, figures, table, check)
+    harness.main(__file__, "llama", __doc__, arguments, figures, table, check, harness.require_transformers)

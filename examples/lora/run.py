@@ -63,7 +63,7 @@ def table(f):
 
 
 def check(f):
-    if f["loss_last"] > 0.9 * f["loss_first"]:
+    if f["loss_last"] > 0.98 * f["loss_first"]:
         return f"the loss fell from {f['loss_first']:.3f} to {f['loss_last']:.3f} only"
     if f["loss_difference_max"] > 0.02 * f["loss_first"]:
         return f"the losses differ by {f['loss_difference_max']:.4f} from those of the float model"

@@ -68,6 +68,9 @@ typedef struct hemi_call_stats {
     size_t prepared_rows;                                 /* that used what was prepared before */
 } hemi_call_stats;
 
+/* What the server has of a model: the bytes of GET /v2/models/{model} (JSON), freed with hemi_bytes_release. */
+HEMI_API HEMI_CHECK hemi_status hemi_client_list(hemi_client *client, const char *model, uint8_t **json, size_t *length, hemi_error *err);
+
 /* A module of a model on that server. shape: NULL or "po_1_768_pc" where a module was compiled for several. The module
  * description is fetched once; automorphisms of all the model's modules are gathered so that keys are uploaded once. */
 typedef struct hemi_remote hemi_remote;

@@ -4,6 +4,7 @@ Every call releases the interpreter's lock while it is in C. Objects made in one
 keys and connections must not be shared by two processes.
 """
 
+import json
 import os
 import threading
 
@@ -83,10 +84,7 @@ class Module:
         self.has_weights = bool(info.has_weights)
         self.shape = tuple(info.shape[0 : info.shape_rank])
         self.output_shape = tuple(info.output_shape[0 : info.output_rank])
-        self.operation = ffi.string(info.operation).decode()
-        # features of a row, for any dimensions before them; or the shape of one sample
-        rows = self.operation == "linear"
-        self.takes, self.gives = (info.inputs, info.outputs) if rows else (self.shape[1:], self.output_shape[1:])
+        self.of_rows = ffi.string(info.operation) == b"linear"  # otherwise of samples, all of one shape
         self.params = info.params
         self.input_group = bytes(ffi.buffer(info.input_group)).hex() if info.has_input_group else None
 
@@ -108,7 +106,7 @@ class Module:
         info = ffi.new("hemi_module_info *")
         lib.hemi_module_get_info(self.pointer, info)
         return {
-            "operation": self.operation,
+            "operation": ffi.string(info.operation).decode(),
             "id": bytes(ffi.buffer(info.id)).hex(),
             "set": ffi.string(info.params.name).decode(),
             "security_bits": info.params.security_bits,
@@ -125,9 +123,32 @@ class Module:
             },
         }
 
+    def fits(self, shape):
+        """(rows or samples, shape of the result) for an input of this shape; None if the module does not take it. Rows may have any
+        dimensions before them; samples are counted by the first dimension, or one comes without it."""
+        shape = tuple(shape)
+        if self.of_rows:
+            if not shape or shape[-1] != self.inputs:
+                return None
+            rows = 1
+            for n in shape[:-1]:
+                rows *= n
+            return rows, shape[:-1] + (self.outputs,)
+        if shape[1:] == self.shape[1:]:
+            return shape[0], shape[:1] + self.output_shape[1:]
+        if shape == self.shape[1:]:
+            return 1, self.output_shape[1:]
+        return None
+
+    def takes(self):
+        """What fits() accepts, in words."""
+        if self.of_rows:
+            return f"{self.inputs} features in the last dimension of its input, whatever the dimensions before it"
+        return f"inputs of shape (N, {', '.join(map(str, self.shape[1:]))})"
+
     def shares_with(self):
         """What modules that one encryption of an input serves have in common; None for one that was not compiled for that."""
-        if self.input_group is None or self.operation != "linear":
+        if self.input_group is None:
             return None
         info = self.info()
         return tuple(info[name] for name in "input_group set inputs layout b_bits delta input_bits input_scale".split())
@@ -286,7 +307,8 @@ class Evaluator:
             lib.hemi_bytes_free(out[0])
 
 
-STATS = "encrypt_ms network_ms server_ms decrypt_ms upload_bytes download_bytes evaluation_key_bytes".split()
+STATS = "encrypt_ms network_ms server_ms decrypt_ms upload_bytes download_bytes evaluation_key_bytes prepared_rows".split()
+PREPARE = {None: 0, "auto": 0, True: 1, "on": 1, False: -1, "off": -1}
 
 
 class Connection(OneProcess):
@@ -295,12 +317,16 @@ class Connection(OneProcess):
     what = "a connection to a server"
     _client = None
 
-    def __init__(self, url, keys, connect_timeout=None, timeout=None):
+    def __init__(self, url, keys, connect_timeout=None, timeout=None, prepare=None, prepare_rows=0):
         super().__init__()
         self._keys, self._remotes, self._modules = keys, {}, []
         options = ffi.new("hemi_client_options *")
         options.connect_timeout_ms = int((connect_timeout or 0) * 1000)
         options.timeout_ms = int((timeout or 0) * 1000)
+        if prepare not in PREPARE:
+            raise errors.HemiArgumentError(f"prepare is None ('auto'), True ('on') or False ('off'), not {prepare!r}")
+        options.prepare = PREPARE[prepare]
+        options.prepare_rows = prepare_rows or 0
         out = ffi.new("hemi_client **")
         _call(lib.hemi_client_new, out, _bytes(url), keys.pointer, options)
         self._client = out[0]
@@ -316,9 +342,18 @@ class Connection(OneProcess):
             self._modules.append(module)  # must outlive the remote
         self._remotes[key] = out[0]
         if module is None:
-            json = ffi.string(lib.hemi_module_client_json(lib.hemi_remote_module(out[0])))
-            module = Module.from_client_json(json)
+            module = Module.from_client_json(ffi.string(lib.hemi_module_client_json(lib.hemi_remote_module(out[0]))))
         return module
+
+    def models(self, model):
+        """What the server says of a model: [{"name", "shape", ...}] of its compiled modules."""
+        self.check_process()
+        out, length = ffi.new("uint8_t **"), ffi.new("size_t *")
+        _call(lib.hemi_client_list, self._client, model.encode(), out, length)
+        try:
+            return json.loads(bytes(ffi.buffer(out[0], length[0])))["modules"]
+        finally:
+            lib.hemi_bytes_release(out[0])
 
     def __contains__(self, key):
         return key in self._remotes
@@ -329,6 +364,12 @@ class Connection(OneProcess):
         stats = ffi.new("hemi_call_stats *")
         _call(lib.hemi_remote_call, self._remotes[key], _const_floats(x), rows, _floats(y), stats)
         return stats
+
+    def prepare(self, key, rows):
+        """Prepares the coming calls of a module, and waits for it. Returns how many rows are prepared."""
+        self.check_process()
+        _call(lib.hemi_remote_prepare, self._remotes[key], rows)
+        return lib.hemi_remote_prepared(self._remotes[key])
 
     def call_many(self, keys, x, rows, ys):
         """One request for several modules that get the same input. ys: where the results of each go."""

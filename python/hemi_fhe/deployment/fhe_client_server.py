@@ -113,15 +113,12 @@ class FHEModelClient:
             raise HemiArgumentError(f"a compiled module takes one input; got {len(x)}")
         x = x[0].detach().cpu() if hasattr(x[0], "detach") else x[0]
         x = numpy.ascontiguousarray(numpy.asarray(x), dtype=numpy.float32)
-        takes = self._module.takes
-        sample = (takes,) if isinstance(takes, int) else takes
-        before = x.ndim - len(sample)
-        if before < 0 or x.shape[before:] != sample or x.size == 0 or (sample is takes and before > 1):
-            what = f"{takes} features in the last dimension of its input, and at least one row" if sample is not takes else f"samples of shape {takes}"
-            raise HemiShapeError(f"the module takes {what}; got shape {x.shape}")
-        pending = _native.Pending(self._module, self._keys, x.ctypes.data, x.size // self._module.inputs)
+        fits = self._module.fits(x.shape)
+        if fits is None or x.size == 0:
+            raise HemiShapeError(f"the module takes {self._module.takes()}, and at least one row; got shape {x.shape}")
+        pending = _native.Pending(self._module, self._keys, x.ctypes.data, fits[0])
         with self._lock:
-            self._pending[_digest(pending.request)] = pending, x.shape[:before]
+            self._pending[_digest(pending.request)] = pending, fits[1]
             while len(self._pending) > PENDING_HELD:
                 self._pending.popitem(last=False)
         return pending.request
@@ -145,8 +142,7 @@ class FHEModelClient:
             if key not in self._pending:
                 raise HemiStateError("this client did not make that request, or has read the reply to it")
             pending, shape = self._pending[key]
-        gives = self._module.gives
-        y = numpy.empty(shape + ((gives,) if isinstance(gives, int) else gives), dtype=numpy.float32)
+        y = numpy.empty(shape, dtype=numpy.float32)
         pending.decrypt(reply, y.ctypes.data)
         with self._lock:
             self._pending.pop(key, None)

@@ -11,10 +11,10 @@ from torch import nn
 from .. import _native
 from ..common.utils import HybridFHEMode
 from ..deployment import tuple_to_underscore_str
-from ..errors import HemiConflictError, HemiNotFoundError, HemiStateError, HemiUnsupportedError
+from ..errors import HemiConflictError, HemiNotFoundError, HemiRemoteError, HemiStateError, HemiUnsupportedError
 from ._backward import differentiable
 from ._shared import Recorder, SharedResults
-from ._tensors import flat_rows, run_rows_many
+from ._tensors import choose, flat_rows, run_rows_many
 
 CALL_MODULES_MAX = 16  # of one request: HEMI_CALL_MODULES_MAX
 ROWS_OF_A_STEP = 512  # of the progress bar: what one request holds
@@ -25,17 +25,29 @@ def transposed_name(name):
     return name + ".T"
 
 
+class Opened:
+    """An operation as the server has it: its name there, and a description for each shape it was compiled for."""
+
+    def __init__(self, name, modules):
+        self.name, self.modules = name, modules
+
+
+def connection_key(operation, module):
+    return operation, module.shape
+
+
 class Session:
     """What the remote modules of one HybridFHEModel share: the server, keys, connections, the mode of the present call."""
 
     def __init__(self, url, model_name, verbose):
         self.url, self.model_name, self.verbose = url, model_name, verbose
         self.connect_timeout = self.timeout = None
+        self.prepare, self.prepare_rows = None, 0
         self.call = threading.local()  # .mode: the mode asked for in this call
         self.lock = threading.RLock()
         self._keys = None
         self._free = []  # connections not in use: one for each thread that calls at the same time
-        self.opened = {}  # name of an operation -> (name on the server, description)
+        self.opened = {}  # name of an operation -> Opened
         self.stale = set()  # operations of which the server has another version than was opened
         self.recorder, self.shared = Recorder(), SharedResults()
 
@@ -55,8 +67,9 @@ class Session:
             elif self._keys is not None and not self._keys.usable():
                 self._keys = None
 
-    def connect(self):
-        return _native.Connection(self.url, self.keys(), self.connect_timeout, self.timeout)
+    def connect(self, prepare=None):
+        prepare = self.prepare if prepare is None else prepare
+        return _native.Connection(self.url, self.keys(), self.connect_timeout, self.timeout, prepare, self.prepare_rows)
 
     @contextlib.contextmanager
     def connection(self):
@@ -68,21 +81,25 @@ class Session:
             connection = self._free.pop()
         except IndexError:
             connection = self.connect()
-        for key, (name, module) in list(self.opened.items()):
-            if key not in connection:
-                connection.open(key, self.model_name, name, module)
+        for operation, opened in list(self.opened.items()):
+            for module in opened.modules:
+                key = connection_key(operation, module)
+                if key not in connection:
+                    connection.open(key, self.model_name, opened.name, module)
         free = self._free  # of this moment: after a reset the connection is not given back
         try:
             yield connection
         finally:
             free.append(connection)
 
-    def siblings(self, operation):
-        """The opened operations that one encryption serves together with this one, itself first; and what they have in common."""
-        share = self.opened[operation][1].shares_with()
+    def siblings(self, operation, module):
+        """What one encryption serves together with this module: what they have in common, and the operations, this one first."""
+        share = module.shares_with()
         if share is None:
             return None, [operation]
-        others = [name for name, (_, module) in list(self.opened.items()) if name != operation and module.shares_with() == share]
+        others = [
+            name for name, opened in list(self.opened.items()) if name != operation and opened.modules[0].shares_with() == share
+        ]
         return share, ([operation] + others)[:CALL_MODULES_MAX]
 
 
@@ -259,16 +276,17 @@ class RemoteModule(nn.Module):
     def _call_server(self, x):
         if self._name not in self._session.opened:
             self.init_fhe_client()
-        session = self._session
-        group, names = session.siblings(self._name)
-        if group is None:
+        session, what = self._session, f"module {self._name!r}"
+        module = choose(session.opened[self._name].modules, x, what)
+        group, names = session.siblings(self._name, module)
+        if group is None or x.numel() == 0:
             return self._call_operation(self._name, x)
-        flat = flat_rows(x, session.opened[self._name][1].takes, f"module {self._name!r}")
+        flat = flat_rows(x)
         here = session.shared.take(group, self._name, x, flat)
         if here is not None:
-            self._note(self._name, add_stats([]), len(flat.reshape(-1, flat.shape[-1])))
+            self._note(self._name, add_stats([]), module.fits(x.shape)[0])
             return here[0]
-        if not session.shared.worth_asking(group) or flat.numel() == 0:
+        if not session.shared.worth_asking(group):
             names = names[:1]
         results = self._call_many(names, x)
         session.shared.keep(group, self._name, x, flat, dict(zip(names[1:], results[1:])))
@@ -279,8 +297,9 @@ class RemoteModule(nn.Module):
 
     def _call_many(self, operations, x):
         """The results of operations that share x, by one request; the figures are noted with the first of them."""
-        session = self._session
-        modules = [session.opened[operation][1] for operation in operations]
+        session, what = self._session, f"module {operations[0]!r}"
+        modules = [choose(session.opened[operation].modules, x, what) for operation in operations]
+        keys = [connection_key(operation, module) for operation, module in zip(operations, modules)]
         parts = []
 
         def call(a, rows, ys):
@@ -289,12 +308,12 @@ class RemoteModule(nn.Module):
                     at = [y + 4 * first * module.outputs for y, module in zip(ys, modules)]
                     start = a + 4 * first * modules[0].inputs
                     if len(at) == 1:
-                        parts.append(connection.call(operations[0], start, count, at[0]))
+                        parts.append(connection.call(keys[0], start, count, at[0]))
                     else:
-                        parts.append(connection.call_many(operations, start, count, at))
+                        parts.append(connection.call_many(keys, start, count, at))
 
         try:
-            results = run_rows_many(x, modules[0].takes, [m.gives for m in modules], f"module {operations[0]!r}", call)
+            results = run_rows_many(x, modules, what, call)
         except HemiConflictError as error:
             with session.lock:
                 for operation in operations:
@@ -303,8 +322,17 @@ class RemoteModule(nn.Module):
             session.reset()
             raise HemiConflictError(f"{error} (init_client() does)") from None
         if parts:
-            self._note(operations[0], add_stats(parts), x.numel() // modules[0].inputs)
+            self._note(operations[0], add_stats(parts), modules[0].fits(x.shape)[0])
         return results
+
+    def prepare(self, rows):
+        """Prepares the next `rows` rows of this module's calls in this thread now, and waits for it: each call then costs the server one
+        plain integer product. Calls do so by themselves, in the background, where it helps. Returns how many rows are prepared."""
+        session = self._session
+        if self._name not in session.opened:
+            self.init_fhe_client()
+        with session.connection() as connection:
+            return connection.prepare(connection_key(self._name, session.opened[self._name].modules[0]), rows)
 
     def _note(self, operation, last, rows):
         last = {**last, "rows": rows}
@@ -337,14 +365,13 @@ class RemoteModule(nn.Module):
         if path_to_keys is not None:
             session.reset(path_to_keys)
         with session.lock:
-            found = self._find(self._names(), path_to_client, self._name)
-            session.opened[self._name] = found
-            self.clients = {tuple_to_underscore_str(found[1].shape): found[1]}
+            found = session.opened[self._name] = self._find(self._names(), path_to_client, self._name)
+            self.clients = {tuple_to_underscore_str(module.shape): module for module in found.modules}
             self._folder = path_to_client
             transposed = transposed_name(self._name)
             session.opened.pop(transposed, None)  # opened again when it is first needed
             if path_to_client is not None:  # its keys go up with the others
-                there = self._from_folder(Path(path_to_client), [transposed_name(found[0])])
+                there = self._from_folder(Path(path_to_client), [transposed_name(found.name)])
                 if there is not None and transposed not in session.stale:
                     session.opened[transposed] = there
             if self._compiled is None:
@@ -358,7 +385,7 @@ class RemoteModule(nn.Module):
 
     def _open_transposed(self):
         session = self._session
-        name = transposed_name(session.opened[self._name][0] if self._name in session.opened else self._name)
+        name = transposed_name(session.opened[self._name].name if self._name in session.opened else self._name)
         try:
             with session.lock:
                 session.opened[transposed_name(self._name)] = self._find([name], self._folder, transposed_name(self._name))
@@ -366,33 +393,40 @@ class RemoteModule(nn.Module):
             raise self._no_backward() from error
 
     def _find(self, names, folder, operation):
-        """(name on the server, description): from the folder, unless the server said that it has another module now."""
+        """From the folder, unless the server said that it has another module now; otherwise from the server."""
         found = None
         if folder is not None and operation not in self._session.stale:
             found = self._from_folder(Path(folder), names)
         if found is None:
             found = self._from_server(names)
-            if folder is not None:
-                found[1].save(Path(folder) / found[0] / tuple_to_underscore_str(found[1].shape))
+            for module in found.modules if folder is not None else []:
+                module.save(Path(folder) / found.name / tuple_to_underscore_str(module.shape))
         self._session.stale.discard(operation)
         return found
 
     @staticmethod
     def _from_folder(folder, names):
         for name in names:
-            if (folder / name).is_dir() and any((folder / name).rglob("client.zip")):
-                return name, _native.Module.open(folder / name, with_weights=False)
+            files = sorted((folder / name).rglob("client.zip")) if (folder / name).is_dir() else []
+            if files:
+                return Opened(name, [_native.Module.open(file.parent, with_weights=False) for file in files])
         return None
 
     def _from_server(self, names):
-        connection = self._session.connect()
+        session = self._session
+        connection = session.connect(prepare=False)
         try:
             missing = None
             for name in names:
                 try:
-                    return name, connection.open(name, self._session.model_name, name)
+                    return Opened(name, [connection.open(name, session.model_name, name)])
                 except HemiNotFoundError as error:
                     missing = missing or error
+                except HemiRemoteError:  # compiled for several shapes: each has a description of its own
+                    shapes = [entry["shape"] for entry in connection.models(session.model_name) if entry["name"].replace(".", "_") == name.replace(".", "_")]
+                    if len(shapes) < 2:
+                        raise
+                    return Opened(name, [connection.open((name, shape), session.model_name, name, shape=shape) for shape in shapes])
             raise missing
         finally:
             connection.close()

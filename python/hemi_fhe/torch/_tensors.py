@@ -1,43 +1,47 @@
-"""Tensors as the C library wants them: rows or samples of float32, without a copy where they are that already. What a module takes
-and gives is the number of features of a row, or the shape of a sample."""
-
-import math
+"""Tensors as the C library wants them: rows of float32, without a copy where they are that already."""
 
 import torch
 
 from ..errors import HemiShapeError, HemiUnsupportedError
 
 
-def run_rows(x, takes, gives, name, function):
-    """Calls function(address of x, rows, address of y) and gives y the rank, dtype and device of x."""
-    return run_rows_many(x, takes, [gives], name, lambda a, rows, ys: function(a, rows, ys[0]))[0]
+def run_rows(x, module, name, function):
+    """Calls function(address of x, rows, address of y) for a compiled module that takes x; y has the dtype and device of x."""
+    return run_rows_many(x, [module], name, lambda a, rows, ys: function(a, rows, ys[0]))[0]
 
 
-def run_rows_many(x, takes, gives, name, function):
-    """Calls function(address of x, rows, [addresses of y]) for results of several modules."""
-    flat = flat_rows(x, takes, name)
-    before = x.shape[:-1] if isinstance(takes, int) else x.shape[: x.dim() - len(takes)]
-    results = [torch.empty(before + (torch.Size((g,)) if isinstance(g, int) else torch.Size(g)), dtype=torch.float32) for g in gives]
-    rows = flat.numel() // (takes if isinstance(takes, int) else math.prod(takes))
+def run_rows_many(x, modules, name, function):
+    """Calls function(address of x, rows, [addresses of y]) for modules that take the same x."""
+    check_tensor(x, name)
+    fits = [module.fits(x.shape) for module in modules]
+    flat = flat_rows(x)
+    results = [torch.empty(shape, dtype=torch.float32) for _, shape in fits]
+    rows = fits[0][0]
     if rows:
         function(flat.data_ptr(), rows, [y.data_ptr() for y in results])
     dtype = x.dtype if x.is_floating_point() else torch.float32
     return [y.to(device=x.device, dtype=dtype) for y in results]
 
 
-def flat_rows(x, takes, name):
-    """x as contiguous float32 in this machine's memory; without a copy where it is that already."""
+def choose(modules, x, name):
+    """Which of the modules, compiled for different shapes, takes x."""
+    check_tensor(x, name)
+    for module in modules:
+        if module.fits(x.shape) is not None:
+            return module
+    takes = " or ".join(dict.fromkeys(module.takes() for module in modules))
+    raise HemiShapeError(f"{name} takes {takes}; got shape {tuple(x.shape)}")
+
+
+def check_tensor(x, name):
     if not isinstance(x, torch.Tensor):
         raise HemiUnsupportedError(f"{name} takes one tensor, not {type(x).__name__}")
-    if isinstance(takes, int):
-        fits, what = x.dim() > 0 and x.shape[-1] == takes, f"{takes} features in the last dimension of its input, whatever the dimensions before it"
-    else:
-        fits = tuple(x.shape[-len(takes) :]) == takes and x.dim() <= len(takes) + 1
-        what = f"samples of the shape it was compiled for, {' x '.join(map(str, ('N',) + takes))}"
-    if not fits:
-        raise HemiShapeError(f"{name} takes {what}; got shape {tuple(x.shape)}")
     if x.is_complex():
         raise HemiUnsupportedError(f"{name} takes real numbers, not {x.dtype}")
+
+
+def flat_rows(x):
+    """x as contiguous float32 in this machine's memory; without a copy where it is that already."""
     return x.detach().to(device="cpu", dtype=torch.float32).contiguous()
 
 

@@ -189,7 +189,7 @@ class HybridFHEModel:
         path.mkdir(parents=True, exist_ok=True)
         for name, remote in self.remote_modules.items():
             for operation, compiled in remote.operations().items():
-                compiled.save(path / operation / tuple_to_underscore_str(compiled.input_shape))
+                compiled.save_shapes(path / operation)
         self._save_client_model(path / "model.pth")
         self._remove_replaced(path)
         for name, remote in self.remote_modules.items():
@@ -223,7 +223,7 @@ class HybridFHEModel:
         for name, remote in self.remote_modules.items():
             saved.setdefault(transposed_name(name), set())
             for operation, compiled in remote.operations().items():
-                saved[operation] = {tuple_to_underscore_str(compiled.input_shape)}
+                saved[operation] = set(map(tuple_to_underscore_str, compiled.input_shapes))
         for operation, now in saved.items():
             for folder in (path / operation).glob("po_*_pc"):
                 if folder.name not in now and re.fullmatch(r"po_[0-9_]+_pc", folder.name):
@@ -235,10 +235,12 @@ class HybridFHEModel:
 
     # ---- the client
 
-    def init_client(self, path_to_clients=None, path_to_keys=None, timeout=None, connect_timeout=None):
+    def init_client(self, path_to_clients=None, path_to_keys=None, timeout=None, connect_timeout=None, prepare=None, prepare_rows=0):
         """Gets ready to call the server. path_to_clients: where the modules' client files are, or are to be kept once they were
-        fetched. path_to_keys: a folder for the secret keys; without it they live in memory only. Time-outs in seconds."""
+        fetched. path_to_keys: a folder for the secret keys; without it they live in memory only. Time-outs in seconds. prepare: None prepares coming calls ahead, in the
+        background, where that helps; True always, False never; prepare_rows: how many rows at a time, 0 for the library's choice."""
         session = self._session
+        session.prepare, session.prepare_rows = prepare, prepare_rows
         session.connect_timeout = connect_timeout or session.connect_timeout
         session.timeout = timeout or session.timeout
         session.reset(path_to_keys)

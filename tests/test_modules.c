@@ -179,6 +179,10 @@ static net build(size_t which) {
         n = net_new(8, 2, 10, 12, 12);
         net_average(&n, (window){.k = 2, .stride = 2, .dilation = 1, .groups = 1}, false, false);
         return n;
+    case 8:
+        n = net_new(10, 2, 16, 9, 12);
+        net_conv(&n, 24, (window){.k = 1, .stride = 2, .dilation = 1, .groups = 1});
+        return n;
     default:
         n = net_new(9, 2, 64, 8, 8);
         net_conv(&n, 64, same3);
@@ -186,7 +190,7 @@ static net build(size_t which) {
     }
 }
 
-static const char *const operations[] = {"conv", "conv", "conv", "conv", "conv", "dense", "conv", NULL, "conv"};
+static const char *const operations[] = {"conv", "conv", "conv", "conv", "conv", "dense", "conv", NULL, "conv", "conv"};
 
 static void nets_are_computed(void **state) {
     (void)state;
@@ -243,7 +247,7 @@ static void small_sides_become_a_matrix(void **state) {
     net_conv(&n, 128, same3);
     hemi_module *m = compile_net(&n, &(hemi_compile_options){.weight_bits = 10});
     hemi_linear_layout grid;
-    const hemi_grid g = {128, 2, 2, 128, 2, 2, 1, 1, 1, 1, 3, 3, -1, -1};
+    const hemi_grid g = {128, 2, 2, 128, 2, 2, 1, 1, 1, 1, 3, 3, -1, -1, 1, 1};
     ASSERT_OK(hemi_linear_layout_grid(&grid, m->layout.params, &g, NULL, ERR));
     assert_string_equal(m->info.operation, "dense");
     assert_true(hemi_linear_cost(&m->layout) < hemi_linear_cost(&grid) * (double)hemi_units_of_sample(&grid, &g));
@@ -380,6 +384,8 @@ static void grids_are_checked(void **state) {
                  {"grid", "output", "[16, 5, 65537]"},
                  {"grid", "input_step", "[0, 2]"},
                  {"grid", "input_step", "[65536, 65536]"},
+                 {"grid", "input_skip", "[0, 1]"},
+                 {"grid", "input_skip", "[1, 65537]"},
                  {"grid", "taps", "[65536, 65536]"},
                  {"grid", "taps", "\"2\""},
                  {"grid", "origin", "[-1]"},

@@ -22,7 +22,7 @@ CLIENT_ROOMS := secret client
 PACKAGES := build-essential pkg-config libmicrohttpd-dev libcurl4-gnutls-dev libsodium-dev libjansson-dev \
             libprotobuf-c-dev protobuf-c-compiler libzip-dev libcmocka-dev libopenblas-dev valgrind \
             python3-torch python3-cffi python3-sklearn python3-pytest python3-numpy python3-setuptools python3-wheel \
-            python3-pip python3-dev
+            python3-pip python3-venv python3-dev
 
 # ---- as many jobs as processors, unless the caller chose
 ifeq ($(MAKELEVEL),0)

@@ -83,7 +83,8 @@ def hemi_server(folder, *arguments, **options):
 
 def python(script, *arguments, **options):
     """Runs a Python script to its end; raises if it fails."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "python"), **options.pop("env", {})}
+    path = os.pathsep.join([str(ROOT / "python"), str(ROOT / "examples")])
+    environment = {**os.environ, "PYTHONPATH": path, **options.pop("env", {})}
     return subprocess.run([sys.executable, str(script), *map(str, arguments)], check=True, env=environment, **options)
 
 

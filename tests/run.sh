@@ -2,7 +2,7 @@
 # Every test of the project, after building what is missing. `make check` calls this.
 #
 #   tests/run.sh                 all suites
-#   tests/run.sh c checks ...    some of: c checks python time sanitizers
+#   tests/run.sh c checks ...    some of: c checks python time sanitizers examples (the last one only when long)
 #
 # Ends with one line `N passed, N failed`, which counts single tests; exits with 1 if one failed, a program crashed, a suite
 # ran out of time, or nothing ran. Logs: $BUILD/test-logs. Environment: BUILD, PYTHON, CC, HEMI_TEST_LONG, TEST_JOBS.
@@ -156,6 +156,16 @@ suite_python() {
     command_env=
 }
 
+suite_examples() { # in full; only when long: they need transformers, which a virtual environment brings
+    [ -n "${HEMI_TEST_LONG:-}" ] || return
+    [ ! -x python/build.sh ] || build "Python extension" python/build.sh || return
+    build "virtual environment of the examples" examples/venv.sh || return
+    command_env="PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=$JOBS"
+    add "examples" pytest "$BUILD/venv/bin/python -m pytest -q -p no:cacheprovider --durations=0 tests/examples"
+    run_jobs 1
+    command_env=
+}
+
 suite_sanitizers() {
     build "sanitizers" make -k tests BUILD="$BUILD_SANITIZE" SANITIZE=address,undefined
     # detect_stack_use_after_return stays off: gcc 12 does not align the stack it makes for 512-bit vectors (PR 110027);
@@ -171,7 +181,7 @@ UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1"
 }
 
 mkdir -p "$LOGS"
-[ $# -gt 0 ] || set -- c checks time python sanitizers
+[ $# -gt 0 ] || set -- c checks time python examples sanitizers
 printf '%-34s %7s %7s %8s %9s\n' suite passed failed skipped time
 for suite in "$@"; do
     if ! declare -F "suite_$suite" >/dev/null; then

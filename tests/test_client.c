@@ -1,6 +1,7 @@
 /* The client against the real server, in this process. */
 #include "client_fixture.h"
 
+#include <jansson.h>
 #include <sys/wait.h>
 
 #include "client/session.h"
@@ -236,6 +237,24 @@ static void test_unknown_names(void **state) {
     hemi_client_free(client);
 }
 
+static void test_list(void **state) {
+    (void)state;
+    hemi_client *client = connect_to(url);
+    uint8_t *json = NULL;
+    size_t length = 0;
+    ASSERT_OK(hemi_client_list(client, "demo", &json, &length, ERR));
+    json_t *root = json_loadb((const char *)json, length, JSON_REJECT_DUPLICATES, NULL);
+    const json_t *modules = json_object_get(root, "modules");
+    assert_int_equal(json_array_size(modules), 2);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(modules, 1), "shape")), "po_1_300_pc");
+    json_decref(root);
+    hemi_bytes_release(json);
+    ASSERT_FAILS(HEMI_ERR_NOT_FOUND, "404", hemi_client_list(client, "no-model", &json, &length, ERR));
+    assert_null(json);
+    ASSERT_FAILS(HEMI_ERR_ARGUMENT, "empty", hemi_client_list(client, "", &json, &length, ERR));
+    hemi_client_free(client);
+}
+
 static void test_bad_numbers(void **state) {
     (void)state;
     hemi_client *client = connect_to(url);
@@ -371,6 +390,7 @@ int main(void) {
         cmocka_unit_test(test_description_from_a_file),
         cmocka_unit_test(test_a_changed_module_is_a_conflict),
         cmocka_unit_test(test_unknown_names),
+        cmocka_unit_test(test_list),
         cmocka_unit_test(test_bad_numbers),
         cmocka_unit_test(test_bad_addresses),
         cmocka_unit_test(test_threads),

@@ -297,7 +297,8 @@ enum {
     SPOIL_BUSY,
     SPOIL_CUT,
     SPOIL_KEYS_GONE,
-    SPOIL_KEYS_ALWAYS_GONE
+    SPOIL_KEYS_ALWAYS_GONE,
+    SPOIL_NOT_PACKED
 };
 static size_t spoil_at;
 
@@ -323,6 +324,10 @@ static void answer_spoilt(fake *f, int fd, const char *line) {
         return;
     }
     if (spoil == SPOIL_CUT && f->posts < 3) return;
+    if (spoil == SPOIL_NOT_PACKED && f->posts < 2) {
+        send_json(fd, "422 Unprocessable", "{\"error\":{\"code\":\"HEMI_ERR_UNSUPPORTED\",\"message\":\"one by one\"}}");
+        return;
+    }
     if (spoil == SPOIL_KEYS_ALWAYS_GONE || (spoil == SPOIL_KEYS_GONE && f->posts < 2)) {
         send_json(fd, "404 Not Found", gone);
         return;
@@ -404,6 +409,16 @@ static void answer_never(fake *f, int fd, const char *line) {
     }
 }
 
+/* A server that does not hold the module for packed rows gets the rows one by one: another request, under seeds of its own. */
+static void test_rows_one_by_one(void **state) {
+    (void)state;
+    hemi_error err = {0};
+    assert_int_equal(spoilt_call(SPOIL_NOT_PACKED, 0, &err), HEMI_OK);
+    assert_int_equal(server.posts, 2);
+    assert_true(server.bodies_differ);
+    fake_stop();
+}
+
 static void test_time_out(void **state) {
     (void)state;
     const hemi_client_options quick = {.connect_timeout_ms = 200, .timeout_ms = 200};
@@ -437,6 +452,7 @@ int main(void) {
         cmocka_unit_test(test_nonsense_instead_of_a_reply),
         cmocka_unit_test(test_spoilt_replies),
         cmocka_unit_test(test_what_is_sent_again),
+        cmocka_unit_test(test_rows_one_by_one),
         cmocka_unit_test(test_time_out),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -68,6 +68,9 @@ typedef struct hemi_call_stats {
     size_t prepared_rows;                                 /* that used what was prepared before */
 } hemi_call_stats;
 
+/* What the server has of a model: the bytes of GET /v2/models/{model} (JSON), freed with hemi_bytes_release. */
+HEMI_API HEMI_CHECK hemi_status hemi_client_list(hemi_client *client, const char *model, uint8_t **json, size_t *length, hemi_error *err);
+
 /* A module of a model on that server. shape: NULL or "po_1_768_pc" where a module was compiled for several. The module
  * description is fetched once; automorphisms of all the model's modules are gathered so that keys are uploaded once. */
 typedef struct hemi_remote hemi_remote;
@@ -86,6 +89,12 @@ HEMI_API HEMI_CHECK hemi_status hemi_remote_call(hemi_remote *remote, const floa
 HEMI_API HEMI_CHECK hemi_status hemi_remote_prepare(hemi_remote *remote, size_t rows, hemi_error *err);
 /* Rows that are prepared and not used yet. */
 HEMI_API size_t hemi_remote_prepared(hemi_remote *remote);
+/* Several modules of one model receive the same x (q, k and v projections): one encryption, one request. All are of one client and
+ * model, and were compiled with the same set, layout, inputs, b_bits, delta, input_bits and input scale (ERR_ARGUMENT names what
+ * differs), as modules of one input_group are. y[i]: rows x outputs of remotes[i]. count: 1 to HEMI_CALL_MODULES_MAX. */
+#define HEMI_CALL_MODULES_MAX 16
+HEMI_API HEMI_CHECK hemi_status hemi_remote_call_many(hemi_remote *const *remotes, size_t count, const float *x, size_t rows,
+                                                      float *const *y, hemi_call_stats *stats, hemi_error *err);
 HEMI_API void hemi_remote_free(hemi_remote *remote);
 
 #ifdef __cplusplus

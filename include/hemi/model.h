@@ -31,6 +31,8 @@ typedef struct hemi_compile_options {
     /* For modules that read the same input and are to be served by one encryption: they need the same layout, babies, b_bits and delta. */
     uint64_t delta_max; /* no larger delta than this; 0: no limit */
     uint32_t babies;    /* rotations of the input, a power of two; 0: chosen by the compiler */
+    const uint8_t *input_group; /* HEMI_MODULE_ID_BYTES random bytes: modules that carry the same ones receive the same input, so that
+                                 * hemi_remote_call_many can serve them; NULL: none */
     void (*progress)(void *context, const char *what, size_t done, size_t total); /* may be NULL */
     void *progress_context;
 } hemi_compile_options;
@@ -58,6 +60,8 @@ typedef struct hemi_module_info {
     bool has_bias;
     double input_scale, output_scale; /* y = (phase / delta) output_scale */
     uint64_t delta;
+    bool has_input_group;
+    uint8_t input_group[HEMI_MODULE_ID_BYTES]; /* where it has one */
     size_t automorphisms;             /* key-switching keys needed; 0 for small layers */
     size_t evaluation_key_bytes;      /* with the public key */
     size_t upload_bytes, download_bytes; /* for one row or sample */

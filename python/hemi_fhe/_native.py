@@ -4,6 +4,7 @@ Every call releases the interpreter's lock while it is in C. Objects made in one
 keys and connections must not be shared by two processes.
 """
 
+import json
 import os
 import threading
 
@@ -82,7 +83,10 @@ class Module:
         self.inputs, self.outputs = info.inputs, info.outputs
         self.has_weights = bool(info.has_weights)
         self.shape = tuple(info.shape[0 : info.shape_rank])
+        self.output_shape = tuple(info.output_shape[0 : info.output_rank])
+        self.of_rows = ffi.string(info.operation) == b"linear"  # otherwise of samples, all of one shape
         self.params = info.params
+        self.input_group = bytes(ffi.buffer(info.input_group)).hex() if info.has_input_group else None
 
     @property
     def pointer(self):
@@ -107,22 +111,58 @@ class Module:
             "set": ffi.string(info.params.name).decode(),
             "security_bits": info.params.security_bits,
             "shape": self.shape,
+            "output_shape": self.output_shape,
+            "input_group": self.input_group,
             **{
                 name: getattr(info, name)
                 for name in (
-                    "inputs outputs layout products weight_bits input_bits b_bits reply_a_bits reply_b_bits reply_ring has_bias "
-                    "input_scale output_scale automorphisms evaluation_key_bytes upload_bytes download_bytes "
+                    "inputs outputs map_inputs map_outputs taps layout babies products units packed_rows weight_bits input_bits b_bits reply_a_bits reply_b_bits reply_ring has_bias "
+                    "input_scale output_scale delta automorphisms evaluation_key_bytes upload_bytes download_bytes "
                     "predicted_error output_max has_weights"
                 ).split()
             },
         }
 
+    def fits(self, shape):
+        """(rows or samples, shape of the result) for an input of this shape; None if the module does not take it. Rows may have any
+        dimensions before them; samples are counted by the first dimension, or one comes without it."""
+        shape = tuple(shape)
+        if self.of_rows:
+            if not shape or shape[-1] != self.inputs:
+                return None
+            rows = 1
+            for n in shape[:-1]:
+                rows *= n
+            return rows, shape[:-1] + (self.outputs,)
+        if shape[1:] == self.shape[1:]:
+            return shape[0], shape[:1] + self.output_shape[1:]
+        if shape == self.shape[1:]:
+            return 1, self.output_shape[1:]
+        return None
+
+    def takes(self):
+        """What fits() accepts, in words."""
+        if self.of_rows:
+            return f"{self.inputs} features in the last dimension of its input, whatever the dimensions before it"
+        return f"inputs of shape (N, {', '.join(map(str, self.shape[1:]))})"
+
+    def shares_with(self):
+        """What modules that one encryption of an input serves have in common; None for one that was not compiled for that."""
+        if self.input_group is None:
+            return None
+        info = self.info()
+        return tuple(info[name] for name in "input_group set inputs layout b_bits delta input_bits input_scale".split())
+
     @staticmethod
-    def _options(weight_bits, input_bits, layout, set, b_bits, progress):
+    def _options(weight_bits=0, input_bits=0, layout=0, set=None, b_bits=0, delta_max=0, babies=0, input_group=None, progress=None):
         options = ffi.new("hemi_compile_options *")
         options.weight_bits, options.input_bits = weight_bits or 0, input_bits or 0
-        options.layout, options.b_bits = layout or 0, b_bits or 0
+        options.layout, options.b_bits, options.delta_max = layout or 0, b_bits or 0, delta_max or 0
+        options.babies = babies or 0
         keep = []
+        if input_group is not None:
+            keep.append(ffi.new("uint8_t[]", input_group))
+            options.input_group = keep[-1]
         if set is not None:
             keep.append(ffi.new("char[]", set.encode()))
             options.set = keep[-1]
@@ -132,9 +172,9 @@ class Module:
         return options, keep
 
     @classmethod
-    def compile(cls, onnx, x, shape, weight_bits=0, input_bits=0, layout=0, set=None, b_bits=0, progress=None):
-        """onnx: a buffer; x: the address of float32 calibration data of that shape."""
-        options, keep = cls._options(weight_bits, input_bits, layout, set, b_bits, progress)
+    def compile(cls, onnx, x, shape, **options):
+        """onnx: a buffer; x: the address of float32 calibration data of that shape; options: those of hemi_compile_options."""
+        options, keep = cls._options(**options)
         out = ffi.new("hemi_module **")
         with ffi.from_buffer(onnx) as data:
             _call(lib.hemi_module_compile, out, data, len(data), _const_floats(x), list(shape), len(shape), options)
@@ -142,9 +182,9 @@ class Module:
         return cls(out[0])
 
     @classmethod
-    def from_linear(cls, weight, bias, outputs, inputs, x, shape, weight_bits=0, input_bits=0, layout=0, set=None, b_bits=0, progress=None):
+    def from_linear(cls, weight, bias, outputs, inputs, x, shape, **options):
         """weight, bias (or None): addresses of float32 matrices, which are only read."""
-        options, keep = cls._options(weight_bits, input_bits, layout, set, b_bits, progress)
+        options, keep = cls._options(**options)
         out = ffi.new("hemi_module **")
         bias = NULL if bias is None else _const_floats(bias)
         _call(
@@ -268,7 +308,7 @@ class Evaluator:
 
 
 STATS = "encrypt_ms network_ms server_ms decrypt_ms upload_bytes download_bytes evaluation_key_bytes prepared_rows".split()
-PREPARE = {"off": -1, "auto": 0, "on": 1}
+PREPARE = {None: 0, "auto": 0, True: 1, "on": 1, False: -1, "off": -1}
 
 
 class Connection(OneProcess):
@@ -277,15 +317,16 @@ class Connection(OneProcess):
     what = "a connection to a server"
     _client = None
 
-    def __init__(self, url, keys, connect_timeout=None, timeout=None, prepare="auto"):
+    def __init__(self, url, keys, connect_timeout=None, timeout=None, prepare=None, prepare_rows=0):
         super().__init__()
         self._keys, self._remotes, self._modules = keys, {}, []
-        if prepare not in PREPARE:
-            raise errors.HemiArgumentError(f"prepare is 'auto', 'on' or 'off', not {prepare!r}")
         options = ffi.new("hemi_client_options *")
         options.connect_timeout_ms = int((connect_timeout or 0) * 1000)
         options.timeout_ms = int((timeout or 0) * 1000)
+        if prepare not in PREPARE:
+            raise errors.HemiArgumentError(f"prepare is None ('auto'), True ('on') or False ('off'), not {prepare!r}")
         options.prepare = PREPARE[prepare]
+        options.prepare_rows = prepare_rows or 0
         out = ffi.new("hemi_client **")
         _call(lib.hemi_client_new, out, _bytes(url), keys.pointer, options)
         self._client = out[0]
@@ -301,9 +342,18 @@ class Connection(OneProcess):
             self._modules.append(module)  # must outlive the remote
         self._remotes[key] = out[0]
         if module is None:
-            json = ffi.string(lib.hemi_module_client_json(lib.hemi_remote_module(out[0])))
-            module = Module.from_client_json(json)
+            module = Module.from_client_json(ffi.string(lib.hemi_module_client_json(lib.hemi_remote_module(out[0]))))
         return module
+
+    def models(self, model):
+        """What the server says of a model: [{"name", "shape", ...}] of its compiled modules."""
+        self.check_process()
+        out, length = ffi.new("uint8_t **"), ffi.new("size_t *")
+        _call(lib.hemi_client_list, self._client, model.encode(), out, length)
+        try:
+            return json.loads(bytes(ffi.buffer(out[0], length[0])))["modules"]
+        finally:
+            lib.hemi_bytes_release(out[0])
 
     def __contains__(self, key):
         return key in self._remotes
@@ -313,6 +363,29 @@ class Connection(OneProcess):
         self.check_process()
         stats = ffi.new("hemi_call_stats *")
         _call(lib.hemi_remote_call, self._remotes[key], _const_floats(x), rows, _floats(y), stats)
+        return stats
+
+    def prepare(self, key, rows):
+        """Prepares the coming calls of a module, and waits for it. Returns how many rows are prepared."""
+        self.check_process()
+        _call(lib.hemi_remote_prepare, self._remotes[key], rows)
+        return lib.hemi_remote_prepared(self._remotes[key])
+
+    def call_many(self, keys, x, rows, ys):
+        """One request for several modules that get the same input. ys: where the results of each go."""
+        self.check_process()
+        stats = ffi.new("hemi_call_stats *")
+        remotes = ffi.new("hemi_remote *[]", [self._remotes[key] for key in keys])
+        results = ffi.new("float *[]", [_floats(y) for y in ys])
+        _call(
+            lib.hemi_remote_call_many,
+            ffi.cast("hemi_remote *const *", remotes),
+            len(keys),
+            _const_floats(x),
+            rows,
+            ffi.cast("float *const *", results),
+            stats,
+        )
         return stats
 
     def close(self):

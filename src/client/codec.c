@@ -74,31 +74,37 @@ static hemi_status encrypt_units(encryption *e, hemi_pending *p, const float *x,
     return HEMI_OK;
 }
 
-static hemi_status pending_new(hemi_pending **out, const hemi_module *m, hemi_keys *keys, hemi_form form, size_t rows, hemi_error *err) {
-    const size_t bytes = sizeof(hemi_pending) + 2 * rows * sizeof(double), outputs = m->layout.outputs;
+bool hemi_codec_needs_zero_unit(const hemi_module *m, hemi_keys *keys) {
+    return m->info.has_bias && !hemi_keys_bias_get(keys, m->info.id, NULL, m->layout.outputs);
+}
+
+static hemi_status pending_new(hemi_pending **out, const hemi_module *m, hemi_form form, bool zero_unit, size_t rows, hemi_error *err) {
+    const size_t bytes = sizeof(hemi_pending) + 2 * rows * sizeof(double);
     *out = NULL;
     if (rows == 0 || rows >= HEMI_REQUEST_UNITS_MAX || hemi_module_units(m, form, rows) >= HEMI_REQUEST_UNITS_MAX)
         return hemi_fail(err, HEMI_ERR_SHAPE, "%zu rows: a request holds 1 to %d units of this module's rows", rows,
                          HEMI_REQUEST_UNITS_MAX - 1);
     hemi_pending *p = hemi_secure_alloc(bytes, 1);
-    double *b0 = hemi_alloc(outputs, sizeof *b0);
-    if (!p || !b0) {
-        hemi_secure_free(p);
-        hemi_free(b0);
-        return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for %zu rows", rows);
-    }
+    if (!p) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for %zu rows", rows);
     memcpy(p->id, m->info.id, sizeof p->id);
     p->form = form;
     p->rows = rows;
     p->units = hemi_module_units(m, form, rows);
-    p->zero_unit = m->info.has_bias && !hemi_keys_bias_get(keys, m->info.id, b0, outputs);
-    hemi_free(b0);
+    p->zero_unit = zero_unit;
     *out = p;
     return HEMI_OK;
 }
 
-hemi_status hemi_encrypt_as(const hemi_module *m, hemi_keys *keys, hemi_form form, const float *x, size_t rows, hemi_pending **pending,
-                            uint8_t **request, size_t *request_bytes, hemi_error *err) {
+hemi_status hemi_pending_copy(hemi_pending **out, const hemi_pending *p, const hemi_module *m, hemi_error *err) {
+    HEMI_TRY(pending_new(out, m, p->form, p->zero_unit, p->rows, err));
+    memcpy((*out)->number, p->number, 2 * p->rows * sizeof *p->number);
+    return HEMI_OK;
+}
+
+size_t hemi_pending_rows(const hemi_pending *p) { return p->rows; }
+
+hemi_status hemi_codec_encrypt(const hemi_module *m, hemi_keys *keys, hemi_form form, bool zero_unit, const float *x, size_t rows,
+                               hemi_pending **pending, uint8_t **request, size_t *request_bytes, hemi_error *err) {
     encryption e = {.module = m, .layout = hemi_module_layout(m, form)};
     hemi_pending *p;
     *pending = NULL;
@@ -106,7 +112,7 @@ hemi_status hemi_encrypt_as(const hemi_module *m, hemi_keys *keys, hemi_form for
     *request_bytes = 0;
     if (!e.layout) return hemi_fail(err, HEMI_ERR_ARGUMENT, "the module has no form %d", (int)form);
     HEMI_TRY(hemi_keys_secret(keys, m->layout.params, &e.key, err));
-    HEMI_TRY(pending_new(&p, m, keys, form, rows, err));
+    HEMI_TRY(pending_new(&p, m, form, zero_unit, rows, err));
     e.request = hemi_module_request(m, form, all_units(p));
     const size_t count = e.request.coefficients, bytes = hemi_request_bytes(&e.request);
     e.positions = hemi_alloc(count, sizeof *e.positions);
@@ -132,6 +138,11 @@ hemi_status hemi_encrypt_as(const hemi_module *m, hemi_keys *keys, hemi_form for
     *request = e.out;
     *request_bytes = bytes;
     return HEMI_OK;
+}
+
+hemi_status hemi_encrypt_as(const hemi_module *m, hemi_keys *keys, hemi_form form, const float *x, size_t rows, hemi_pending **pending,
+                            uint8_t **request, size_t *request_bytes, hemi_error *err) {
+    return hemi_codec_encrypt(m, keys, form, hemi_codec_needs_zero_unit(m, keys), x, rows, pending, request, request_bytes, err);
 }
 
 hemi_status hemi_encrypt(const hemi_module *m, hemi_keys *keys, const float *x, size_t rows, hemi_pending **pending, uint8_t **request,
@@ -196,9 +207,13 @@ static hemi_status decrypt_unit(decryption *d, hemi_pending *p, size_t unit, flo
 
 static hemi_status decrypt_units(decryption *d, hemi_keys *keys, hemi_pending *p, float *y, hemi_error *err) {
     const hemi_module_info *m = &d->module->info;
-    if (p->zero_unit) {
+    if (!m->has_bias) {
+        memset(d->b0, 0, d->layout->outputs * sizeof *d->b0);
+    } else if (hemi_keys_bias_get(keys, m->id, d->b0, d->layout->outputs)) {
+        /* known before, or since */
+    } else if (p->zero_unit) {
         HEMI_TRY(read_bias(d, keys, p, err));
-    } else if (m->has_bias && !hemi_keys_bias_get(keys, m->id, d->b0, d->layout->outputs)) {
+    } else {
         return hemi_fail(err, HEMI_ERR_STATE, "the module's bias was forgotten between request and reply: send the request anew");
     }
     for (size_t u = 0; u < p->units; u++) HEMI_TRY(decrypt_unit(d, p, u, y, err));

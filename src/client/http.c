@@ -410,7 +410,7 @@ static hemi_status passed_on(hemi_status status, long http) {
     case HEMI_ERR_BUSY:
     case HEMI_ERR_LIMIT:
     case HEMI_ERR_STATE:
-    case HEMI_ERR_UNSUPPORTED:
+    case HEMI_ERR_UNSUPPORTED: /* a form of requests, which a client can do without */
         return status;
     default:
         return http == 503 ? HEMI_ERR_BUSY : http == 429 ? HEMI_ERR_LIMIT : HEMI_ERR_REMOTE;

@@ -314,7 +314,7 @@ bool hemi_keys_bias_get(hemi_keys *keys, const uint8_t id[HEMI_MODULE_ID_BYTES],
     pthread_mutex_lock(&keys->lock);
     for (const bias *b = keys->biases; b && !found; b = b->next)
         if (b->outputs == outputs && memcmp(b->id, id, HEMI_MODULE_ID_BYTES) == 0) {
-            memcpy(b0, b->b0, outputs * sizeof *b0);
+            if (b0) memcpy(b0, b->b0, outputs * sizeof *b0);
             found = true;
         }
     pthread_mutex_unlock(&keys->lock);

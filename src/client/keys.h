@@ -20,7 +20,7 @@ HEMI_CHECK hemi_status hemi_keys_public(hemi_keys *keys, const hemi_params *para
 uint64_t hemi_keys_generation(hemi_keys *keys);
 
 /* Replies to zero rows (a module's bias as the server adds it), remembered by module id. get: false if there is none;
- * b0 has `outputs` numbers. */
+ * b0 has `outputs` numbers, or is NULL. */
 bool hemi_keys_bias_get(hemi_keys *keys, const uint8_t id[HEMI_MODULE_ID_BYTES], double *b0, size_t outputs);
 HEMI_CHECK hemi_status hemi_keys_bias_put(hemi_keys *keys, const uint8_t id[HEMI_MODULE_ID_BYTES], const double *b0, size_t outputs,
                                           hemi_error *err);

@@ -19,6 +19,7 @@ struct hemi_remote {
     hemi_pool *pool; /* of batches of rows; NULL where they are not possible */
     bool units_only;  /* the server does not hold this module for batches of rows */
     bool single_only; /* the server does not hold this module for packed rows */
+    char *model;
     char *name;                    /* "module 'seq.0' of model 'm'": for messages */
     char path[HEMI_HTTP_PATH_MAX]; /* of its infer route */
 };
@@ -29,7 +30,8 @@ static hemi_status set_names(hemi_remote *remote, const char *model, const char 
         return hemi_fail(err, HEMI_ERR_ARGUMENT, "an empty name of a model or a module");
     snprintf(text, sizeof text, "module '%.80s' of model '%.80s'", name, model);
     remote->name = hemi_strdup(text);
-    if (!remote->name) return hemi_fail(err, HEMI_ERR_MEMORY, "out of memory");
+    remote->model = hemi_strdup(model);
+    if (!remote->name || !remote->model) return hemi_fail(err, HEMI_ERR_MEMORY, "out of memory");
     strcpy(remote->path, "/v2/models/");
     if (!hemi_http_path_append(remote->path, model) || strlen(remote->path) + 8 > HEMI_HTTP_PATH_MAX)
         return hemi_fail(err, HEMI_ERR_ARGUMENT, "the name of the model is too long");
@@ -84,84 +86,97 @@ void hemi_remote_free(hemi_remote *remote) {
     if (!remote) return;
     hemi_module_free(remote->own);
     hemi_free(remote->name);
+    hemi_free(remote->model);
     hemi_free(remote);
 }
 
-/* ---- a call */
+/* ---- a call: of one module, or of several that share an input */
 
-static hemi_status exchange(hemi_remote *remote, hemi_pending *pending, const uint8_t *request, size_t request_bytes,
-                            float *y, hemi_call_stats *stats, hemi_error *err) {
+typedef struct shared_call {
+    hemi_remote *const *remotes;
+    size_t count;
+    hemi_pool *pool; /* of these modules; NULL where batches are not possible */
+    const hemi_module *module[HEMI_CALL_MODULES_MAX];
+    hemi_pending *pending[HEMI_CALL_MODULES_MAX];
+    float *y[HEMI_CALL_MODULES_MAX]; /* of the present rows */
+    hemi_call_stats *stats;
+} shared_call;
+
+static hemi_status exchange(shared_call *c, const uint8_t *request, size_t request_bytes, hemi_error *err) {
+    hemi_remote *first = c->remotes[0];
     hemi_http_reply reply;
-    const hemi_post post = {.path = remote->path,
-                            .name = remote->name,
-                            .params = remote->info.params,
+    size_t bound = 0;
+    for (size_t i = 0; i < c->count; i++) bound += hemi_pending_reply_bytes(c->module[i], c->pending[i]);
+    const hemi_post post = {.path = first->path,
+                            .name = first->name,
+                            .params = first->info.params,
                             .body = request,
                             .bytes = request_bytes,
-                            .reply_bytes_max = hemi_pending_reply_bytes(remote->module, pending)};
-    HEMI_TRY(hemi_client_post(remote->client, &post, &reply, stats, err));
-    stats->upload_bytes += request_bytes;
-    stats->download_bytes += reply.bytes;
+                            .reply_bytes_max = bound};
+    HEMI_TRY(hemi_client_post(first->client, &post, &reply, c->stats, err));
+    c->stats->upload_bytes += request_bytes;
+    c->stats->download_bytes += reply.bytes;
     double start = hemi_now_ms();
-    hemi_status status = hemi_decrypt(remote->module, remote->client->keys, pending, reply.body, reply.bytes, y, err);
-    stats->decrypt_ms += hemi_now_ms() - start;
+    hemi_status status = hemi_decrypt_many(c->module, c->count, first->client->keys, c->pending, reply.body, reply.bytes, c->y, err);
+    c->stats->decrypt_ms += hemi_now_ms() - start;
     hemi_http_reply_clear(&reply);
     return status == HEMI_OK ? status
-                             : hemi_fail_in(err, status, "the reply of %.120s to %s",
-                                            hemi_http_url(remote->client->http), remote->name);
+                             : hemi_fail_in(err, status, "the reply of %.120s to %s%s", hemi_http_url(first->client->http),
+                                            first->name, c->count > 1 ? " and others" : "");
 }
 
-static hemi_status call_as(hemi_remote *remote, hemi_form form, const float *x, size_t rows, float *y, hemi_call_stats *stats,
-                           hemi_error *err) {
-    hemi_pending *pending = NULL;
+static hemi_status call_as(shared_call *c, hemi_form form, const float *x, size_t rows, hemi_error *err) {
     uint8_t *request = NULL;
     size_t request_bytes = 0;
     double start = hemi_now_ms();
-    HEMI_TRY(hemi_encrypt_as(remote->module, remote->client->keys, form, x, rows, &pending, &request, &request_bytes, err));
-    stats->encrypt_ms += hemi_now_ms() - start;
-    hemi_status status = exchange(remote, pending, request, request_bytes, y, stats, err);
+    HEMI_TRY(hemi_encrypt_many(c->module, c->count, c->remotes[0]->client->keys, form, x, rows, c->pending, &request, &request_bytes, err));
+    c->stats->encrypt_ms += hemi_now_ms() - start;
+    hemi_status status = exchange(c, request, request_bytes, err);
     hemi_bytes_release(request);
-    hemi_pending_free(pending);
+    for (size_t i = 0; i < c->count; i++) hemi_pending_free(c->pending[i]);
     return status;
 }
 
 /* A server that does not hold a module for packed rows says so; then rows are encrypted anew, one in each unit, and it is not asked
  * again. */
-static hemi_status call_rows(hemi_remote *remote, const float *x, size_t rows, float *y, hemi_call_stats *stats, hemi_error *err) {
-    const hemi_form form = remote->single_only ? HEMI_FORM_SINGLE : hemi_form_for(remote->module, rows);
-    const hemi_status status = call_as(remote, form, x, rows, y, stats, err);
+static hemi_status call_units(shared_call *c, const float *x, size_t rows, hemi_error *err) {
+    bool single_only = false;
+    for (size_t i = 0; i < c->count; i++) single_only |= c->remotes[i]->single_only;
+    const hemi_form form = single_only ? HEMI_FORM_SINGLE : hemi_form_for_all(c->module, c->count, rows);
+    const hemi_status status = call_as(c, form, x, rows, err);
     if (status != HEMI_ERR_UNSUPPORTED || form == HEMI_FORM_SINGLE) return status;
-    remote->single_only = true;
-    return call_as(remote, HEMI_FORM_SINGLE, x, rows, y, stats, err);
+    for (size_t i = 0; i < c->count; i++) c->remotes[i]->single_only = true;
+    return call_as(c, HEMI_FORM_SINGLE, x, rows, err);
 }
 
 /* The next rows of a call, in the best form; how many they are goes to *part. */
-static hemi_status call_part(hemi_remote *remote, const float *x, size_t rows, float *y, size_t *part,
-                             hemi_call_stats *stats, hemi_error *err) {
+static hemi_status call_part(shared_call *c, const float *x, size_t rows, size_t *part, hemi_error *err) {
+    hemi_remote *first = c->remotes[0];
     bool done = false;
-    hemi_batch_call call = {.client = remote->client,
-                            .pool = remote->pool,
-                            .path = remote->path,
-                            .name = remote->name,
+    hemi_batch_call call = {.client = first->client,
+                            .pool = c->pool,
+                            .path = first->path,
+                            .name = first->name,
                             .x = x,
                             .rows = rows,
-                            .y = &y,
-                            .stats = stats};
+                            .y = c->y,
+                            .stats = c->stats};
     *part = rows;
-    if (remote->pool) HEMI_TRY(hemi_batch_call_prepared(&call, &done, err));
+    if (c->pool) HEMI_TRY(hemi_batch_call_prepared(&call, &done, err));
     if (done) return HEMI_OK;
-    const size_t whole = remote->pool && !remote->units_only ? hemi_batch_call_rows(remote->pool, rows) : 0;
+    const size_t whole = c->pool && !first->units_only ? hemi_batch_call_rows(c->pool, rows) : 0;
     if (whole > 0) {
         *part = call.rows = whole;
         const hemi_status status = hemi_batch_call_whole(&call, err);
         if (status != HEMI_ERR_UNSUPPORTED) return status;
-        remote->units_only = true;
+        first->units_only = true;
         *part = rows;
     }
-    const size_t units = hemi_module_units(remote->module, HEMI_FORM_SINGLE, 1);
+    const size_t units = hemi_module_units(first->module, HEMI_FORM_SINGLE, 1);
     const size_t at_once = units < UNITS_PER_REQUEST ? UNITS_PER_REQUEST / units : 1;
     if (rows > at_once) *part = at_once;
-    const hemi_status status = call_rows(remote, x, *part, y, stats, err);
-    if (remote->pool) hemi_pool_done(remote->pool, NULL, false);
+    const hemi_status status = call_units(c, x, *part, err);
+    if (c->pool) hemi_pool_done(c->pool, NULL, false);
     return status;
 }
 
@@ -181,17 +196,43 @@ hemi_status hemi_remote_prepare(hemi_remote *remote, size_t rows, hemi_error *er
 
 size_t hemi_remote_prepared(hemi_remote *remote) { return remote->pool ? hemi_pool_slots(remote->pool) : 0; }
 
-hemi_status hemi_remote_call(hemi_remote *remote, const float *x, size_t rows, float *y, hemi_call_stats *stats,
-                             hemi_error *err) {
+static hemi_status check_shared(const shared_call *c, size_t rows, hemi_error *err) {
+    if (c->count < 1 || c->count > HEMI_CALL_MODULES_MAX)
+        return hemi_fail(err, HEMI_ERR_ARGUMENT, "%zu modules in one call: 1 to %d", c->count, HEMI_CALL_MODULES_MAX);
+    for (size_t i = 0; i < c->count; i++) {
+        const hemi_remote *r = c->remotes[i];
+        if (r->client != c->remotes[0]->client || strcmp(r->path, c->remotes[0]->path) != 0)
+            return hemi_fail(err, HEMI_ERR_ARGUMENT, "%s and %s are not of one model and client", c->remotes[0]->name, r->name);
+        if (rows > SIZE_MAX / sizeof(float) / (hemi_module_row_inputs(r->module) + hemi_module_row_outputs(r->module)))
+            return hemi_fail(err, HEMI_ERR_ARGUMENT, "%zu rows are too many", rows);
+    }
+    return HEMI_OK;
+}
+
+hemi_status hemi_remote_call_many(hemi_remote *const *remotes, size_t count, const float *x, size_t rows,
+                                  float *const *y, hemi_call_stats *stats, hemi_error *err) {
     hemi_call_stats total = {0};
-    hemi_status status = HEMI_OK;
-    const size_t inputs = hemi_module_row_inputs(remote->module), outputs = hemi_module_row_outputs(remote->module);
-    if (rows > SIZE_MAX / sizeof(float) / (inputs + outputs)) return hemi_fail(err, HEMI_ERR_ARGUMENT, "%zu rows are too many", rows);
-    pthread_mutex_lock(&remote->client->lock);
-    for (size_t i = 0, part; i < rows && status == HEMI_OK; i += part)
-        status = call_part(remote, x + i * inputs, rows - i, y + i * outputs, &part, &total, err);
-    pthread_mutex_unlock(&remote->client->lock);
-    if (status != HEMI_OK && rows > 0) hemi_wipe(y, rows * outputs * sizeof *y);
+    shared_call c = {.remotes = remotes, .count = count, .stats = &total};
+    HEMI_TRY(check_shared(&c, rows, err));
+    hemi_client *client = remotes[0]->client;
+    const size_t inputs = hemi_module_row_inputs(remotes[0]->module);
+    for (size_t i = 0; i < count; i++) c.module[i] = remotes[i]->module;
+    HEMI_TRY(hemi_modules_share(c.module, count, err));
+    pthread_mutex_lock(&client->lock);
+    hemi_status status = count == 1 ? HEMI_OK : hemi_pools_get(client->pools, &c.pool, remotes[0]->model, c.module, count, err);
+    if (count == 1) c.pool = remotes[0]->pool;
+    for (size_t from = 0, part; from < rows && status == HEMI_OK; from += part) {
+        for (size_t i = 0; i < count; i++) c.y[i] = y[i] + from * hemi_module_row_outputs(c.module[i]);
+        status = call_part(&c, x + from * inputs, rows - from, &part, err);
+    }
+    pthread_mutex_unlock(&client->lock);
+    for (size_t i = 0; status != HEMI_OK && rows > 0 && i < count; i++)
+        hemi_wipe(y[i], rows * hemi_module_row_outputs(c.module[i]) * sizeof *y[i]);
     if (stats) *stats = total;
     return status;
+}
+
+hemi_status hemi_remote_call(hemi_remote *remote, const float *x, size_t rows, float *y, hemi_call_stats *stats,
+                             hemi_error *err) {
+    return hemi_remote_call_many(&remote, 1, x, rows, &y, stats, err);
 }

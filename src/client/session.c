@@ -152,6 +152,23 @@ hemi_status hemi_client_describe(hemi_client *client, hemi_module **out, const c
                         path);
 }
 
+hemi_status hemi_client_list(hemi_client *client, const char *model, uint8_t **json, size_t *length, hemi_error *err) {
+    char path[HEMI_HTTP_PATH_MAX];
+    hemi_http_reply reply;
+    *json = NULL;
+    *length = 0;
+    HEMI_TRY(path_for(path, model, NULL, NULL, err));
+    pthread_mutex_lock(&client->lock);
+    hemi_status status = get(client, path, &reply, err);
+    pthread_mutex_unlock(&client->lock);
+    if (status != HEMI_OK) return status;
+    *json = hemi_alloc(reply.bytes + 1, 1);
+    *length = reply.bytes;
+    if (*json && reply.bytes > 0) memcpy(*json, reply.body, reply.bytes);
+    hemi_http_reply_clear(&reply);
+    return *json ? HEMI_OK : hemi_fail(err, HEMI_ERR_MEMORY, "out of memory");
+}
+
 /* ---- gathering */
 
 /* Does the set hold every automorphism of this list already? */

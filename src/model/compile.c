@@ -293,6 +293,8 @@ static hemi_status compile_map(compilation *c, const hemi_params *params, const 
     uint8_t seed[HEMI_SEED_BYTES];
     hemi_seed_fresh(seed);
     memcpy(m->info.id, seed, sizeof m->info.id);
+    m->info.has_input_group = c->options->input_group != NULL;
+    if (m->info.has_input_group) memcpy(m->info.input_group, c->options->input_group, sizeof m->info.input_group);
     const hemi_status status = build(c, params, shape, rank, err);
     hemi_free(c->moment);
     if (status != HEMI_OK) {

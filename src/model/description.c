@@ -58,13 +58,23 @@ static json_t *automorphisms_json(const hemi_module *m) {
     return integers_json(t, count);
 }
 
+/* 128 bits in hexadecimal. */
+typedef struct id_text {
+    char s[2 * HEMI_MODULE_ID_BYTES + 1];
+} id_text;
+
+static id_text id_write(const uint8_t id[HEMI_MODULE_ID_BYTES]) {
+    id_text text;
+    for (size_t i = 0; i < HEMI_MODULE_ID_BYTES; i++) (void)snprintf(text.s + 2 * i, 3, "%02x", id[i]);
+    return text;
+}
+
 hemi_status hemi_description_write(char **text, const hemi_module *m, hemi_description_kind kind, hemi_error *err) {
     const hemi_module_info *info = &m->info;
-    char id[2 * HEMI_MODULE_ID_BYTES + 1];
-    for (size_t i = 0; i < HEMI_MODULE_ID_BYTES; i++) (void)snprintf(id + 2 * i, 3, "%02x", info->id[i]);
+    id_text id = id_write(info->id), group = id_write(info->input_group);
     *text = NULL;
     json_t *j = json_pack("{s:s,s:i,s:s,s:s,s:s,s:I,s:I,s:o,s:o}", "format", format_name(kind), "version",
-                          HEMI_DESCRIPTION_VERSION, "operation", info->operation, "module_id", id, "set",
+                          HEMI_DESCRIPTION_VERSION, "operation", info->operation, "module_id", id.s, "set",
                           info->params->name, "inputs", (json_int_t)info->inputs, "outputs", (json_int_t)info->outputs,
                           "input_shape", integers_json(info->shape, info->shape_rank), "output_shape",
                           integers_json(info->output_shape, info->output_rank));
@@ -82,6 +92,7 @@ hemi_status hemi_description_write(char **text, const hemi_module *m, hemi_descr
     if (!bad && kind == HEMI_SERVER_DESCRIPTION)
         bad = json_object_set_new(j, "predicted_error", json_real(info->predicted_error)) != 0 ||
               json_object_set_new(j, "output_max", json_real(info->output_max)) != 0;
+    if (!bad && info->has_input_group) bad = json_object_set_new(j, "input_group", json_string(group.s)) != 0;
     json_decref(numbers);
     char *dumped = bad ? NULL : json_dumps(j, JSON_INDENT(1) | JSON_REAL_PRECISION(17));
     json_decref(j);
@@ -180,15 +191,15 @@ static void read_operation(reader *r, hemi_module *m) {
         r->status = hemi_fail(r->err, HEMI_ERR_UNSUPPORTED, "%s: the operation is not known to this release", r->file);
 }
 
-static void read_id(reader *r, uint8_t id[HEMI_MODULE_ID_BYTES]) {
-    const char *hex = get_string(r, "module_id");
+static void read_id(reader *r, const char *name, uint8_t id[HEMI_MODULE_ID_BYTES]) {
+    const char *hex = get_string(r, name);
     bool fits = strlen(hex) == 2 * HEMI_MODULE_ID_BYTES && strspn(hex, "0123456789abcdef") == 2 * HEMI_MODULE_ID_BYTES;
     for (size_t i = 0; fits && i < HEMI_MODULE_ID_BYTES; i++) {
         unsigned byte = 0;
         fits = sscanf(hex + 2 * i, "%2x", &byte) == 1;
         id[i] = (uint8_t)byte;
     }
-    if (!fits) wrong(r, "module_id", "32 lower-case hexadecimal digits");
+    if (!fits) wrong(r, name, "32 lower-case hexadecimal digits");
 }
 
 static const hemi_params *read_set(reader *r) {
@@ -332,7 +343,9 @@ static void read_fields(reader *r, hemi_module *m, hemi_description_kind kind) {
     if (r->status != HEMI_OK || params == NULL) return;
     const unsigned q_bits = bit_length(params->q);
     read_operation(r, m);
-    read_id(r, info->id);
+    read_id(r, "module_id", info->id);
+    info->has_input_group = json_object_get(r->object, "input_group") != NULL;
+    if (info->has_input_group) read_id(r, "input_group", info->input_group);
     info->inputs = (uint32_t)get_integer(r, "inputs", 1, m->is_grid ? INT32_MAX : HEMI_LINEAR_FEATURES_MAX);
     info->outputs = (uint32_t)get_integer(r, "outputs", 1, m->is_grid ? INT32_MAX : HEMI_LINEAR_FEATURES_MAX);
     read_shapes(r, m);

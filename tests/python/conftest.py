@@ -31,6 +31,20 @@ class FCSmall(nn.Module):
         return self.seq(x)
 
 
+class Conv1D(nn.Module):
+    """That of Hugging Face's transformers, which need not be installed for these tests: the weight is inputs x outputs."""
+
+    def __init__(self, outputs, inputs):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.randn(inputs, outputs) / inputs**0.5), nn.Parameter(torch.randn(outputs))
+
+    def forward(self, x):
+        return (x.reshape(-1, x.shape[-1]) @ self.weight + self.bias).reshape(x.shape[:-1] + (self.weight.shape[1],))
+
+
+Conv1D.__module__ = "transformers.pytorch_utils"
+
+
 class Deployment:
     """A model saved by its owner, and all that a client gets from it."""
 

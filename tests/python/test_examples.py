@@ -33,6 +33,31 @@ def test_digits():
     assert figures["images"] == 360 and figures["evaluation_key_bytes"] < 800000
 
 
+@pytest.mark.parametrize(
+    "script, arguments",
+    [
+        ("cnn/run.py", ["--images", "60", "--epochs", "10"]),
+        ("resnet18/run.py", ["--images", "2", "--width", "8"]),
+        ("lora/run.py", ["--steps", "8", "--pretrain", "100", "--layers", "1", "--size", "32"]),
+    ],
+)
+def test_small(script, arguments):
+    """The larger examples, with less of everything; tests/examples runs them in full. Each checks its own results."""
+    command = [sys.executable, str(ROOT / "examples" / script), "--json", *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=240, universal_newlines=True, cwd="/")
+    assert done.returncode == 0, done.stderr[-3000:]
+    (line,) = done.stdout.splitlines()  # nothing but the figures
+    assert json.loads(line)["seconds"] > 0
+    assert "[#" in done.stderr  # a progress bar
+
+
+@pytest.mark.parametrize("script", sorted(f"{f.parent.name}/run.py" for f in (ROOT / "examples").glob("*/run.py") if f.parent.name not in ("digits", "seeds")))
+def test_help(script):
+    """Says what it is and what can be asked for, also where transformers is missing."""
+    done = subprocess.run([sys.executable, str(ROOT / "examples" / script), "--help"], stdout=subprocess.PIPE, universal_newlines=True, cwd="/")
+    assert done.returncode == 0 and "--json" in done.stdout and "Ends with a table" in done.stdout.replace("\n", " ")
+
+
 LEFT_ALONE = """
 import sys, os, signal
 sys.path[:0] = [{examples!r}]

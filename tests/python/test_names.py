@@ -6,7 +6,7 @@ import types
 
 import pytest
 import torch
-from conftest import ROOT, FCSmall, close
+from conftest import ROOT, Conv1D, FCSmall, close
 from torch import nn
 
 from hemi_fhe.torch import hybrid_model
@@ -152,10 +152,8 @@ def test_pickling_a_wrapped_model_is_refused(model, tmp_path):
             attempt()
 
 
-def test_conv1d_becomes_linear(monkeypatch):
-    Conv1D = type("Conv1D", (nn.Module,), {"__module__": "transformers.pytorch_utils"})
-    conv = Conv1D()
-    conv.weight, conv.bias = nn.Parameter(torch.randn(4, 6)), nn.Parameter(torch.randn(6))
+def test_conv1d_becomes_linear():
+    conv = Conv1D(6, 4)
     x = torch.randn(3, 4)
     expected = x @ conv.weight + conv.bias
     close(convert_conv1d_to_linear(conv)(x), expected, 1e-5)

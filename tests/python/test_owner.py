@@ -311,12 +311,16 @@ import gc, memory, torch
 from torch import nn
 from hemi_fhe.torch.hybrid_model import HybridFHEModel
 torch.manual_seed(11)
-model = nn.Sequential(nn.Linear({dim}, {dim}), nn.ReLU(), nn.Linear({dim}, {dim}))
+import conftest
+model = nn.Sequential({module}, nn.ReLU(), nn.Linear({dim}, {dim}))
 patterns = memory.reversed_rows(model[0].weight)
+turned = model[0].weight.detach().T.contiguous()
+patterns += memory.reversed_rows(turned)
+turned.zero_()
 inputs = torch.randn(37, {dim})
 recorded = memory.reversed_rows(inputs)
 hybrid = HybridFHEModel(model, ["0"])
-hybrid.compile_model(inputs)
+hybrid.compile_model(inputs, backward={backward})
 hybrid(inputs[:2], fhe="disable"); hybrid(inputs[:2], fhe="execute")
 inputs.zero_()  # the user's own
 print(memory.count(patterns))
@@ -326,10 +330,18 @@ print(memory.count(patterns), memory.count(recorded))
 """
 
 
-@pytest.mark.parametrize("dim", [16, 300])
-def test_no_private_weight_is_left_in_the_process(tmp_path, dim):
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("module, dim", [("nn.Linear({dim}, {dim})", 16), ("nn.Linear({dim}, {dim})", 300), ("conftest.Conv1D({dim}, {dim})", 300)])
+def test_no_private_weight_is_left_in_the_process(tmp_path, module, dim, backward):
     """Looks through all writable memory of a process that compiled, ran, saved and cleared."""
-    code = MEMORY.format(tests=str(ROOT / "tests/python"), python=str(ROOT / "python"), folder=str(tmp_path / "m"), dim=dim)
+    code = MEMORY.format(
+        tests=str(ROOT / "tests/python"),
+        python=str(ROOT / "python"),
+        folder=str(tmp_path / "m"),
+        module=module.format(dim=dim),
+        dim=dim,
+        backward=backward,
+    )
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True, universal_newlines=True)
     before, after, inputs = map(int, done.stdout.split())
     assert before >= 8  # the search finds what is there
@@ -343,7 +355,7 @@ import glob, json, struct, sys, zipfile
 raw = zipfile.ZipFile(glob.glob(sys.argv[1] + "/0/*/server.zip")[0]).read("weights.safetensors")
 header = struct.unpack("<Q", raw[:8])[0]
 weight = json.loads(raw[8:8 + header])["weight"]
-rows, columns = weight["shape"]
+rows, columns = weight["shape"][0], weight["shape"][1] * weight["shape"][-1]  # outputs, taps, inputs
 data = raw[8 + header + weight["data_offsets"][0]:]
 print(" ".join(data[2 * columns * i:2 * columns * i + 16][::-1].hex() for i in range(0, rows, rows // 8)))
 """

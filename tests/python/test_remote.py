@@ -353,7 +353,7 @@ class Proxy:
 def test_what_travels(small, server):
     """One connection for all calls, and one for what prepares them; no input, output or private weight in the clear; nothing twice."""
     with Proxy(server.port) as proxy:
-        hybrid = small.client(proxy.url)
+        hybrid = small.client(proxy.url, prepare=False)  # which has a connection of its own
         hybrid(torch.ones(10))
         proxy.connections, sent = 0, set()
         x = torch.randn(10)
@@ -368,6 +368,43 @@ def test_what_travels(small, server):
             data = secret.numpy().tobytes()
             for i in range(0, len(data) - 8, 4):
                 assert data[i : i + 8] not in proxy.up + proxy.down
+
+
+def test_progress_of_many_rows(small, server, capfd):
+    client = small.client(server.url)
+    client._session.verbose = 1
+    x = torch.randn(3, 400, 10)
+    close(client.model.seq[0](x), small.float.seq[0](x))
+    shown = capfd.readouterr().err
+    assert "1200/1200 rows" in shown and shown.count("rows") == 3
+    stats = client.stats()["seq.0"]
+    assert stats["calls"] == 1 and stats["requests"] == 3 and stats["rows"] == stats["last"]["rows"] == 1200
+    client.model.seq[0](x[:, :1])
+    assert capfd.readouterr().err == ""
+    client._session.verbose = 0
+    client.model.seq[0](x)
+    assert capfd.readouterr().err == "" and client.stats()["seq.0"]["requests"] == 5
+
+
+def test_prepared_calls(tmp_path):
+    """What was prepared makes a call's messages small; its results are as exact."""
+    deployed = Deployment(tmp_path, lambda: FCSmall(300), "seq.0", torch.randn(20, 300))
+    with serving.hemi_server(deployed.models, "--quiet") as server:
+        client = deployed.client(server.url, prepare=False)
+        module, reference = client.model.seq[0], deployed.float.seq[0]
+        x = torch.randn(2, 300)
+        module(x)
+        close(module(x), reference(x), 0.05)
+        plain = module.last_stats
+        assert plain["prepared_rows"] == 0
+        client.init_client(prepare=True, prepare_rows=64)
+        assert module.prepare(32) >= 32
+        for _ in range(3):
+            x = torch.randn(2, 300)
+            close(module(x), reference(x), 0.05)
+        assert module.last_stats["prepared_rows"] == 2
+        assert module.last_stats["download_bytes"] < plain["download_bytes"] / 3
+        assert client.stats()["seq.0"]["prepared_rows"] >= 4
 
 
 def test_time_out(small):

@@ -113,14 +113,12 @@ class FHEModelClient:
             raise HemiArgumentError(f"a compiled module takes one input; got {len(x)}")
         x = x[0].detach().cpu() if hasattr(x[0], "detach") else x[0]
         x = numpy.ascontiguousarray(numpy.asarray(x), dtype=numpy.float32)
-        if x.ndim == 0 or x.shape[-1] != self._module.inputs or x.size == 0:
-            raise HemiShapeError(
-                f"the module takes {self._module.inputs} features in the last dimension of its input, and at least one row; "
-                f"got shape {x.shape}"
-            )
-        pending = _native.Pending(self._module, self._keys, x.ctypes.data, x.size // self._module.inputs)
+        fits = self._module.fits(x.shape)
+        if fits is None or x.size == 0:
+            raise HemiShapeError(f"the module takes {self._module.takes()}, and at least one row; got shape {x.shape}")
+        pending = _native.Pending(self._module, self._keys, x.ctypes.data, fits[0])
         with self._lock:
-            self._pending[_digest(pending.request)] = pending, x.shape[:-1]
+            self._pending[_digest(pending.request)] = pending, fits[1]
             while len(self._pending) > PENDING_HELD:
                 self._pending.popitem(last=False)
         return pending.request
@@ -144,7 +142,7 @@ class FHEModelClient:
             if key not in self._pending:
                 raise HemiStateError("this client did not make that request, or has read the reply to it")
             pending, shape = self._pending[key]
-        y = numpy.empty((*shape, self._module.outputs), dtype=numpy.float32)
+        y = numpy.empty(shape, dtype=numpy.float32)
         pending.decrypt(reply, y.ctypes.data)
         with self._lock:
             self._pending.pop(key, None)

@@ -37,18 +37,18 @@ def _without_onnx_package():
             module._add_onnxscript_fn = function
 
 
-def to_onnx(module, inputs):
-    """A writable buffer (memoryview) with the ONNX form of `module` for rows of `inputs` features. wipe() it after use."""
+def to_onnx(module, shape):
+    """A writable buffer (memoryview) with the ONNX form of `module` for inputs of this shape. wipe() it after use."""
     if all(t.dtype is torch.float32 and t.device.type == "cpu" for _, t in _tensors.tensors_of(module)):
-        return _export(module, inputs)
+        return _export(module, shape)
     twin = copy.deepcopy(module).to("cpu", torch.float32)
     try:
-        return _export(twin, inputs)
+        return _export(twin, shape)
     finally:
         _tensors.wipe(twin)
 
 
-def _export(module, inputs):
+def _export(module, shape):
     options = {"input_names": ["input"], "output_names": ["output"], "do_constant_folding": True}
     if "dynamo" in inspect.signature(torch.onnx.export).parameters:
         options["dynamo"] = False
@@ -58,8 +58,7 @@ def _export(module, inputs):
         module.eval()
         with torch.no_grad(), warnings.catch_warnings(), _without_onnx_package():
             warnings.simplefilter("ignore")
-            # two dimensions: a Linear becomes one Gemm node
-            torch.onnx.export(module, (torch.zeros(1, inputs),), file, **options)
+            torch.onnx.export(module, (torch.zeros(shape),), file, **options)
     except MemoryError:
         raise
     except Exception as error:

@@ -5,23 +5,52 @@ import torch
 from ..errors import HemiShapeError, HemiUnsupportedError
 
 
-def run_rows(x, inputs, outputs, name, function):
-    """Calls function(address of x, rows, address of y) and gives y the rank, dtype and device of x."""
+def run_rows(x, module, name, function):
+    """Calls function(address of x, rows, address of y) for a compiled module that takes x; y has the dtype and device of x."""
+    return run_rows_many(x, [module], name, lambda a, rows, ys: function(a, rows, ys[0]))[0]
+
+
+def run_rows_many(x, modules, name, function):
+    """Calls function(address of x, rows, [addresses of y]) for modules that take the same x."""
+    check_tensor(x, name)
+    fits = [module.fits(x.shape) for module in modules]
+    flat = flat_rows(x)
+    results = [torch.empty(shape, dtype=torch.float32) for _, shape in fits]
+    rows = fits[0][0]
+    if rows:
+        function(flat.data_ptr(), rows, [y.data_ptr() for y in results])
+    dtype = x.dtype if x.is_floating_point() else torch.float32
+    return [y.to(device=x.device, dtype=dtype) for y in results]
+
+
+def choose(modules, x, name):
+    """Which of the modules, compiled for different shapes, takes x."""
+    check_tensor(x, name)
+    for module in modules:
+        if module.fits(x.shape) is not None:
+            return module
+    takes = " or ".join(dict.fromkeys(module.takes() for module in modules))
+    raise HemiShapeError(f"{name} takes {takes}; got shape {tuple(x.shape)}")
+
+
+def check_tensor(x, name):
     if not isinstance(x, torch.Tensor):
         raise HemiUnsupportedError(f"{name} takes one tensor, not {type(x).__name__}")
-    if x.dim() == 0 or x.shape[-1] != inputs:
-        raise HemiShapeError(
-            f"{name} takes {inputs} features in the last dimension of its input, whatever the dimensions before it; "
-            f"got shape {tuple(x.shape)}"
-        )
     if x.is_complex():
         raise HemiUnsupportedError(f"{name} takes real numbers, not {x.dtype}")
-    flat = x.detach().to(device="cpu", dtype=torch.float32).contiguous()
-    y = torch.empty(x.shape[:-1] + (outputs,), dtype=torch.float32)
-    rows = flat.numel() // inputs
-    if rows:
-        function(flat.data_ptr(), rows, y.data_ptr())
-    return y.to(device=x.device, dtype=x.dtype if x.is_floating_point() else torch.float32)
+
+
+def flat_rows(x):
+    """x as contiguous float32 in this machine's memory; without a copy where it is that already."""
+    return x.detach().to(device="cpu", dtype=torch.float32).contiguous()
+
+
+def version_of(tensor):
+    """Grows with every change in place; None for tensors that do not count (made in inference mode)."""
+    try:
+        return tensor._version
+    except RuntimeError:
+        return None
 
 
 def storage_address(tensor):

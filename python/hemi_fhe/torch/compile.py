@@ -1,15 +1,19 @@
 """From float modules to compiled ones."""
 
+import contextlib
+import secrets
 import sys
 import threading
+from pathlib import Path
 
 import torch
 
 from .. import _native
 from ..common.utils import HybridFHEMode
+from ..deployment import tuple_to_underscore_str
 from ..errors import HemiArgumentError, HemiShapeError, HemiStateError, HemiUnsupportedError
 from ._export import to_onnx, wipe
-from ._tensors import run_rows
+from ._tensors import choose, run_rows
 
 __all__ = ["QuantizedModule", "compile_torch_model"]
 
@@ -19,15 +23,37 @@ ROWS_AT_ONCE = 512  # of one encrypted request made in this process
 class QuantizedModule:
     """A compiled module with its weights: owner's side. Takes tensors or arrays and gives back the same kind."""
 
-    def __init__(self, native):
-        self._native = native
+    def __init__(self, natives):
+        self._natives = natives  # one for rows, or one for each shape of samples
         self._lock = threading.Lock()
-        self._engine = None  # (keys, evaluator, server keys), made when first needed
+        self._engines = {}  # native -> (keys, evaluator, server keys), made when first needed
+
+    @property
+    def _native(self):
+        return self._natives[0]
 
     @property
     def info(self):
-        """What `hemi inspect` prints: shapes, parameter set, security, sizes, predicted error."""
+        """What `hemi inspect` prints: shapes, parameter set, security, sizes, predicted error. Of the first shape, if there are
+        several; `infos` has all."""
         return self._native.info()
+
+    @property
+    def infos(self):
+        return {native.shape: native.info() for native in self._natives}
+
+    @property
+    def input_shapes(self):
+        """Those of the calibration inputs, the first dimension set to 1."""
+        return [native.shape for native in self._natives]
+
+    @property
+    def of_rows(self):
+        return self._native.of_rows
+
+    def shares_with(self):
+        """What compiled modules that one encryption of an input serves have in common; None for others."""
+        return self._native.shares_with()
 
     @property
     def input_shape(self):
@@ -39,29 +65,29 @@ class QuantizedModule:
         if len(x) != 1:
             raise HemiUnsupportedError(f"a compiled module takes one input; got {len(x)}")
         mode = HybridFHEMode.of(fhe)
-        if mode is HybridFHEMode.EXECUTE:
-            function = self._execution(keys)
-        elif mode in (HybridFHEMode.DISABLE, HybridFHEMode.SIMULATE):
-            noise = mode is HybridFHEMode.SIMULATE
-            function = lambda a, rows, b: self._native.run_clear(a, rows, b, noise)  # noqa: E731
-        else:
-            raise HemiArgumentError(f"a compiled module runs with fhe='disable', 'simulate' or 'execute', not {mode.value!r}")
         x = x[0]
         given_tensor = isinstance(x, torch.Tensor)
         tensor = x if given_tensor else torch.as_tensor(x)
-        y = run_rows(tensor, self._native.inputs, self._native.outputs, "the compiled module", function)
+        native = choose(self._natives, tensor, "the compiled module")
+        if mode is HybridFHEMode.EXECUTE:
+            function = self._execution(native, keys)
+        elif mode in (HybridFHEMode.DISABLE, HybridFHEMode.SIMULATE):
+            noise = mode is HybridFHEMode.SIMULATE
+            function = lambda a, rows, b: native.run_clear(a, rows, b, noise)  # noqa: E731
+        else:
+            raise HemiArgumentError(f"a compiled module runs with fhe='disable', 'simulate' or 'execute', not {mode.value!r}")
+        y = run_rows(tensor, native, "the compiled module", function)
         return y if given_tensor else y.numpy()
 
     __call__ = forward
 
-    def _execution(self, keys=None):
-        native = self._native
+    def _execution(self, native, keys=None):
         with self._lock:
-            engine = self._engine
+            engine = self._engines.get(native)
             if engine is None or (keys is not None and engine[0] is not keys) or not engine[0].usable():
                 keys = keys or _native.Keys()
                 evaluator = engine[1] if engine else _native.Evaluator(native)
-                engine = self._engine = (keys, evaluator, _native.ServerKeys(keys.evaluation([native])))
+                engine = self._engines[native] = (keys, evaluator, _native.ServerKeys(keys.evaluation([native])))
         keys, evaluator, server_keys = engine
 
         def run(x, rows, y):
@@ -73,14 +99,21 @@ class QuantizedModule:
         return run
 
     def save(self, folder):
-        """Writes client.zip and server.zip to the folder, each by rename."""
-        self._native.save(folder)
+        """Writes client.zip and server.zip to the folder, each by rename; of several shapes each to a folder of its own there."""
+        for native in self._natives:
+            native.save(folder if len(self._natives) == 1 else Path(folder) / tuple_to_underscore_str(native.shape))
+
+    def save_shapes(self, folder):
+        """The same, always below folder/<shape>."""
+        for native in self._natives:
+            native.save(Path(folder) / tuple_to_underscore_str(native.shape))
 
     def clear(self):
         """Frees the weights in every form this object has them."""
         with self._lock:
-            self._engine = None
-            self._native.clear()
+            self._engines = {}
+            for native in self._natives:
+                native.clear()
 
     @property
     def cleared(self):
@@ -120,55 +153,176 @@ def options_of(configuration):
     return dict(configuration)
 
 
-def is_plain_linear(module):
-    """A Linear whose matrix the compiler can read where it is. The exporter would leave copies of it in freed memory."""
-    if type(module) is not torch.nn.Linear or module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
-        return False
-    tensors = [module.weight] if module.bias is None else [module.weight, module.bias]
-    return all(
-        type(t) in (torch.nn.Parameter, torch.Tensor) and t.dtype is torch.float32 and t.device.type == "cpu" and t.is_contiguous()
-        for t in tensors
-    )
-
-
 def show_progress(what, done, total):
     print(f"\r  {what} {done}/{total}", end="\n" if done >= total else "", file=sys.stderr, flush=True)
 
 
-def compile_records(module, records, n_bits, configuration=None, verbose=0, name="the module"):
-    """Compiles a float module for the inputs (tensors) it was called with."""
+def is_conv1d(module):
+    """Conv1D of Hugging Face's transformers: a Linear whose weight is inputs x outputs."""
+    return any(c.__name__ == "Conv1D" and c.__module__.startswith("transformers.") for c in type(module).__mro__)
+
+
+def is_matrix(module):
+    """A Linear or Conv1D whose matrix the compiler can read where it is. The exporter would leave copies of it in freed memory."""
+    if type(module) is not torch.nn.Linear and not (is_conv1d(module) and type(module).__name__ == "Conv1D"):
+        return False
+    if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+        return False
+    tensors = [module.weight] if module.bias is None else [module.weight, module.bias]
+    return all(type(t) in (torch.nn.Parameter, torch.Tensor) and t.is_floating_point() and not t.is_meta for t in tensors)
+
+
+@contextlib.contextmanager
+def plain_matrix(tensor, transposed=False):
+    """A matrix as contiguous float32 in this machine's memory. What had to be copied for that is overwritten at the end."""
+    tensor = tensor.detach()
+    view = tensor.T if transposed else tensor
+    if view.dtype is torch.float32 and view.device.type == "cpu" and view.is_contiguous():
+        yield view
+        return
+    copy = torch.empty(view.shape, dtype=torch.float32)
+    copy[None].copy_(view[None])  # of three dimensions: for two, torch transposes block by block in a buffer, which it does not wipe
+    try:
+        yield copy
+    finally:
+        copy.zero_()
+
+
+def is_of_rows(module):
+    """Whether a module is known to work on the last dimension alone. What it becomes is the compiler's decision all the same: this
+    only chooses what it is exported for, two dimensions, for which a Linear is one node."""
+    if isinstance(module, torch.nn.Sequential):
+        return all(map(is_of_rows, module))
+    return isinstance(module, (torch.nn.Linear, torch.nn.Identity, torch.nn.Dropout)) or is_conv1d(module)
+
+
+def by_shape(records, name):
+    """[(all inputs of one shape, in one tensor; that shape)]; the first dimension counts rows or samples, and may differ."""
     if not records:
         raise HemiStateError(f"{name} was not called by the model for these inputs: it cannot be calibrated")
-    features = {x.shape[-1] if x.dim() else 0 for x in records}
-    if len(features) != 1 or 0 in features or not sum(x.numel() for x in records):
+    shapes = {}
+    for x in records:
+        x = x.reshape(1, -1) if x.dim() == 1 else x
+        shapes.setdefault(tuple(x.shape[1:]), []).append(x)
+    if () in shapes or not all(sum(x.numel() for x in group) for group in shapes.values()):
         raise HemiShapeError(f"{name} got inputs of shapes {sorted({tuple(x.shape) for x in records})}: it needs rows of one length")
-    inputs = features.pop()
-    shape = records[0].shape
-    shape = (1, inputs) if len(shape) == 1 else tuple(shape)
-    x = torch.cat([r.reshape(-1, inputs) for r in records])
-    between = x.shape[0] // max(1, torch.Size(shape[1:-1]).numel())
-    if any(r.dim() != len(shape) or tuple(r.shape[1:]) != shape[1:] for r in records if r.dim() > 1):
-        shape, between = (1, inputs), x.shape[0]
+    return [(torch.cat(group), shape) for shape, group in shapes.items()]
+
+
+def compile_records(module, records, n_bits, configuration=None, verbose=0, name="the module", **more):
+    """Compiles a float module for the inputs (tensors) it was called with. more: options of the compiler."""
+    groups = by_shape(records, name)
     weight_bits, input_bits = bits_of(n_bits)
-    arguments = {"weight_bits": weight_bits, "input_bits": input_bits, **options_of(configuration)}
-    arguments.update(x=x.data_ptr(), shape=(between,) + shape[1:], progress=show_progress if verbose else None)
+    options = {"weight_bits": weight_bits, "input_bits": input_bits, **options_of(configuration), **more}
+    options["progress"] = show_progress if verbose else None
     try:
-        return QuantizedModule(_compiled(module, inputs, arguments))
+        x, shape = groups[0]
+        first = _compiled(module, x, (len(x), *shape), options)
+        if len(groups) == 1:
+            return QuantizedModule([first])
+        if not first.of_rows:
+            return QuantizedModule([first] + [_compiled(module, x, (len(x), *shape), options) for x, shape in groups[1:]])
+        return QuantizedModule([_compiled_for_all_rows(module, groups, name, options)])
     finally:
-        x.zero_()  # cat has made a copy
+        for x, _ in groups:
+            x.zero_()  # cat has made a copy
 
 
-def _compiled(module, inputs, arguments):
-    if is_plain_linear(module):
-        weight, bias = module.weight.detach(), None if module.bias is None else module.bias.detach()
-        return _native.Module.from_linear(
-            weight.data_ptr(), None if bias is None else bias.data_ptr(), module.out_features, inputs, **arguments
-        )
-    onnx = to_onnx(module, inputs)
+def _compiled_for_all_rows(module, groups, name, options):
+    lengths = {shape[-1] for _, shape in groups}
+    if len(lengths) != 1:
+        raise HemiShapeError(f"{name} got inputs of shapes {sorted(('N', *s) for _, s in groups)}: it needs rows of one length")
+    inputs = lengths.pop()
+    rows = torch.cat([x.reshape(-1, inputs) for x, _ in groups])
     try:
-        return _native.Module.compile(onnx, **arguments)
+        return _compiled(module, rows, tuple(rows.shape), options)
+    finally:
+        rows.zero_()
+
+
+def _compiled(module, x, shape, options):
+    if is_matrix(module):
+        return _from_matrix(module.weight, is_conv1d(module), module.bias, x, shape, options)
+    onnx = _exported(module, shape)
+    try:
+        return _native.Module.compile(onnx, x.data_ptr(), shape, **options)
     finally:
         wipe(onnx)
+
+
+def _exported(module, shape):
+    if is_of_rows(module):
+        return to_onnx(module, (1, shape[-1]))
+    try:
+        return to_onnx(module, (1, *shape[1:]))
+    except HemiUnsupportedError:
+        if len(shape) < 3:
+            raise
+        return to_onnx(module, (1, *shape))  # one sample, without the dimension that counts them
+
+
+def _from_matrix(weight, transposed, bias, x, shape, options):
+    with contextlib.ExitStack() as stack:
+        weight = stack.enter_context(plain_matrix(weight, transposed))
+        if bias is not None:
+            bias = stack.enter_context(plain_matrix(bias)).data_ptr()
+        return _native.Module.from_linear(weight.data_ptr(), bias, *weight.shape, x.data_ptr(), shape, **options)
+
+
+GRADIENT_ROWS = 64
+
+
+def compile_transposed(module, n_bits, configuration=None, verbose=0, name="the module"):
+    """The product with the transposed matrix, for gradients. They are scaled row by row, so that any Gaussian rows calibrate it."""
+    if not is_matrix(module):
+        raise HemiUnsupportedError(
+            f"{name} is a {type(module).__name__}: backward=True takes Linear and Conv1D modules. Make those in it remote one by one"
+        )
+    weight_bits, input_bits = bits_of(n_bits)
+    options = {"weight_bits": weight_bits, "input_bits": input_bits, **options_of(configuration)}
+    options.pop("layout", None)  # was chosen for the other shape
+    options["progress"] = show_progress if verbose else None
+    outputs = module.weight.shape[1 if is_conv1d(module) else 0]
+    x = torch.randn(GRADIENT_ROWS, outputs, generator=torch.Generator().manual_seed(0))
+    return QuantizedModule([_from_matrix(module.weight, not is_conv1d(module), None, x, tuple(x.shape), options)])
+
+
+DELTA_RATIO = 8  # a module that would lose more than three bits of accuracy to its siblings stays alone
+
+
+def compile_sharing(members, n_bits, configuration=None, verbose=0):
+    """{name: (module, records)} -> {name: QuantizedModule}, for modules that got the same inputs: compiled once for what each would
+    have by itself, then again with what they must have in common for one encryption to serve them all."""
+    compiled = {
+        name: compile_records(module, records, n_bits, configuration, verbose, f"module {name!r}") for name, (module, records) in members.items()
+    }
+    if len(compiled) < 2 or not all(c.of_rows for c in compiled.values()):
+        return compiled
+    infos = {name: c.info for name, c in compiled.items()}
+    least = min(info["delta"] for info in infos.values())
+    together = [name for name in members if infos[name]["delta"] <= DELTA_RATIO * least]
+    if len(together) < 2:
+        return compiled
+    largest = infos[max(together, key=lambda name: infos[name]["outputs"])]
+    common = {
+        "layout": largest["layout"],
+        "b_bits": max(infos[name]["b_bits"] for name in together),
+        "delta_max": least,
+        "input_group": secrets.token_bytes(_native.ID_BYTES),
+    }
+    # equally many babies: the server rotates the input once for all of them
+    babies = min([infos[name]["babies"] for name in together if infos[name]["babies"] > 1], default=0)
+    again = {}
+    try:
+        for name in together:
+            module, records = members[name]
+            own = {"weight_bits": infos[name]["weight_bits"], "babies": babies if infos[name]["babies"] > 1 else 0}
+            again[name] = compile_records(module, records, n_bits, configuration, verbose, f"module {name!r}", **{**common, **own})
+    except (HemiArgumentError, HemiShapeError):
+        return compiled  # what suits one does not suit another
+    if len({c.shares_with() for c in again.values()}) == 1:
+        compiled.update(again)
+    return compiled
 
 
 def compile_torch_model(

@@ -5,20 +5,20 @@ import os
 import re
 import shutil
 import sys
-import threading
 import warnings
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from .. import _native
 from ..common.utils import HybridFHEMode
 from ..deployment import FHEModelServer, HybridFHEModelServer  # noqa: F401  (the server is imported from here)
 from ..deployment import tuple_to_underscore_str, underscore_str_to_tuple
-from ..errors import HemiConflictError, HemiNotFoundError, HemiStateError, HemiUnsupportedError
-from ._tensors import run_rows, storage_address, tensors_of, wipe
-from .compile import compile_records
+from ..errors import HemiStateError, HemiUnsupportedError
+from ._remote import RemoteModule, Session, transposed_name
+from ._shared import groups_of
+from ._tensors import storage_address, tensors_of, wipe
+from .compile import compile_sharing, compile_transposed, is_conv1d
 
 __all__ = [
     "HybridFHEMode",
@@ -31,259 +31,6 @@ __all__ = [
 ]
 
 
-class _Session:
-    """What the remote modules of one HybridFHEModel share: the server, keys, connections, the mode of the present call."""
-
-    def __init__(self, url, model_name, verbose):
-        self.url, self.model_name, self.verbose = url, model_name, verbose
-        self.connect_timeout = self.timeout = None
-        self.prepare = "auto"
-        self.call = threading.local()  # .mode: the mode asked for in this call
-        self.lock = threading.RLock()
-        self._keys = None
-        self._free = []  # connections not in use: one for each thread that calls at the same time
-        self.opened = {}  # name -> (name on the server, description)
-
-    def keys(self):
-        with self.lock:
-            if self._keys is None:
-                self._keys = _native.Keys()
-            return self._keys
-
-    def reset(self, path_to_keys=None):
-        """New connections; new keys if a folder is given, or where the old ones belong to another process."""
-        with self.lock:
-            self._free = []
-            if path_to_keys is not None:
-                self._keys = _native.Keys(path_to_keys)
-            elif self._keys is not None and not self._keys.usable():
-                self._keys = None
-
-    def connect(self):
-        return _native.Connection(self.url, self.keys(), self.connect_timeout, self.timeout, self.prepare)
-
-    @contextlib.contextmanager
-    def connection(self):
-        if self._keys is not None and not self._keys.usable():
-            raise HemiStateError(
-                "this client was made in another process, before a fork: its keys and connections are not shared. Call init_client() here"
-            )
-        try:
-            connection = self._free.pop()
-        except IndexError:
-            connection = self.connect()
-        for key, (name, module) in list(self.opened.items()):
-            if key not in connection:
-                connection.open(key, self.model_name, name, module)
-        free = self._free  # of this moment: after a reset the connection is not given back
-        try:
-            yield connection
-        finally:
-            free.append(connection)
-
-
-class RemoteModule(nn.Module):
-    """Stands in the model for a module that runs on a server. It does not show the private module's weights among its own
-    parameters: they are in no state_dict. Made by HybridFHEModel."""
-
-    def __init__(self, module, session, name, path):
-        super().__init__()
-        # straight into __dict__: nn.Module would register the private module as a child
-        self.__dict__["_private"] = module
-        self._session, self._name, self._path = session, name, path
-        self._mode = None
-        self._compiled = None  # QuantizedModule
-        self._saved_to = None
-        self._records = []
-        self.clients = {}  # shape -> description of the module on the server
-        self.last_stats = None
-        self._totals = None
-        self.training = module.training if module is not None else False
-
-    # ---- what it is
-
-    @property
-    def private_module(self):
-        """The float module, or None when it has been cleared or was never here."""
-        return self.__dict__["_private"]
-
-    @property
-    def private_q_module(self):
-        return self._compiled
-
-    @property
-    def module_name(self):
-        return self._name
-
-    @property
-    def fhe_local_mode(self):
-        """How this module computes, until it is changed. Set it to a HybridFHEMode or its name."""
-        if self._mode is not None:
-            return self._mode
-        if self._session.url is not None or self._saved_to is not None:
-            return HybridFHEMode.REMOTE
-        return HybridFHEMode.TORCH if self._compiled is None else HybridFHEMode.DISABLE
-
-    @fhe_local_mode.setter
-    def fhe_local_mode(self, mode):
-        self._mode = HybridFHEMode.of(mode)
-
-    def extra_repr(self):
-        where = f", server={self._session.url}" if self._session.url else ""
-        return f"{self._name!r}, mode={self.fhe_local_mode.value}{where}"
-
-    def _apply(self, function, *args, **kwargs):  # .to(), .half(), ... reach the private module too
-        if self.private_module is not None:
-            self.private_module._apply(function, *args, **kwargs)
-        return super()._apply(function, *args, **kwargs)
-
-    def train(self, mode=True):
-        if self.private_module is not None:
-            self.private_module.train(mode)
-        return super().train(mode)
-
-    def __reduce_ex__(self, protocol):
-        raise TypeError(
-            f"the remote module {self._name!r} can be neither pickled nor copied: it holds keys, connections or private weights. "
-            "Keep model.state_dict() instead, which has neither"
-        )
-
-    # ---- computing
-
-    def forward(self, *args, **kwargs):
-        mode = getattr(self._session.call, "mode", None) or self.fhe_local_mode
-        if mode is HybridFHEMode.TORCH or mode is HybridFHEMode.CALIBRATE:
-            private = self._need_private(mode)
-            if mode is HybridFHEMode.CALIBRATE:
-                x = self._one_input(args, kwargs)
-                self._records.append(x.detach().to("cpu", torch.float32, copy=True))
-            return private(*args, **kwargs)
-        x = self._one_input(args, kwargs)
-        if mode is HybridFHEMode.REMOTE:
-            return self.remote_call(x)
-        compiled = self._need_compiled(mode)
-        keys = self._session.keys() if mode is HybridFHEMode.EXECUTE else None
-        return compiled.forward(x, fhe=mode, keys=keys)
-
-    def _one_input(self, args, kwargs):
-        if len(args) != 1 or kwargs or not isinstance(args[0], torch.Tensor):
-            got = [type(a).__name__ for a in args] + [f"{k}={type(v).__name__}" for k, v in kwargs.items()]
-            raise HemiUnsupportedError(
-                f"module {self._name!r} is called with ({', '.join(got)}): a remote module takes one tensor. "
-                "Choose the sub-modules that do"
-            )
-        return args[0]
-
-    def drop_records(self):
-        """Forgets the inputs recorded for calibration."""
-        for record in self._records:
-            record.zero_()
-        self._records = []
-
-    def _gone(self, mode):
-        if self._saved_to is not None:
-            why = f"they were saved to {self._saved_to} and cleared"
-        else:
-            why = "this is a client: they are on the server only"
-        return HemiStateError(
-            f"module {self._name!r} cannot run in mode {mode.value!r}: its weights are not here ({why}). "
-            "Mode 'remote' runs it on the server"
-        )
-
-    def _need_private(self, mode):
-        if self.private_module is None:
-            raise self._gone(mode)
-        return self.private_module
-
-    def _need_compiled(self, mode):
-        if self._compiled is None:
-            if self.private_module is None:
-                raise self._gone(mode)
-            raise HemiStateError(f"module {self._name!r} cannot run in mode {mode.value!r} before compile_model(...)")
-        return self._compiled
-
-    def remote_call(self, x):
-        """Runs the module on the server, whatever the mode. `last_stats` then has the figures of the call."""
-        if self._name not in self._session.opened:
-            self.init_fhe_client()
-        description = self._session.opened[self._name][1]
-        total = []
-
-        def call(a, rows, b):
-            with self._session.connection() as connection:
-                total.append(connection.call(self._name, a, rows, b))
-
-        try:
-            y = run_rows(x, description.inputs, description.outputs, f"module {self._name!r}", call)
-        except HemiConflictError as error:
-            self._session.opened.pop(self._name, None)
-            self._session.reset()
-            self._stale = True
-            raise HemiConflictError(f"{error} (init_client() does)") from None
-        if total:
-            self._note(total[0], x.numel() // description.inputs)
-        return y
-
-    def _note(self, stats, rows):
-        last = {name: getattr(stats, name) for name in _native.STATS}
-        last["rows"] = rows
-        self.last_stats = last
-        with self._session.lock:
-            totals = self._totals or {"calls": 0, **dict.fromkeys(last, 0)}
-            totals["calls"] += 1
-            for key, value in last.items():
-                totals[key] += value
-            self._totals = totals
-
-    # ---- the client
-
-    def init_fhe_client(self, path_to_client=None, path_to_keys=None):
-        """Gets the module's description from path_to_client/<module>/..., or from the server, and then keeps it there."""
-        session = self._session
-        if session.url is None:
-            raise HemiStateError(
-                f"module {self._name!r} has no server to run on: wrap the client model with "
-                "HybridFHEModel(model, module_names, server_remote_address='http://HOST:8000', model_name=...), "
-                "then call init_client()"
-            )
-        if path_to_keys is not None:
-            session.reset(path_to_keys)
-        names = list(dict.fromkeys([self._name, self._path, self._path.replace(".", "_")]))
-        with session.lock:
-            found = None
-            if path_to_client is not None and not self.__dict__.pop("_stale", False):
-                found = self._from_folder(Path(path_to_client), names)
-            if found is None:
-                found = self._from_server(names)
-                if path_to_client is not None:
-                    found[1].save(Path(path_to_client) / found[0] / tuple_to_underscore_str(found[1].shape))
-            session.opened[self._name] = found
-            self.clients = {tuple_to_underscore_str(found[1].shape): found[1]}
-            if self._compiled is None:
-                self.__dict__["_private"] = None  # an application has no use for it
-                self.drop_records()
-
-    @staticmethod
-    def _from_folder(folder, names):
-        for name in names:
-            if (folder / name).is_dir() and any((folder / name).rglob("client.zip")):
-                return name, _native.Module.open(folder / name, with_weights=False)
-        return None
-
-    def _from_server(self, names):
-        connection = self._session.connect()
-        try:
-            missing = None
-            for name in names:
-                try:
-                    return name, connection.open(name, self._session.model_name, name)
-                except HemiNotFoundError as error:
-                    missing = missing or error
-            raise missing
-        finally:
-            connection.close()
-
-
 class HybridFHEModel:
     """A model of which the named modules run on a server. Edits `model` in place."""
 
@@ -294,7 +41,7 @@ class HybridFHEModel:
         self.module_names = [module_names] if isinstance(module_names, str) else list(module_names)
         self.server_remote_address, self.model_name, self.verbose = server_remote_address, model_name, verbose
         self.configuration = None
-        self._session = _Session(server_remote_address, model_name, verbose)
+        self._session = Session(server_remote_address, model_name, verbose)
         paths = _resolve(model, self.module_names)
         self.remote_modules = {name: _wrap(model, path, self._session, name) for name, path in paths.items()}
         self.private_modules = {name: remote.private_module for name, remote in self.remote_modules.items()}
@@ -313,7 +60,10 @@ class HybridFHEModel:
     def forward(self, *args, fhe=None, **kwargs):
         """Calls the model. fhe: a mode for this call only."""
         if fhe is None:
-            return self.model(*args, **kwargs)
+            try:
+                return self.model(*args, **kwargs)
+            finally:
+                self._session.recorder.end_of_call()
         call = self._session.call
         before = getattr(call, "mode", None)
         call.mode = HybridFHEMode.of(fhe)
@@ -321,14 +71,15 @@ class HybridFHEModel:
             return self.model(*args, **kwargs)
         finally:
             call.mode = before
+            self._session.recorder.end_of_call()
 
     __call__ = forward
 
     def stats(self):
-        """{module: {"calls", "rows", bytes and milliseconds summed over the calls, "last": those of the last call}}."""
-        return {
-            name: {**(module._totals or {"calls": 0}), "last": module.last_stats} for name, module in self.remote_modules.items()
-        }
+        """{module: {"calls", "rows", bytes and milliseconds summed over the calls, "last": those of the last call, "backward":
+        sums of the transposed product, where gradients were computed}}. Modules that share an input are served by one request: its
+        bytes and milliseconds are those of the module that was called first."""
+        return {name: module.stats() for name, module in self.remote_modules.items()}
 
     # ---- the owner
 
@@ -341,22 +92,38 @@ class HybridFHEModel:
         device="cpu",
         configuration=None,
         use_dynamic_quantization=False,
+        backward=False,
     ):
         """Runs the model on x (a tensor, or a tuple or dict of arguments) and compiles the remote modules for what they get.
-        x=None: the inputs recorded in mode CALIBRATE are enough."""
+        x=None: the inputs recorded in mode CALIBRATE are enough. backward=True: gradients pass through them, too, by encrypted
+        products with the transposed matrices."""
         for name, remote in self.remote_modules.items():
             remote._need_private(HybridFHEMode.CALIBRATE)
         self._refuse_shared_weights()
+        clash = next((name for name in self.remote_modules if transposed_name(name) in self.remote_modules), None)
+        if backward and clash is not None:
+            raise ValueError(f"{transposed_name(clash)!r} is the name of the transposed product of {clash!r}: give that module another name")
         self.configuration = configuration
         if x is not None:
             self._calibrate(x, device)
-        for name, remote in self.remote_modules.items():
+        remotes = self.remote_modules
+        groups = groups_of({name: remote._records for name, remote in remotes.items()})
+        alone = [[name] for name in remotes if not any(name in group for group in groups)]
+        self.private_q_modules.clear()
+        for names in groups + alone:
             if self.verbose:
-                print(f"compiling {name}", file=sys.stderr)
-            remote._compiled = self.private_q_modules[name] = compile_records(
-                remote.private_module, remote._records, n_bits, configuration, self.verbose, f"module {name!r}"
-            )
-        for remote in self.remote_modules.values():
+                print(f"compiling {', '.join(names)}", file=sys.stderr)
+            members = {name: (remotes[name].private_module, remotes[name]._records) for name in names}
+            for name, compiled in compile_sharing(members, n_bits, configuration, self.verbose).items():
+                remotes[name]._compiled = compiled
+        for name, remote in remotes.items():
+            self.private_q_modules[name], remote._transposed = remote._compiled, None
+            if backward:
+                remote._transposed = compile_transposed(remote.private_module, n_bits, configuration, self.verbose, f"module {name!r}")
+                self.private_q_modules[transposed_name(name)] = remote._transposed
+        for record in {id(r): r for remote in remotes.values() for r in remote._records}.values():
+            record.zero_()
+        for remote in remotes.values():
             remote.drop_records()
 
     def _calibrate(self, x, device):
@@ -421,15 +188,17 @@ class HybridFHEModel:
         path = Path(path)
         path.mkdir(parents=True, exist_ok=True)
         for name, remote in self.remote_modules.items():
-            remote._compiled.save(path / name / tuple_to_underscore_str(remote._compiled.input_shape))
+            for operation, compiled in remote.operations().items():
+                compiled.save_shapes(path / operation)
         self._save_client_model(path / "model.pth")
         self._remove_replaced(path)
         for name, remote in self.remote_modules.items():
             wipe(remote.private_module)
             remote.__dict__["_private"] = None
             remote.drop_records()
-            remote._compiled.clear()
-            remote._compiled = None
+            for compiled in remote.operations().values():
+                compiled.clear()
+            remote._compiled = remote._transposed = None
             remote._saved_to = str(path)
             self.private_modules[name] = None
         self.private_q_modules.clear()
@@ -449,27 +218,31 @@ class HybridFHEModel:
                 temporary.unlink()
 
     def _remove_replaced(self, path):
-        """Earlier compilations of these modules, for other shapes, would be served beside the new ones."""
+        """Earlier compilations of these modules, for other shapes or for gradients, would be served beside the new ones."""
+        saved = {}
         for name, remote in self.remote_modules.items():
-            now = tuple_to_underscore_str(remote._compiled.input_shape)
-            for folder in (path / name).iterdir():
-                if folder.name != now and re.fullmatch(r"po_[0-9_]+_pc", folder.name):
+            saved.setdefault(transposed_name(name), set())
+            for operation, compiled in remote.operations().items():
+                saved[operation] = set(map(tuple_to_underscore_str, compiled.input_shapes))
+        for operation, now in saved.items():
+            for folder in (path / operation).glob("po_*_pc"):
+                if folder.name not in now and re.fullmatch(r"po_[0-9_]+_pc", folder.name):
                     if {f.name for f in folder.iterdir()} <= {"client.zip", "server.zip"}:
                         shutil.rmtree(folder)
-        others = sorted({f.parent.parent.name for f in path.glob("*/po_*_pc/server.zip")} - set(self.remote_modules))
+        others = sorted({f.parent.parent.name for f in path.glob("*/po_*_pc/server.zip")} - set(saved))
         if others:
             warnings.warn(f"{path} also holds the compiled module(s) {', '.join(others)}: a server of this folder serves them too")
 
     # ---- the client
 
-    def init_client(self, path_to_clients=None, path_to_keys=None, timeout=None, connect_timeout=None, prepare=None):
+    def init_client(self, path_to_clients=None, path_to_keys=None, timeout=None, connect_timeout=None, prepare=None, prepare_rows=0):
         """Gets ready to call the server. path_to_clients: where the modules' client files are, or are to be kept once they were
-        fetched. path_to_keys: a folder for the secret keys; without it they live in memory only. Time-outs in seconds. prepare:
-        "auto" (coming calls are prepared in the background where it helps), "on" or "off"."""
+        fetched. path_to_keys: a folder for the secret keys; without it they live in memory only. Time-outs in seconds. prepare: None prepares coming calls ahead, in the
+        background, where that helps; True always, False never; prepare_rows: how many rows at a time, 0 for the library's choice."""
         session = self._session
+        session.prepare, session.prepare_rows = prepare, prepare_rows
         session.connect_timeout = connect_timeout or session.connect_timeout
         session.timeout = timeout or session.timeout
-        session.prepare = prepare or session.prepare
         session.reset(path_to_keys)
         for name, module in self.remote_modules.items():
             module.init_fhe_client(path_to_clients)
@@ -518,7 +291,8 @@ def _wrap(model, path, session, name):
     if isinstance(module, RemoteModule):
         old, module = module, module.private_module
         remote = RemoteModule(module, session, name, path)
-        remote._compiled, remote._saved_to, remote._records = old._compiled, old._saved_to, old._records
+        remote._compiled, remote._transposed = old._compiled, old._transposed
+        remote._saved_to, remote._records = old._saved_to, old._records
         remote.training = old.training
     else:
         for inner_path, inner in list(module.named_modules()):
@@ -535,7 +309,7 @@ def _wrap(model, path, session, name):
 def convert_conv1d_to_linear(layer_or_module):
     """Replaces every Conv1D of Hugging Face's transformers (a Linear with its weight transposed) by a Linear, in place; a
     Conv1D itself gives a new Linear."""
-    if _is_conv1d(layer_or_module):
+    if is_conv1d(layer_or_module):
         weight = layer_or_module.weight
         linear = nn.Linear(weight.shape[0], weight.shape[1], bias=layer_or_module.bias is not None)
         linear = linear.to(device=weight.device, dtype=weight.dtype)
@@ -548,7 +322,3 @@ def convert_conv1d_to_linear(layer_or_module):
     for name, child in list(layer_or_module.named_children()):
         setattr(layer_or_module, name, convert_conv1d_to_linear(child))
     return layer_or_module
-
-
-def _is_conv1d(module):
-    return any(c.__name__ == "Conv1D" and c.__module__.startswith("transformers.") for c in type(module).__mro__)

@@ -1,0 +1,11 @@
+#!/usr/bin/python3
+"""The application.      client.py URL FOLDER"""
+
+import sys
+
+import language
+from harness import options_of
+from model import NAME, build, remote_names
+
+model = build(options_of(sys.argv[2]))
+language.client(sys.argv[1], sys.argv[2], NAME, model, remote_names(model))

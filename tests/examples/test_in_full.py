@@ -1,0 +1,60 @@
+"""The larger examples, as a user starts them: over HTTP, between processes. `make check-long` runs this in the environment that
+examples/venv.sh makes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+def run(name, *arguments):
+    command = [sys.executable, str(EXAMPLES / name / "run.py"), *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=1200, universal_newlines=True, cwd="/")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    lines = done.stdout.rstrip().splitlines()
+    assert lines[-1] == f"{name}: it worked" and len(lines) > 5
+    assert "[#" in done.stderr
+    print(done.stdout)
+    return json.loads(lines[-2])
+
+
+def test_gpt2():
+    f = run("gpt2")
+    assert f["layers"] == 12 and f["products"] == 48
+    assert f["tokens"] >= 100 and f["equal_same_prefix"] >= 0.98 and f["logit_error_rms"] < 0.05
+    assert f["different_tokens"] >= 10  # the comparison says something
+    assert f["server_memory_mib"] < 4096
+
+
+def test_llama():
+    f = run("llama")
+    assert f["token_requests"] == 16 and f["products"] == 28  # q, k, v together; gate, up together
+    assert f["tokens"] >= 100 and f["equal_same_prefix"] >= 0.98 and f["logit_error_rms"] < 0.05
+
+
+def test_cnn():
+    f = run("cnn")
+    assert f["images"] == 360 and f["accuracy_remote"] >= f["accuracy_float"] - 0.01
+
+
+def test_resnet18():
+    f = run("resnet18")
+    assert len(f["layers"]) == 20 and f["same_class"] == 1 and f["logit_error_rms"] < 0.02
+
+
+def test_lora():
+    f = run("lora")
+    assert f["loss_last"] < 0.95 * f["loss_first"]
+    assert f["loss_difference_max"] < 0.02 and f["adapters_difference"] < 0.2
+    assert f["backward"]["calls"] > 0
+    assert f["forward"]["requests"] < f["forward"]["calls"]  # q, k and v by one
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_small(name):
+    f = run(name, "--small", "--tokens", "30", "--free", "10")
+    assert f["equal_same_prefix"] >= 0.98

@@ -1,5 +1,6 @@
 /* Silent preparation, end to end: the client against the real server, with a relay between them that sees every byte and can fail. The
  * six rules of docs/threat-model.md ("Slots") are tested here, but for the server's side of v and vi (test_batches, test_server_prepare). */
+#include "net_fixture.h"
 #include "server_fixture.h"
 
 #include <sys/wait.h>
@@ -284,6 +285,47 @@ static void test_many_rows(void **state) {
     hemi_client_free(client);
 }
 
+/* A module whose rows are whole samples; and one of a grid, which has no batches. */
+static void test_samples(void **state) {
+    (void)state;
+    const window w = {.k = 3, .stride = 1, .dilation = 1, .begin = 1, .end = 1, .groups = 1};
+    for (size_t grid = 0; grid < 2; grid++) {
+        const uint32_t side = grid ? 8 : 4, shape[] = {1, 3, side, side};
+        char path[512];
+        net n = net_new(1, 2, 3, side, side);
+        net_conv(&n, grid ? 8 : 2, w);
+        net_constant(&n, "Add", 0);
+        float *x = fixture_rows(4, 3 * side * side);
+        pb model = net_model(&n);
+        hemi_module *module;
+        hemi_module_info info;
+        ASSERT_OK(hemi_module_compile(&module, model.data, model.size, x, shape, 4, NULL, ERR));
+        hemi_module_get_info(module, &info);
+        assert_string_equal(info.operation, grid ? "conv" : "dense");
+        snprintf(path, sizeof path, "%s/demo/sample%zu", world.folder, grid);
+        ASSERT_OK(hemi_module_save(module, path, ERR));
+        site_stop();
+        site_start(NULL);
+        hemi_client *client = connect_with(-1, 20);
+        hemi_remote *remote = open_module(client, grid ? "sample1" : "sample0");
+        if (grid) {
+            ASSERT_FAILS(HEMI_ERR_UNSUPPORTED, "batches", hemi_remote_prepare(remote, 20, ERR));
+            assert_int_equal(call_rows(remote, module, 1, NULL), 0);
+        } else {
+            ASSERT_OK(hemi_remote_prepare(remote, 20, ERR));
+            assert_int_equal(call_rows(remote, module, 3, NULL), 3);
+            assert_int_equal(call_rows(remote, module, 40, NULL), 0); /* a batch of their own */
+            assert_true(batch_seen(seen_count() - 1).seconds);
+        }
+        hemi_remote_free(remote);
+        hemi_client_free(client);
+        hemi_module_free(module);
+        free(model.data);
+        free(x);
+        net_free(&n);
+    }
+}
+
 /* ---- the rules */
 
 /* i: seeds are fresh, announced once, and nothing of them is stored. ii: what is sent of the same row twice differs in its errors. */
@@ -503,12 +545,18 @@ static void test_free_at_any_time(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_prepared_calls),    cmocka_unit_test(test_bias_by_slots),
-        cmocka_unit_test(test_in_the_background), cmocka_unit_test(test_many_rows),
-        cmocka_unit_test(test_seeds_and_errors),  cmocka_unit_test(test_fork_empties_the_pool),
-        cmocka_unit_test(test_fork_at_any_time),  cmocka_unit_test(test_retries),
-        cmocka_unit_test(test_lost_keys),         cmocka_unit_test(test_server_restart),
-        cmocka_unit_test(test_new_secret_key),    cmocka_unit_test(test_free_at_any_time)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_prepared_calls),
+                                       cmocka_unit_test(test_bias_by_slots),
+                                       cmocka_unit_test(test_in_the_background),
+                                       cmocka_unit_test(test_many_rows),
+                                       cmocka_unit_test(test_samples),
+                                       cmocka_unit_test(test_seeds_and_errors),
+                                       cmocka_unit_test(test_fork_empties_the_pool),
+                                       cmocka_unit_test(test_fork_at_any_time),
+                                       cmocka_unit_test(test_retries),
+                                       cmocka_unit_test(test_lost_keys),
+                                       cmocka_unit_test(test_server_restart),
+                                       cmocka_unit_test(test_new_secret_key),
+                                       cmocka_unit_test(test_free_at_any_time)};
     return cmocka_run_group_tests_name("preparation", tests, open_all, close_all) != 0;
 }

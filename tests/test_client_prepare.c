@@ -279,7 +279,7 @@ static void test_many_rows(void **state) {
     assert_false(hemi_batch_request_is(relay.request[2].body, relay.request[2].bytes));
     hemi_remote_free(remote);
     remote = open_module(client, "wide");
-    assert_int_equal(call_rows(remote, world.wide, 40, NULL), 0);
+    assert_int_equal(call_rows(remote, world.wide, 60, NULL), 0);
     assert_true(batch_seen(3).seconds);
     hemi_remote_free(remote);
     hemi_client_free(client);

@@ -203,9 +203,9 @@ static void test_batches_for_all(void **state) {
     many(remote, all, 3, 2, &stats);
     assert_int_equal(stats.prepared_rows, 2);
     assert_int_equal(hemi_remote_prepared(remote[0]), 0); /* those of each module alone are others */
-    many(remote, all, 3, 70, &stats);
+    many(remote, all, 3, 150, &stats);
     assert_int_equal(stats.prepared_rows, 0);
-    assert_true(stats.upload_bytes < 200 + 72 * INPUTS * info.b_bits / 8);
+    assert_true(stats.upload_bytes < 200 + 152 * INPUTS * info.b_bits / 8);
     for (size_t i = 0; i < MODULES; i++) hemi_remote_free(remote[i]);
     hemi_client_free(client);
 }

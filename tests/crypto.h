@@ -155,4 +155,29 @@ TEST_UNUSED static double moments_check(const moments *m, double variance, doubl
     return ratio;
 }
 
+/* A tiny ring with every key there is, for all the shapes of a test; reply: with the ring of replies, and the key to it. */
+typedef struct ring_keys {
+    hemi_params reply;
+    party p;
+    hemi_evaluation_keys *keys;
+} ring_keys;
+
+TEST_UNUSED static void ring_open(ring_keys *r, uint32_t log2_n, bool reply) {
+    uint32_t t[HEMI_FAMILY_MAX + 1] = {HEMI_KEY_RING_SWITCH};
+    const size_t first = reply ? 1 : 0;
+    *r = (ring_keys){.p.own = test_params(log2_n, TEST_Q, TEST_P)};
+    if (reply) {
+        r->reply = test_reply_params(log2_n - 1);
+        r->p.own.reply = &r->reply;
+    }
+    party_open(&r->p, NULL, test_table());
+    r->keys = test_keys(r->p.sk, t, first + test_family(r->p.ctx, t + first));
+    assert_true((r->keys->ring_switch != NULL) == reply);
+}
+
+TEST_UNUSED static void ring_close(ring_keys *r) {
+    hemi_evaluation_keys_free(r->keys);
+    party_close(&r->p);
+}
+
 #endif

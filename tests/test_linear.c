@@ -7,23 +7,6 @@
 
 #define KEYS 3 /* secret keys of the shapes at N = 4096 */
 
-/* A ring with every key, for all the shapes of a test. */
-typedef struct ring_keys {
-    party p;
-    hemi_evaluation_keys *keys;
-} ring_keys;
-
-static void ring_open(ring_keys *r, uint32_t log2_n) {
-    uint32_t t[HEMI_FAMILY_MAX];
-    *r = (ring_keys){.p.own = test_params(log2_n, TEST_Q, TEST_P)};
-    party_open(&r->p, NULL, test_table());
-    r->keys = test_keys(r->p.sk, t, test_family(r->p.ctx, t));
-}
-
-static void ring_close(ring_keys *r) {
-    hemi_evaluation_keys_free(r->keys);
-    party_close(&r->p);
-}
 
 /* ---- tiny rings: every result exact after rounding */
 
@@ -56,7 +39,7 @@ static void every_shape_and_layout_of_tiny_rings(void **state) {
     size_t layouts = 0, two_groups = 0;
     for (uint32_t log2_n = 3; log2_n <= 4; log2_n++) {
         ring_keys r;
-        ring_open(&r, log2_n);
+        ring_open(&r, log2_n, false);
         const uint32_t n = 1u << log2_n;
         for (uint32_t d = 1; d <= n; d++)
             for (uint32_t m = 1; m <= n; m += test_quick() && n == 16 ? 3 : 1)
@@ -80,7 +63,7 @@ static void every_stated_layout_of_a_tiny_ring(void **state) {
     test_rng rng = test_rng_new();
     ring_keys r;
     size_t layouts = 0, two_groups = 0;
-    ring_open(&r, 4);
+    ring_open(&r, 4, false);
     const uint32_t n = 16;
     for (uint32_t m = 1; m <= n; m += test_quick() ? 5 : 1)
         for (uint32_t s = 1; s <= n; s *= 2)
@@ -281,7 +264,7 @@ static void largest_weights(void **state) {
     test_rng rng = test_rng_new();
     ring_keys r;
     hemi_linear_layout l;
-    ring_open(&r, test_quick() ? 8 : 10);
+    ring_open(&r, test_quick() ? 8 : 10, false);
     for (int kind = 0; kind < 3; kind++) {
         product p;
         const uint32_t n = r.p.ctx->n;
@@ -321,7 +304,7 @@ static void teams_give_the_same(void **state) {
     (void)state;
     test_rng rng = test_rng_new();
     ring_keys r;
-    ring_open(&r, 11);
+    ring_open(&r, 11, false);
     static const shape cases[] = {{20, 30, 0}, {300, 200, 0}, {512, 768, 1024}, {1000, 700, 0}};
     hemi_team *teams[] = {NULL, hemi_team_new(1), hemi_team_new(2), hemi_team_new(3)};
     for (size_t i = 0; i < TEST_COUNT(cases); i++) {
@@ -391,7 +374,7 @@ static void calls_from_many_threads(void **state) {
     ring_keys r;
     product p;
     hemi_linear_layout l;
-    ring_open(&r, 10);
+    ring_open(&r, 10, false);
     ASSERT_OK(test_layout(&l, &r.p.own, 200, 300, 0, ERR));
     product_open(&p, &l, true);
     product_random_weights(&p, 127, &rng);
@@ -421,7 +404,7 @@ static void missing_keys_are_named(void **state) {
     ring_keys r;
     product p;
     hemi_linear_layout l;
-    ring_open(&r, 9);
+    ring_open(&r, 9, false);
     ASSERT_OK(test_layout(&l, &r.p.own, 100, 300, 512, ERR));
     product_open(&p, &l, false);
     product_random_weights(&p, 127, &rng);
@@ -446,7 +429,7 @@ static void missing_keys_are_named(void **state) {
         hemi_evaluation_keys_free(keys);
     }
     ring_keys other; /* keys of another set */
-    ring_open(&other, 9);
+    ring_open(&other, 9, false);
     assert_status(product_multiply_into(&p, other.keys, false, p.reply_a, p.reply_b, NULL), HEMI_ERR_KEY);
     ring_close(&other);
     product_close(&p);

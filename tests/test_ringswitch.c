@@ -5,27 +5,6 @@
 #include "hemi/server.h"
 #include "product.h"
 
-/* ---- a set with a ring of replies, made up */
-
-typedef struct ring_keys {
-    hemi_params reply;
-    party p;
-    hemi_evaluation_keys *keys;
-} ring_keys;
-
-static void ring_open(ring_keys *r, uint32_t log2_n) {
-    uint32_t t[HEMI_FAMILY_MAX + 1] = {HEMI_KEY_RING_SWITCH};
-    *r = (ring_keys){.reply = test_reply_params(log2_n - 1), .p.own = test_params(log2_n, TEST_Q, TEST_P)};
-    r->p.own.reply = &r->reply;
-    party_open(&r->p, NULL, test_table());
-    r->keys = test_keys(r->p.sk, t, 1 + test_family(r->p.ctx, t + 1));
-    assert_non_null(r->keys->ring_switch);
-}
-
-static void ring_close(ring_keys *r) {
-    hemi_evaluation_keys_free(r->keys);
-    party_close(&r->p);
-}
 
 /* ---- tiny rings: every result exact after rounding */
 
@@ -70,7 +49,7 @@ static void every_layout_of_tiny_rings(void **state) {
     size_t layouts = 0, refused = 0, direct = 0;
     for (uint32_t log2_n = 3; log2_n <= 6; log2_n++) {
         ring_keys r;
-        ring_open(&r, log2_n);
+        ring_open(&r, log2_n, true);
         const uint32_t n = 1u << log2_n, step = n / 16 * (test_quick() ? 5 : 3) + 1;
         for (uint32_t d = 1; d <= n; d += step)
             for (uint32_t m = 1; m <= n; m += step)
@@ -98,7 +77,7 @@ static void stated_layouts_in_two_groups(void **state) {
     test_rng rng = test_rng_new();
     ring_keys r;
     size_t layouts = 0, refused = 0;
-    ring_open(&r, 6);
+    ring_open(&r, 6, true);
     for (uint32_t s = 8; s <= 64; s *= 2)
         for (uint32_t k = 2; k <= s / 2; k *= 2)
             for (uint32_t last = 1; last < k; last *= 2)
@@ -231,7 +210,7 @@ static void the_key_holds_what_it_should(void **state) {
     __extension__ typedef __int128 wide;
     ring_keys r;
     moments m = {0};
-    ring_open(&r, 9);
+    ring_open(&r, 9, true);
     const size_t n = 256;
     const int64_t q = (int64_t)TEST_R;
     const hemi_limb *limb = r.p.ctx->reply->q;
@@ -358,7 +337,7 @@ static void keys_and_layouts_that_do_not_fit(void **state) {
     hemi_linear_layout l;
     product p;
     uint32_t t[HEMI_AUTOMORPHISMS_MAX + 1] = {HEMI_KEY_RING_SWITCH};
-    ring_open(&r, 6);
+    ring_open(&r, 6, true);
     ASSERT_OK(test_layout(&l, &r.p.own, 32, 16, 32, ERR));
     product_open(&p, &l, false);
     product_random_weights(&p, 127, &rng);

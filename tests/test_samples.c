@@ -470,6 +470,111 @@ static void normalised_rows(void **state) {
     hemi_affine_free(&map);
 }
 
+/* ---- shapes that a graph computes */
+
+static const int64_t list_one[] = {1}, list_zero[] = {0}, list_minus[] = {-1}, list_least[] = {-INT64_MAX};
+
+/* As torch writes a padding of (1, 2, 0, 1) for an input of four dimensions. */
+static void computed_padding(void **state) {
+    (void)state;
+    const int64_t pairs[] = {1, 2, 0, 1}, four[] = {4}, two[] = {-1, 2}, dims[] = {1, 2, 1, 1};
+    const float w[] = {1, 10};
+    net n = net_new(1, 2, 2, 4, 5);
+    graph_ints(&n.graph, "pairs", pairs, 4);
+    graph_ints(&n.graph, "four", four, 1);
+    graph_ints(&n.graph, "two", two, 2);
+    graph_ints(&n.graph, "zero", list_zero, 1);
+    graph_ints(&n.graph, "minus", list_minus, 1);
+    graph_ints(&n.graph, "least", list_least, 1);
+    graph_floats(&n.graph, "w", dims, 4, w);
+    pb node = new_node("ConstantOfShape", "n1", "four", "rest");
+    add_tensor(&node, "value", tensor_raw("", ONNX_INT64, list_one, 1, list_zero, 8));
+    graph_node(&n.graph, node);
+    node = new_node("Concat", "n2", "pairs,rest", "all");
+    add_int(&node, "axis", 0);
+    graph_node(&n.graph, node);
+    graph_op(&n.graph, "Reshape", "all,two", "matrix");
+    graph_op(&n.graph, "Slice", "matrix,minus,least,zero,minus", "turned");
+    node = new_node("Transpose", "n3", "turned", "columns");
+    add_ints(&node, "perm", (const int64_t[]){1, 0}, 2);
+    graph_node(&n.graph, node);
+    graph_op(&n.graph, "Reshape", "columns,minus", "flat");
+    node = new_node("Cast", "n4", "flat", "pads");
+    add_int(&node, "to", ONNX_INT64);
+    graph_node(&n.graph, node);
+    graph_op(&n.graph, "Pad", "x,pads", "padded");
+    graph_op(&n.graph, "Conv", "padded,w", "v");
+    snprintf(n.last, sizeof n.last, "v");
+    sample y = sample_new(2, 1, 5, 8); /* one row below, one column before and two after */
+    for (size_t i = 0; i < 4; i++)
+        for (size_t j = 0; j < 5; j++) y.v[i * 8 + 1 + j] = n.now.v[i * 5 + j] + 10 * n.now.v[20 + i * 5 + j];
+    net_set(&n, y);
+    check_free(&n, HEMI_AFFINE_GRID);
+}
+
+/* x.view(x.size(0), -1) of exporters that do not fold it. */
+static void computed_view(void **state) {
+    (void)state;
+    net n = net_new(2, 2, 2, 3, 3);
+    graph_ints(&n.graph, "first", list_zero, 1);
+    graph_ints(&n.graph, "minus", list_minus, 1);
+    graph_op(&n.graph, "Shape", "x", "shape");
+    graph_op(&n.graph, "Gather", "shape,first", "batch");
+    pb node = new_node("Concat", "n", "batch,minus", "to");
+    add_int(&node, "axis", 0);
+    graph_node(&n.graph, node);
+    graph_op(&n.graph, "Reshape", "x,to", "v");
+    snprintf(n.last, sizeof n.last, "v");
+    n.flat = true;
+    net_linear(&n, 4);
+    check_free(&n, HEMI_AFFINE_DENSE);
+}
+
+static void bad_integers(void **state) {
+    (void)state;
+    static const struct {
+        const char *op, *inputs;
+        int64_t a[4], b[4], c[4];
+        size_t na, nb, nc;
+    } cases[] = {{"ConstantOfShape", "a", {1000}, {0}, {0}, 1, 1, 1},
+                 {"ConstantOfShape", "a", {8, 8, 8}, {0}, {0}, 3, 1, 1},
+                 {"ConstantOfShape", "a", {-1}, {0}, {0}, 1, 1, 1},
+                 {"Reshape", "a,b", {1, 2, 3}, {2, 2}, {0}, 3, 2, 1},
+                 {"Reshape", "a,b", {1, 2, 3}, {-1, 2}, {0}, 3, 2, 1},
+                 {"Reshape", "a,b", {1, 2, 3}, {-1, -1}, {0}, 3, 2, 1},
+                 {"Reshape", "a,b", {1, 2, 3}, {0}, {0}, 3, 1, 1},
+                 {"Reshape", "a,b", {1, 2, 3}, {INT64_MAX, 2}, {0}, 3, 2, 1},
+                 {"Slice", "a,b", {1, 2, 3}, {0}, {0}, 3, 1, 1},
+                 {"Slice", "a,b,c,c,c", {1, 2, 3}, {0}, {0}, 3, 1, 1},         /* a step of 0 */
+                 {"Slice", "a,b,c,b,c", {1, 2, 3}, {7}, {INT64_MIN}, 3, 1, 1}, /* axis 7 */
+                 {"Slice", "a,b,c", {1, 2, 3}, {3}, {INT64_MAX}, 3, 1, 1},     /* nothing */
+                 {"Slice", "a,b,c", {1, 2, 3}, {0, 1}, {1}, 3, 2, 1},
+                 {"Transpose", "a", {1, 2, 3}, {0}, {0}, 3, 1, 1},
+                 {"Gather", "a,b", {1, 2, 3}, {3}, {0}, 3, 1, 1},
+                 {"Gather", "a,b", {1, 2, 3}, {INT64_MIN}, {0}, 3, 1, 1},
+                 {"Squeeze", "a", {1, 2, 3}, {0}, {0}, 3, 1, 1},
+                 {"Cast", "a", {1}, {0}, {0}, 1, 1, 1},
+                 {"Concat", "a,missing", {1}, {0}, {0}, 1, 1, 1}};
+    for (size_t i = 0; i < TEST_COUNT(cases); i++) {
+        net n = net_new(i, 2, 2, 3, 3);
+        graph_ints(&n.graph, "a", cases[i].a, cases[i].na);
+        graph_ints(&n.graph, "b", cases[i].b, cases[i].nb);
+        graph_ints(&n.graph, "c", cases[i].c, cases[i].nc);
+        pb node = new_node(cases[i].op, "n", cases[i].inputs, "i");
+        if (strcmp(cases[i].op, "ConstantOfShape") == 0)
+            add_tensor(&node, "value", tensor_raw("", ONNX_INT64, list_one, 1, list_zero, 8));
+        graph_node(&n.graph, node);
+        graph_op(&n.graph, "GlobalAveragePool", "x", "v");
+        snprintf(n.last, sizeof n.last, "v");
+        hemi_affine map;
+        hemi_error err = {0};
+        const hemi_status got = import_shape(net_model(&n), (const uint32_t[]){1, 2, 3, 3}, 4, &map, &err);
+        if ((got != HEMI_ERR_FORMAT && got != HEMI_ERR_UNSUPPORTED) || err.message[0] == '\0')
+            fail_msg("case %zu (%s): %s", i, cases[i].op, hemi_status_name(got));
+        net_free(&n);
+    }
+}
+
 /* ---- refused */
 
 /* One node of an operator on a 3 x 8 x 8 sample, with weights of 4 x 3 x 3 x 3. */
@@ -600,6 +705,9 @@ int main(void) {
         cmocka_unit_test(views),
         cmocka_unit_test(without_a_batch),
         cmocka_unit_test(normalised_rows),
+        cmocka_unit_test(computed_padding),
+        cmocka_unit_test(computed_view),
+        cmocka_unit_test(bad_integers),
         cmocka_unit_test(bad_attributes),
         cmocka_unit_test(too_large),
         cmocka_unit_test(ranks),

@@ -155,23 +155,6 @@ static double error_at(const job *j, size_t i) {
     return j->got[i] - (double)j->delta * ((double)j->want[i] + bias);
 }
 
-typedef struct ring_keys {
-    party p;
-    hemi_evaluation_keys *keys;
-} ring_keys;
-
-static void ring_open(ring_keys *r, uint32_t log2_n) {
-    uint32_t t[HEMI_FAMILY_MAX];
-    *r = (ring_keys){.p.own = test_params(log2_n, TEST_Q, TEST_P)};
-    party_open(&r->p, NULL, test_table());
-    r->keys = test_keys(r->p.sk, t, test_family(r->p.ctx, t));
-}
-
-static void ring_close(ring_keys *r) {
-    hemi_evaluation_keys_free(r->keys);
-    party_close(&r->p);
-}
-
 static void check_same(const hemi_linear_layout *a, const hemi_linear_layout *b) {
     assert_true(a->params == b->params && a->inputs == b->inputs && a->outputs == b->outputs && a->s == b->s && a->fan == b->fan);
     assert_true(a->rows == b->rows && a->tile_y == b->tile_y && a->tile_x == b->tile_x && a->pitch == b->pitch);
@@ -205,7 +188,7 @@ static void rows_of_tiny_rings(void **state) {
     test_rng rng = test_rng_new();
     ring_keys r;
     size_t layouts = 0, packed = 0, blocks = 0;
-    ring_open(&r, 4);
+    ring_open(&r, 4, false);
     for (uint32_t d = 1; d <= 40; d += d < 18 ? 1 : 7)
         for (uint32_t m = 1; m <= 40; m += (m < 18 ? 1u : 7u) + (test_quick() ? 2u : 0u))
             for (int full = 0; full < 2; full++) {
@@ -231,7 +214,7 @@ static void grids_of_a_tiny_ring(void **state) {
     test_rng rng = test_rng_new();
     ring_keys r;
     size_t tiled = 0, steps = 0, count = test_quick() ? 60 : 400;
-    ring_open(&r, 5);
+    ring_open(&r, 5, false);
     for (size_t i = 0; i < count;) {
         hemi_grid g = {.in_channels = 1 + (uint32_t)test_below(&rng, 5),
                        .in_height = 1 + (uint32_t)test_below(&rng, 7),
@@ -274,7 +257,7 @@ static void ways_of_computing_agree(void **state) {
     test_rng rng = test_rng_new();
     ring_keys r;
     hemi_team *team = hemi_team_new(3);
-    ring_open(&r, 7);
+    ring_open(&r, 7, false);
     static const uint32_t shapes[][3] = {{20, 40, 30}, {32, 128, 12}, {100, 100, 200}, {300, 50, 50}, {3, 2, 4}};
     for (size_t c = 0; c < TEST_COUNT(shapes); c++)
         for (int full = 0; full < 2; full++) {
@@ -337,7 +320,7 @@ static void large_weights_in_small_memory(void **state) {
     (void)state;
     test_rng rng = test_rng_new();
     ring_keys r;
-    ring_open(&r, 6);
+    ring_open(&r, 6, false);
     hemi_linear_layout l;
     hemi_linear *fast, *small;
     job j;
@@ -364,7 +347,7 @@ static void refusals(void **state) {
     (void)state;
     test_rng rng = test_rng_new();
     ring_keys r;
-    ring_open(&r, 5);
+    ring_open(&r, 5, false);
     hemi_linear_layout l[2];
     job j[2];
     hemi_linear *map[2];
@@ -538,5 +521,5 @@ int main(void) {
         cmocka_unit_test(refusals),             cmocka_unit_test(noise_of_units),
         cmocka_unit_test(precise_maps_of_a_tiny_ring), cmocka_unit_test(noise_of_the_precise_set),
     };
-    return TEST_RUN("units", tests);
+    return TEST_RUN_PER_TABLE("units", tests);
 }

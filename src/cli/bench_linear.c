@@ -29,7 +29,7 @@
 
 typedef struct bench {
     long inputs, outputs, rows, layout, threads, repeat, keys_count, weight_bits;
-    const char *set, *kernel;
+    const char *set, *kernel, *memory;
     bool json;
 
     hemi_module *module; /* with weights */
@@ -75,7 +75,8 @@ static hemi_status load(bench *b, const char *folder, hemi_error *err) {
         b->module = NULL;
         double start = hemi_now_ms();
         HEMI_TRY(hemi_module_open(&b->module, folder, true, err));
-        HEMI_TRY(hemi_evaluator_new(&b->evaluator, b->module, (int)b->threads, err));
+        const hemi_evaluator_options options = {.threads = (int)b->threads, .small_memory = strcmp(b->memory, "small") == 0};
+        HEMI_TRY(hemi_evaluator_new_with(&b->evaluator, b->module, &options, err));
         times[i] = hemi_now_ms() - start;
     }
     b->load_ms = cli_median(times, LOADS);
@@ -294,7 +295,7 @@ static int report(bench *b) {
 }
 
 int bench_linear(int argc, char **argv) {
-    bench b = {.rows = 1, .threads = 1, .keys_count = 10, .weight_bits = 8, .random = {1}};
+    bench b = {.rows = 1, .threads = 1, .keys_count = 10, .weight_bits = 8, .memory = "fast", .random = {1}};
     const cli_option options[] = {
         {"inputs", 'd', "D", CLI_INT, &b.inputs, 1, 65536, "features of a row"},
         {"outputs", 'm', "M", CLI_INT, &b.outputs, 1, 65536, "outputs of a row"},
@@ -304,6 +305,7 @@ int bench_linear(int argc, char **argv) {
         {"set", 0, "NAME", CLI_TEXT, &b.set, 0, 0, "parameter set"},
         {"weight-bits", 0, "B", CLI_INT, &b.weight_bits, 2, 16, "bits of a weight (default 8)"},
         {"threads", 't', "T", CLI_INT, &b.threads, 0, 1024, "threads for one product (default 1; 0: all)"},
+        {"memory", 0, "WAY", CLI_TEXT, &b.memory, 0, 0, "fast (default) or small: how a server holds weights (hemi serve --help)"},
         {"kernel", 'k', "NAME", CLI_TEXT, &b.kernel, 0, 0, "portable, avx2 or avx512 (default: the best here)"},
         {"repeat", 'n', "N", CLI_INT, &b.repeat, REPEAT_MIN, 1000000,
          "timed calls (default: about 1.5 s of them, 15 to 1000)"},
@@ -325,6 +327,10 @@ int bench_linear(int argc, char **argv) {
     if (parsed != CLI_PARSED) return parsed == CLI_HELPED ? 0 : CLI_EXIT_USAGE;
     if (b.inputs == 0 || b.outputs == 0) {
         fprintf(stderr, "hemi bench linear: --inputs and --outputs are needed\n");
+        return CLI_EXIT_USAGE;
+    }
+    if (strcmp(b.memory, "fast") != 0 && strcmp(b.memory, "small") != 0) {
+        fprintf(stderr, "hemi bench linear: --memory takes 'fast' or 'small', not '%s'\n", b.memory);
         return CLI_EXIT_USAGE;
     }
     hemi_error err = {0};

@@ -23,7 +23,7 @@ typedef struct calls {
     bool json;
     float *x, *y;
     uint32_t shape_x[HEMI_NPY_RANK_MAX], shape_y[HEMI_NPY_RANK_MAX];
-    size_t rank, rows;
+    size_t rank, rank_y, rows;
     uint32_t inputs, outputs;
     double open_ms, first_ms, median[PARTS];
     size_t upload_bytes, download_bytes, evaluation_key_bytes, prepared_calls;
@@ -31,19 +31,42 @@ typedef struct calls {
 
 /* ---- what goes in and out */
 
+static hemi_status take_rows(calls *c, const hemi_module_info *info, hemi_error *err) {
+    uint32_t last = c->shape_x[c->rank - 1];
+    if (last != info->inputs)
+        return hemi_fail(err, HEMI_ERR_SHAPE, "%.200s has %u features in its last dimension, the module takes %u",
+                         c->input, last, info->inputs);
+    c->rows = 1;
+    for (size_t i = 0; i + 1 < c->rank; i++) c->rows *= c->shape_x[i];
+    c->rank_y = c->rank;
+    memcpy(c->shape_y, c->shape_x, sizeof c->shape_y);
+    c->shape_y[c->rank - 1] = info->outputs;
+    return HEMI_OK;
+}
+
+/* With or without a dimension that counts them. */
+static hemi_status take_samples(calls *c, const hemi_module_info *info, hemi_error *err) {
+    const size_t sides = info->shape_rank - 1, before = c->rank > sides ? c->rank - sides : 0;
+    if (c->rank < sides || before > 1 || memcmp(c->shape_x + before, info->shape + 1, sides * sizeof *info->shape) != 0) {
+        char shape[128];
+        cli_shape_name(shape, info->shape, info->shape_rank);
+        return hemi_fail(err, HEMI_ERR_SHAPE, "%.200s does not hold samples of the module's shape: it was compiled for %s",
+                         c->input, shape);
+    }
+    c->rows = before > 0 ? c->shape_x[0] : 1;
+    c->rank_y = info->output_rank - 1 + before;
+    memcpy(c->shape_y + before, info->output_shape + 1, (info->output_rank - 1) * sizeof *info->output_shape);
+    if (before > 0) c->shape_y[0] = c->shape_x[0];
+    return HEMI_OK;
+}
+
 static hemi_status prepare(calls *c, hemi_remote *remote, hemi_error *err) {
     hemi_module_info info;
     hemi_module_get_info(hemi_remote_module(remote), &info);
     c->inputs = info.inputs;
     c->outputs = info.outputs;
-    uint32_t last = c->shape_x[c->rank - 1];
-    if (last != info.inputs)
-        return hemi_fail(err, HEMI_ERR_SHAPE, "%.200s has %u features in its last dimension, the module takes %u",
-                         c->input, last, info.inputs);
-    c->rows = 1;
-    for (size_t i = 0; i + 1 < c->rank; i++) c->rows *= c->shape_x[i];
-    memcpy(c->shape_y, c->shape_x, sizeof c->shape_y);
-    c->shape_y[c->rank - 1] = info.outputs;
+    const bool rows = strcmp(info.operation, "linear") == 0;
+    HEMI_TRY(rows ? take_rows(c, &info, err) : take_samples(c, &info, err));
     c->y = hemi_alloc(c->rows * (size_t)info.outputs, sizeof *c->y);
     return c->y ? HEMI_OK : hemi_fail(err, HEMI_ERR_MEMORY, "no memory for %zu rows", c->rows);
 }
@@ -95,7 +118,7 @@ static hemi_status run(calls *c, hemi_error *err) {
     if (status == HEMI_OK) status = with_remote(c, client, err);
     hemi_client_free(client);
     hemi_keys_free(keys);
-    if (status == HEMI_OK && c->output) status = hemi_npy_write(c->output, c->y, c->shape_y, c->rank, err);
+    if (status == HEMI_OK && c->output) status = hemi_npy_write(c->output, c->y, c->shape_y, c->rank_y, err);
     return status;
 }
 
@@ -145,7 +168,7 @@ int cmd_call(int argc, char **argv) {
                                           {"MODULE", &c.module, "the module's name: \"seq.0\""},
                                           {0}};
     const cli_option options[] = {
-        {"input", 'i', "X.npy", CLI_TEXT, &c.input, 0, 0, "any number of rows, features last"},
+        {"input", 'i', "X.npy", CLI_TEXT, &c.input, 0, 0, "any number of rows, features last; or of samples"},
         {"output", 'o', "Y.npy", CLI_TEXT, &c.output, 0, 0, "float32; the input's leading shape"},
         {"keys", 'k', "FOLDER", CLI_TEXT, &c.keys_folder, 0, 0,
          "keep the secret key there (default: a new one, in memory only)"},

@@ -99,13 +99,14 @@ static int report(const compile *c) {
         json_object_set_new(j, "compile_ms", json_real(c->elapsed_ms));
         return cli_print_json(j);
     }
-    char a[24], b[24], d[24];
+    char a[24], b[24], d[24], sides[128];
+    const bool rows = strcmp(i->operation, "linear") == 0;
+    cli_sides(sides, i);
     printf("compiled %s in %.0f ms\n", c->folder, c->elapsed_ms);
-    cli_line("operation", "%s, %u -> %u%s, %d-bit weights, %d-bit inputs", i->operation, i->inputs, i->outputs,
-             i->has_bias ? " with bias" : "", i->weight_bits, i->input_bits);
+    cli_line("operation", "%s, %s%s, %d-bit weights, %d-bit inputs", i->operation, sides, i->has_bias ? " with bias" : "", i->weight_bits, i->input_bits);
     cli_line("encryption", "set %s, %.1f bits of security, layout %u, %u products", i->params->name,
              i->params->security_bits, i->layout, i->products);
-    cli_line("one row", "%s up, %s down; evaluation keys %s, once", cli_bytes(a, i->upload_bytes),
+    cli_line(rows ? "one row" : "one sample", "%s up, %s down; evaluation keys %s, once", cli_bytes(a, i->upload_bytes),
              cli_bytes(b, i->download_bytes), cli_bytes(d, i->evaluation_key_bytes));
     cli_line("predicted error", "%.3g; the largest output on the calibration data is %.3g: %.1f bits",
              i->predicted_error, i->output_max, cli_expected_bits(i));
@@ -121,13 +122,13 @@ int cmd_compile(int argc, char **argv) {
     const cli_option options[] = {
         {"name", 'n', "NAME", CLI_TEXT, &c.name, 0, 0, "the module's name, as the model calls it: \"seq.0\""},
         {"calibration", 'c', "X.npy", CLI_TEXT, &c.calibration, 0, 0,
-         "inputs as the module will see them, float32, features last"},
+         "inputs as the module will see them, float32: features last, or samples first"},
         {"output", 'o', "DIR", CLI_TEXT, &c.output, 0, 0, "the model's folder; made if need be"},
         {"n-bits", 'b', "B", CLI_INT, &c.n_bits, 0, 16,
          "bits of weights (default 8; 0: the compiler's choice)"},
         {"input-bits", 0, "B", CLI_INT, &c.input_bits, 0, 16, "bits of inputs (default 16: they cost nothing)"},
         {"layout", 0, "S", CLI_INT, &c.layout, 0, 65536,
-         "power of two >= inputs: larger is less upload and more time (0: chosen)"},
+         "power of two (of rows: >= inputs): larger is less upload and more time (0: chosen)"},
         {"set", 0, "NAME", CLI_TEXT, &c.set, 0, 0, "parameter set (default L4096; `hemi version` lists them)"},
         {"b-bits", 0, "B", CLI_INT, &c.b_bits, 0, 50, "bits of an uploaded coefficient (0: chosen)"},
         {0}};

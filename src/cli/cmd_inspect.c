@@ -22,10 +22,11 @@ typedef struct findings {
 /* ---- one compiled module */
 
 static void add_row(cli_table *t, const char *name, const hemi_module_info *info) {
-    char text[24];
+    char text[24], sides[128];
+    cli_sides(sides, info);
     cli_table_cell(t, "%s", name);
     cli_table_cell(t, "%s", info->operation);
-    cli_table_cell(t, "%u -> %u", info->inputs, info->outputs);
+    cli_table_cell(t, "%s", sides);
     cli_table_cell(t, "%s", info->params->name);
     cli_table_cell(t, "%.1f", info->params->security_bits);
     cli_table_cell(t, "%d / %d", info->weight_bits, info->input_bits);
@@ -120,7 +121,7 @@ int cmd_inspect(int argc, char **argv) {
         .detail = "error: standard deviation of the error that encryption adds to an output (quantisation apart); "
                   "relative: over the\n"
                   "largest output on the calibration data, which only server.zip knows; bits: what that leaves exact.\n"
-                  "Sizes are for one row; keys are uploaded once for all modules of a model.",
+                  "Sizes are for one row, or one sample; keys are uploaded once for all modules of a model.",
         .positionals = positionals,
         .example = "  hemi inspect models/",
         .json = &json};

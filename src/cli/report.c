@@ -103,6 +103,24 @@ void cli_shape_name(char text[128], const uint32_t *shape, size_t rank) {
     snprintf(text + n, (size_t)(128 - n), "_pc");
 }
 
+static int write_sides(char *text, size_t room, const uint32_t *shape, size_t rank) {
+    int n = 0;
+    for (size_t i = 1; i < rank && (size_t)n < room; i++)
+        n += snprintf(text + n, room - (size_t)n, "%s%u", i > 1 ? "x" : "", shape[i]);
+    return n;
+}
+
+void cli_sides(char text[128], const hemi_module_info *info) {
+    if (strcmp(info->operation, "linear") == 0) {
+        snprintf(text, 128, "%u -> %u", info->inputs, info->outputs);
+        return;
+    }
+    int n = write_sides(text, 60, info->shape, info->shape_rank);
+    if (n > 59) n = 59; /* cut off: HEMI_SHAPE_MAX numbers of ten digits do not fit */
+    n += snprintf(text + n, 8, " -> ");
+    (void)write_sides(text + n, 128 - (size_t)n, info->output_shape, info->output_rank);
+}
+
 double cli_relative_error(const hemi_module_info *info) {
     return info->output_max > 0 ? info->predicted_error / info->output_max : 0;
 }
@@ -117,14 +135,16 @@ static json_t *real_or_null(double v) { return v > 0 ? json_real(v) : json_null(
 
 json_t *cli_module_json(const hemi_module_info *info) {
     char id[2 * HEMI_MODULE_ID_BYTES + 1];
-    json_t *shape = json_array();
+    json_t *shape = json_array(), *output = json_array();
     for (size_t i = 0; i < HEMI_MODULE_ID_BYTES; i++) snprintf(id + 2 * i, 3, "%02x", info->id[i]);
     for (size_t i = 0; i < info->shape_rank; i++) json_array_append_new(shape, json_integer(info->shape[i]));
+    for (size_t i = 0; i < info->output_rank; i++) json_array_append_new(output, json_integer(info->output_shape[i]));
     json_t *j =
-        json_pack("{s:s,s:s,s:I,s:I,s:o,s:s,s:f,s:I,s:I,s:b}", "operation", info->operation, "id", id, "inputs",
-                  (json_int_t)info->inputs, "outputs", (json_int_t)info->outputs, "shape", shape, "set",
+        json_pack("{s:s,s:s,s:I,s:I,s:o,s:o,s:s,s:f,s:I,s:I,s:I,s:I,s:b}", "operation", info->operation, "id", id, "inputs",
+                  (json_int_t)info->inputs, "outputs", (json_int_t)info->outputs, "shape", shape, "output_shape", output, "set",
                   info->params->name, "security_bits", info->params->security_bits, "layout", (json_int_t)info->layout,
-                  "products", (json_int_t)info->products, "bias", (int)info->has_bias);
+                  "products", (json_int_t)info->products, "units", (json_int_t)info->units, "packed_rows",
+                  (json_int_t)info->packed_rows, "bias", (int)info->has_bias);
     json_t *sizes =
         json_pack("{s:i,s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "weight_bits", info->weight_bits, "input_bits",
                   info->input_bits, "b_bits", (json_int_t)info->b_bits, "reply_a_bits", (json_int_t)info->reply_a_bits,

@@ -33,6 +33,8 @@ void cli_line(const char *name, const char *format, ...) HEMI_PRINTF(2, 3);
 const char *cli_bytes(char text[24], size_t bytes);
 /* "po_1_768_pc" */
 void cli_shape_name(char text[128], const uint32_t *shape, size_t rank);
+/* What goes in and out: "768 -> 3072", or of samples "3x32x32 -> 16x32x32". */
+void cli_sides(char text[128], const hemi_module_info *info);
 
 /* Error of an output relative to the largest one seen on the calibration data, and the bits of accuracy that leaves; 0 where it is
  * not known. */

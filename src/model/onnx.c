@@ -278,12 +278,14 @@ static hemi_onnx_operator find_operator(const hemi_onnx_entry *list, const char 
 static hemi_status run_node(hemi_onnx_graph *g, const Hemi__Onnx__NodeProto *node, hemi_error *err) {
     const bool standard = node->domain[0] == '\0' || strcmp(node->domain, "ai.onnx") == 0;
     hemi_onnx_operator run = NULL;
-    if (standard) run = find_operator(hemi_onnx_shape_operators, node->op_type);
+    if (standard) run = hemi_onnx_integer_operator(g, node);
+    if (standard && run == NULL) run = find_operator(hemi_onnx_shape_operators, node->op_type);
     if (standard && run == NULL)
         run = find_operator(g->samples ? hemi_onnx_sample_operators : hemi_onnx_rows_operators, node->op_type);
     if (standard && run == NULL && g->samples) run = find_operator(hemi_onnx_window_operators, node->op_type);
     if (standard && run == NULL && !g->samples)
-        g->wants_samples |= find_operator(hemi_onnx_sample_operators, node->op_type) != NULL ||
+        g->wants_samples |= strcmp(node->op_type, "Shape") == 0 ||
+                            find_operator(hemi_onnx_sample_operators, node->op_type) != NULL ||
                             find_operator(hemi_onnx_window_operators, node->op_type) != NULL;
     if (run == NULL) return unsupported(node, err);
     if (node->n_output == 0 || node->output[0][0] == '\0')

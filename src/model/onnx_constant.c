@@ -183,13 +183,30 @@ static int64_t integer(const Hemi__Onnx__TensorProto *t, size_t i) {
     return raw != NULL ? (int32_t)hemi_load32(raw + 4 * i) : t->int32_data[i];
 }
 
+bool hemi_onnx_constant_is_integer(const hemi_onnx_constant *c) {
+    if (c->integers != NULL) return true;
+    if (c->attribute != NULL) return c->attribute->type == ATTRIBUTE_INT || c->attribute->type == ATTRIBUTE_INTS;
+    return c->tensor != NULL && (c->tensor->data_type == TYPE_INT64 || c->tensor->data_type == TYPE_INT32);
+}
+
 hemi_status hemi_onnx_constant_ints(const hemi_onnx_constant *c, int64_t *out, size_t max, size_t *count,
                                     hemi_error *err) {
+    if (c->rank <= 1) return hemi_onnx_constant_integers(c, out, max, count, err);
+    return hemi_fail(err, HEMI_ERR_UNSUPPORTED, "the constant '%s' should be a list of at most %zu integers",
+                     hemi_onnx_printable(c->name).s, max);
+}
+
+hemi_status hemi_onnx_constant_integers(const hemi_onnx_constant *c, int64_t *out, size_t max, size_t *count,
+                                        hemi_error *err) {
     const hemi_onnx_text text = hemi_onnx_printable(c->name);
-    if (c->rank > 1 || c->count > max)
+    if (c->count > max)
         return hemi_fail(err, HEMI_ERR_UNSUPPORTED, "the constant '%s' should be a list of at most %zu integers",
                          text.s, max);
     *count = c->count;
+    if (c->integers != NULL) {
+        memcpy(out, c->integers, c->count * sizeof *out);
+        return HEMI_OK;
+    }
     if (c->attribute != NULL && c->attribute->type == ATTRIBUTE_INT) {
         out[0] = c->attribute->i;
         return HEMI_OK;

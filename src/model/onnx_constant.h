@@ -20,8 +20,9 @@ typedef struct hemi_onnx_text {
 hemi_onnx_text hemi_onnx_printable(const char *name);
 
 typedef struct hemi_onnx_constant {
-    const Hemi__Onnx__TensorProto *tensor;       /* one of the two */
+    const Hemi__Onnx__TensorProto *tensor;       /* one of the three */
     const Hemi__Onnx__AttributeProto *attribute; /* value_float(s), value_int(s) */
+    const void *integers;                        /* int64_t: computed */
     bool transposed;                             /* of rank 2 */
     const char *name;
     size_t rank;
@@ -43,6 +44,10 @@ HEMI_CHECK hemi_status hemi_onnx_constant_floats(const hemi_onnx_constant *c, fl
 /* A vector or a scalar of integers, at most `max`. ERR_UNSUPPORTED unless INT64 or INT32. */
 HEMI_CHECK hemi_status hemi_onnx_constant_ints(const hemi_onnx_constant *c, int64_t *out, size_t max, size_t *count,
                                                hemi_error *err);
+/* The same of an array of any rank, in its own order. */
+HEMI_CHECK hemi_status hemi_onnx_constant_integers(const hemi_onnx_constant *c, int64_t *out, size_t max, size_t *count,
+                                                   hemi_error *err);
+bool hemi_onnx_constant_is_integer(const hemi_onnx_constant *c);
 /* One BOOL, false. */
 bool hemi_onnx_constant_is_false(const hemi_onnx_constant *c);
 

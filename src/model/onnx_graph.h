@@ -92,4 +92,7 @@ typedef struct hemi_onnx_entry {
 extern const hemi_onnx_entry hemi_onnx_rows_operators[], hemi_onnx_shape_operators[], hemi_onnx_sample_operators[],
     hemi_onnx_window_operators[];
 
+/* Of integers: an operator that is computed at once, where the first input is a constant of integers (or what Shape is of); otherwise NULL. */
+hemi_onnx_operator hemi_onnx_integer_operator(const hemi_onnx_graph *g, const Hemi__Onnx__NodeProto *node);
+
 #endif

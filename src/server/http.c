@@ -220,9 +220,10 @@ hemi_status hemi_http_server_start(hemi_http_server **out, const hemi_http_optio
     /* The port first: if it is taken, one learns so at once, and not after the loading. Connections are accepted when all is ready. */
     hemi_status status = hemi_bind(&server->socket, o->address ? o->address : "127.0.0.1", &server->port, server->url,
                                    sizeof server->url, err);
+    const hemi_evaluator_options evaluators = {.small_memory = o->small_memory};
     if (status == HEMI_OK)
         status = hemi_registry_open(&server->service.registry, o->folder,
-                                    o->max_request_rows ? o->max_request_rows : HEMI_SERVER_ROWS_MAX, 0, o->quiet, err);
+                                    o->max_request_rows ? o->max_request_rows : HEMI_SERVER_ROWS_MAX, &evaluators, o->quiet, err);
     if (status == HEMI_OK) status = hemi_listen(server->socket, server->port, err);
     if (status == HEMI_OK) status = start_threads(server, o, err);
     if (status != HEMI_OK) {

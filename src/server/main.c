@@ -38,6 +38,8 @@ static const char help[] =
     "  -p, --port N              port to listen on (default 8000; 0: any free one)\n"
     "      --host ADDRESS        address to listen on (default 127.0.0.1: this machine only; 0.0.0.0: all networks)\n"
     "      --threads N           requests computed at once (default: all processors)\n"
+    "      --memory fast|small   weights ready to be multiplied, 6 bytes a coefficient (default), or as small integers, which\n"
+    "                            take a third of that and two to four times the time (docs/performance.md)\n"
     "      --max-keys-bytes N    memory for clients' evaluation keys, with K, M or G (default 1G); the least recently "
     "used\n"
     "                            make room, and their clients upload them again by themselves\n"
@@ -66,6 +68,7 @@ static const char help[] =
 
 enum {
     KEYS_BYTES = 256,
+    MEMORY,
     PREPARED_BYTES,
     ROWS,
     THREADS,
@@ -83,6 +86,7 @@ enum {
 static const struct option longs[] = {{"port", required_argument, NULL, 'p'},
                                       {"host", required_argument, NULL, HOST},
                                       {"threads", required_argument, NULL, THREADS},
+                                      {"memory", required_argument, NULL, MEMORY},
                                       {"max-keys-bytes", required_argument, NULL, KEYS_BYTES},
                                       {"prepared-memory", required_argument, NULL, PREPARED_BYTES},
                                       {"max-rows", required_argument, NULL, ROWS},
@@ -145,6 +149,11 @@ static bool take_option(arguments *a, int option, const char *name, const char *
         return parse_number(&v, name, value, 0, 65535, false) && (o->port = (uint16_t)v, true);
     case THREADS:
         return parse_number(&v, name, value, 1, 1024, false) && (o->threads = (int)v, true);
+    case MEMORY:
+        o->small_memory = strcmp(value, "small") == 0;
+        if (o->small_memory || strcmp(value, "fast") == 0) return true;
+        fprintf(stderr, "hemi-server: --memory takes 'fast' or 'small', not '%s'\n", value);
+        return false;
     case KEYS_BYTES:
         return parse_number(&v, name, value, 1, SIZE_MAX / 2, true) && (o->max_keys_bytes = (size_t)v, true);
     case PREPARED_BYTES:

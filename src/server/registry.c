@@ -161,7 +161,7 @@ static void shape_free(hemi_served_shape *shape) {
 
 typedef struct opening {
     size_t max_rows;
-    int threads;
+    const hemi_evaluator_options *evaluators;
     bool quiet;
 } opening;
 
@@ -180,7 +180,7 @@ static hemi_status shape_prepare(hemi_served_shape *shape, const hemi_module *mo
                          shape->name);
     shape->automorphisms = hemi_module_key_entries(shape->module, shape->automorphism);
     shape->request_bytes_max = largest_request(shape->module, o->max_rows);
-    return hemi_evaluator_new(&shape->evaluator, module, o->threads, err);
+    return hemi_evaluator_new_with(&shape->evaluator, module, o->evaluators, err);
 }
 
 static hemi_status shape_open(hemi_served_shape *shape, const char *folder, const char *expected, const opening *o,
@@ -377,12 +377,12 @@ static hemi_status open_all(hemi_registry *registry, const char *folder, const o
     return status;
 }
 
-hemi_status hemi_registry_open(hemi_registry **out, const char *folder, size_t max_rows, int threads, bool quiet,
-                               hemi_error *err) {
+hemi_status hemi_registry_open(hemi_registry **out, const char *folder, size_t max_rows, const hemi_evaluator_options *evaluators,
+                               bool quiet, hemi_error *err) {
     *out = NULL;
     hemi_registry *registry = hemi_alloc(1, sizeof *registry);
     if (!registry) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory");
-    const opening o = {.max_rows = max_rows, .threads = threads, .quiet = quiet};
+    const opening o = {.max_rows = max_rows, .evaluators = evaluators, .quiet = quiet};
     hemi_status status = open_all(registry, folder, &o, err);
     if (status == HEMI_OK) {
         set_limits(registry);

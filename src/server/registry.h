@@ -52,10 +52,10 @@ typedef struct hemi_registry {
     char *json; /* the answer to GET /v2/models */
 } hemi_registry;
 
-/* Reads and prepares everything below folder; threads as for hemi_evaluator_new; progress lines on stderr unless quiet.
+/* Reads and prepares everything below folder; evaluators: how each is made; progress lines on stderr unless quiet.
  * ERR_NOT_FOUND when there is nothing to serve; otherwise the error of the file that is at fault, which it names. */
-HEMI_CHECK hemi_status hemi_registry_open(hemi_registry **out, const char *folder, size_t max_rows, int threads,
-                                          bool quiet, hemi_error *err);
+HEMI_CHECK hemi_status hemi_registry_open(hemi_registry **out, const char *folder, size_t max_rows,
+                                          const hemi_evaluator_options *evaluators, bool quiet, hemi_error *err);
 void hemi_registry_free(hemi_registry *registry);
 
 const hemi_served_model *hemi_registry_model(const hemi_registry *registry, const char *name);

@@ -1,6 +1,10 @@
 /* Holds the server to docs/openapi.yaml: the same routes and methods as its own table; every operation is called, well and
  * badly, and answers with statuses that the file lists for it. Each status it lists, but those named below, was seen. */
+#include "net_fixture.h"
 #include "server_fixture.h"
+
+#include "client/keys.h"
+#include "wire/batch.h"
 
 #define OPERATIONS_MAX 32
 #define STATUSES_MAX   12
@@ -15,6 +19,21 @@ typedef struct operation {
 static operation operations[OPERATIONS_MAX];
 static size_t count;
 static party owner;
+static hemi_module *conv; /* of samples: it has no rows, and so no batches of them */
+
+static hemi_module *conv_module(void) {
+    const uint32_t shape[] = {1, 3, 8, 8};
+    net n = net_new(1, 2, 3, 8, 8);
+    net_conv(&n, 8, (window){.k = 3, .stride = 1, .dilation = 1, .begin = 1, .end = 1, .groups = 1});
+    float *x = fixture_rows(1, 192);
+    pb model = net_model(&n);
+    hemi_module *module = NULL;
+    ASSERT_OK(hemi_module_compile(&module, model.data, model.size, x, shape, 4, NULL, ERR));
+    free(model.data);
+    free(x);
+    net_free(&n);
+    return module;
+}
 
 /* ---- the file, by its indentation */
 
@@ -60,7 +79,12 @@ static operation *find(const char *path, const char *method) {
 }
 
 static int open_all(void **state) {
-    site_open(state);
+    site_make(state);
+    char folder[512];
+    conv = conv_module();
+    snprintf(folder, sizeof folder, "%s/demo/conv", world.folder);
+    ASSERT_OK(hemi_module_save(conv, folder, ERR));
+    site_start(NULL);
     const hemi_module *modules[] = {world.small, world.wide};
     party_open(&owner, modules, 2);
     read_file();
@@ -69,6 +93,7 @@ static int open_all(void **state) {
 
 static int close_all(void **state) {
     party_close(&owner);
+    hemi_module_free(conv);
     return site_close(state);
 }
 
@@ -176,9 +201,9 @@ static void test_key_routes(void **state) {
     assert_int_equal(check(keys, "DELETE", NULL, NULL, "xyz", NULL, NULL, 0), 400);
 }
 
-static void test_infer_and_prepare(void **state) {
+static void test_infer(void **state) {
     (void)state;
-    const char *infer = "/v2/models/{model}/infer", *prepare = "/v2/models/{model}/prepare", *line = owner.header;
+    const char *infer = "/v2/models/{model}/infer", *line = owner.header;
     call c = call_new(&owner, world.small, 1);
     assert_int_equal(check(infer, "POST", "demo", NULL, NULL, line, c.request, c.bytes), 404);
     assert_int_equal(check("/v2/keys/{hash}", "PUT", NULL, NULL, owner.id, NULL, owner.bytes, owner.length), 201);
@@ -189,10 +214,58 @@ static void test_infer_and_prepare(void **state) {
     assert_int_equal(check(infer, "POST", "none", NULL, NULL, line, c.request, c.bytes), 404);
     assert_int_equal(check(infer, "POST", "demo", NULL, NULL, line, NULL, 0), 411);
     assert_int_equal(check(infer, "POST", "demo", NULL, NULL, "Content-Length: 99999999999\r\n", NULL, 0), 413);
-    assert_int_equal(check(prepare, "POST", "demo", NULL, NULL, NULL, "x", 1), 501);
-    assert_int_equal(check(prepare, "POST", "none", NULL, NULL, NULL, "x", 1), 404);
-    assert_int_equal(check(prepare, "POST", "demo", NULL, NULL, NULL, NULL, 0), 411);
     call_free(&c);
+}
+
+/* Batches: a request without rows for /prepare, one with for /infer; what is in the rows does not matter here. */
+static void test_batches(void **state) {
+    (void)state;
+    const char *infer = "/v2/models/{model}/infer", *prepare = "/v2/models/{model}/prepare";
+    hemi_module_info info;
+    party p = {0};
+    ASSERT_OK(hemi_keys_new(&p.keys, NULL, ERR));
+    ASSERT_OK(hemi_keys_public(p.keys, hemi_params_by_name(HEMI_BATCH_SET), &p.bytes, &p.length, ERR));
+    name_keys(&p);
+    hemi_module_get_info(world.small, &info);
+    hemi_batch_request r = {.params = hemi_params_by_name(HEMI_BATCH_SET),
+                            .inputs = info.inputs,
+                            .b_bits = info.b_bits,
+                            .seconds = true,
+                            .slots = 8,
+                            .modules = 1};
+    uint8_t a[1024] = {0}, rows[1024] = {0}; /* an announcement, and rows that nobody announced */
+    memcpy(r.module[0].id, info.id, sizeof info.id);
+    const size_t n = hemi_batch_request_bytes(&r);
+    hemi_batch_request_write_header(a, &r);
+    assert_int_equal(check(prepare, "POST", "demo", NULL, NULL, p.header, a, n), 404);
+    assert_int_equal(check("/v2/keys/{hash}", "PUT", NULL, NULL, p.id, NULL, p.bytes, p.length), 201);
+    assert_int_equal(check(prepare, "POST", "demo", NULL, NULL, p.header, a, n), 200);
+    assert_int_equal(check(prepare, "POST", "demo", NULL, NULL, NULL, a, n), 400);
+    assert_int_equal(check(prepare, "POST", "demo", NULL, NULL, p.header, a, n - 1), 400);
+    assert_int_equal(check(prepare, "POST", "none", NULL, NULL, p.header, a, n), 404);
+    assert_int_equal(check(prepare, "POST", "other", NULL, NULL, p.header, a, n), 409);
+    assert_int_equal(check(prepare, "POST", "demo", NULL, NULL, p.header, NULL, 0), 411);
+    assert_int_equal(check(prepare, "POST", "demo", NULL, NULL, p.header, a, 1024), 413);
+    r.seconds = false;
+    r.rows = 1;
+    hemi_batch_request_write_header(rows, &r);
+    assert_int_equal(check(infer, "POST", "demo", NULL, NULL, p.header, rows, hemi_batch_request_bytes(&r)), 410);
+    hemi_module_get_info(conv, &info);
+    assert_string_equal(info.operation, "conv");
+    memcpy(r.module[0].id, info.id, sizeof info.id);
+    r.b_bits = info.b_bits;
+    hemi_batch_request_write_header(rows, &r);
+    assert_int_equal(check(infer, "POST", "demo", NULL, NULL, p.header, rows, hemi_batch_request_bytes(&r)), 422);
+    memcpy(a + HEMI_BATCH_HEADER_BYTES, info.id, sizeof info.id);
+    assert_int_equal(check(prepare, "POST", "demo", NULL, NULL, p.header, a, n), 422);
+    site_stop();
+    const hemi_http_options tight = {.max_prepared_bytes = 1};
+    site_start(&tight);
+    assert_int_equal(check("/v2/keys/{hash}", "PUT", NULL, NULL, p.id, NULL, p.bytes, p.length), 201);
+    hemi_module_get_info(world.small, &info);
+    memcpy(a + HEMI_BATCH_HEADER_BYTES, info.id, sizeof info.id);
+    assert_int_equal(check(prepare, "POST", "demo", NULL, NULL, p.header, a, n), 429);
+    party_close(&p);
 }
 
 /* 503 is seen in test_server_keys (a full queue); everything else was seen above. */
@@ -221,11 +294,10 @@ static void test_other_methods(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_same_routes),
-                                       cmocka_unit_test(test_views),
-                                       cmocka_unit_test(test_key_routes),
-                                       cmocka_unit_test(test_infer_and_prepare),
-                                       cmocka_unit_test(test_nothing_is_only_on_paper),
-                                       cmocka_unit_test(test_other_methods)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_same_routes),  cmocka_unit_test(test_views),
+        cmocka_unit_test(test_key_routes),   cmocka_unit_test(test_infer),
+        cmocka_unit_test(test_batches),      cmocka_unit_test(test_nothing_is_only_on_paper),
+        cmocka_unit_test(test_other_methods)};
     return cmocka_run_group_tests_name("openapi", tests, open_all, close_all) != 0;
 }

@@ -130,6 +130,8 @@ static void test_refusals(void **state) {
     expect_reply(prepare(row, row_bytes), 413, "HEMI_ERR_TOO_LARGE"); /* an announcement has no rows */
     expect_reply(ask(world.port, "POST", "/v2/models/other/prepare", owner.header, announcement, bytes), 409,
                  "HEMI_ERR_CONFLICT");
+    expect_reply(ask(world.port, "POST", "/v2/models/none/prepare", owner.header, announcement, bytes), 404,
+                 "HEMI_ERR_NOT_FOUND");
     row[40] ^= 1;
     expect_reply(infer(row, row_bytes), 410, "HEMI_ERR_STATE");
     free(row);

@@ -313,6 +313,7 @@ class Evaluator:
 
 
 STATS = "encrypt_ms network_ms server_ms decrypt_ms upload_bytes download_bytes evaluation_key_bytes prepared_rows".split()
+PREPARE = {None: 0, "auto": 0, True: 1, "on": 1, False: -1, "off": -1}
 
 
 class Connection(OneProcess):
@@ -327,7 +328,9 @@ class Connection(OneProcess):
         options = ffi.new("hemi_client_options *")
         options.connect_timeout_ms = int((connect_timeout or 0) * 1000)
         options.timeout_ms = int((timeout or 0) * 1000)
-        options.prepare = 0 if prepare is None else 1 if prepare else -1
+        if prepare not in PREPARE:
+            raise errors.HemiArgumentError(f"prepare is None ('auto'), True ('on') or False ('off'), not {prepare!r}")
+        options.prepare = PREPARE[prepare]
         options.prepare_rows = prepare_rows or 0
         out = ffi.new("hemi_client **")
         _call(lib.hemi_client_new, out, _bytes(url), keys.pointer, options)

@@ -15,7 +15,7 @@ from serving import Server
 BUILD = ROOT / os.environ.get("BUILD", "build")
 HEMI = BUILD / "bin" / "hemi"
 USAGE, ARGUMENT, FORMAT, PARAMS, SHAPE, UNSUPPORTED, NOT_FOUND, NETWORK, STATE = 64, 2, 5, 7, 8, 9, 10, 15, 17
-COMMANDS = [["compile"], ["call"], ["inspect"], ["keys", "new"], ["keys", "show"], ["bench", "linear"], ["serve"], ["version"]]
+COMMANDS = [["compile"], ["call"], ["inspect"], ["keys", "new"], ["keys", "show"], ["bench", "linear"], ["bench", "prepared"], ["bench", "rows"], ["serve"], ["version"]]
 
 
 def hemi(*arguments, **options):
@@ -275,6 +275,16 @@ def test_call_with_kept_keys(made, url, tmp_path):
     assert close(np.load(tmp_path / "y.npy"), made.wide(made.x_wide))
 
 
+def test_call_prepared(made, url, tmp_path):
+    out = tmp_path / "y.npy"
+    np.save(tmp_path / "x.npy", made.x_wide[:1].numpy())
+    call = ["call", url, "demo", "wide", "--input", tmp_path / "x.npy", "--output", out, "--repeat", "300"]
+    result = run_json(*call, "--prepare", "on")
+    assert 0 < result["prepared_calls"] < 300 and close(np.load(out), made.wide(made.x_wide[:1]))
+    assert run_json(*call, "--prepare", "off")["prepared_calls"] == 0
+    fails(USAGE, *call, "--prepare", "perhaps")
+
+
 def test_call_errors(made, url, tmp_path):
     x = made.calibration
     assert "hemi serve" in fails(NETWORK, "call", "http://127.0.0.1:1", "demo", "seq.0", "--input", x)
@@ -323,6 +333,30 @@ def test_bench_linear(arguments):
         assert r["kernel"] == kernel and r["repeat"] == 15 and r["outputs_wrong"] == 0 and r["security_bits"] >= 128
         assert 1 / 1.5 < r["error_std_over_max"] / r["predicted_error"] < 1.5
     assert r["layout"] == (256 if "--layout" in arguments else r["layout"])
+
+
+KEYS_OF_PREPARED = """server_ms prepare_ms prepare_row_ms cpu_ms online_cpu_ms upload_bytes download_bytes prepare_upload_bytes
+prepare_download_bytes server_state_bytes error_std_over_max predicted_error kernel pads_ms masks_ms encrypt_ms decrypt_ms""".split()
+
+
+def test_bench_prepared():
+    for kernel in run_json("version")["kernels"]:
+        r = run_json("bench", "prepared", "-d", 100, "-m", 70, "--slots", 20, "--repeat", 2, "--kernel", kernel, "--n-bits", 9)
+        assert all(r[k] for k in KEYS_OF_PREPARED) and "plain_ms" in r
+        assert r["kernel"] == kernel and r["outputs_wrong"] == 0 and r["outputs_checked"] == 20 * 2 * 70
+        assert r["online_cpu_ms"] < r["cpu_ms"] and r["error_std_over_max"] < 1.2 * r["predicted_error"]
+    assert "a row" in run("bench", "prepared", "-d", 10, "-m", 7, "--slots", 3)
+    assert hemi("bench", "prepared", "-d", 10).returncode == USAGE
+
+
+def test_bench_rows():
+    for kernel in run_json("version")["kernels"]:
+        r = run_json("bench", "rows", "-d", 100, "-m", 70, "--rows", 50, "--repeat", 2, "--kernel", kernel)
+        assert r["kernel"] == kernel and r["outputs_wrong"] == 0 and r["outputs_checked"] == 50 * 2 * 70 * len(r["forms"])
+        best = r["forms"][r["best"]]
+        assert best["server_ms"] == r["server_ms"] == min(form["server_ms"] for form in r["forms"].values())
+        assert {"ciphertexts", "batch"} <= set(r["forms"]) and all(best[k] for k in ("upload_bytes", "download_bytes", "decrypt_ms"))
+    assert "batch" in run("bench", "rows", "-d", 10, "-m", 7, "--rows", 40, "--repeat", 1)
 
 
 def test_bench_linear_errors():

@@ -386,7 +386,7 @@ def test_progress_of_many_rows(small, server, capfd):
     assert capfd.readouterr().err == "" and client.stats()["seq.0"]["requests"] == 5
 
 
-def test_prepared_calls(tmp_path):
+def test_prepared_now(tmp_path):
     """What was prepared makes a call's messages small; its results are as exact."""
     deployed = Deployment(tmp_path, lambda: FCSmall(300), "seq.0", torch.randn(20, 300))
     with serving.hemi_server(deployed.models, "--quiet") as server:
@@ -559,3 +559,24 @@ def test_server_without_models(tmp_path):
         HTTPServer(tmp_path, port=0)
     with pytest.raises(HemiError):
         HTTPServer(tmp_path / "nothing", port=0)
+
+
+def test_prepared_calls(small, server):
+    """Coming calls are prepared in the background; results are the same, and `last` says how many rows were."""
+    client = small.client(server.url, prepare="on")
+    module = client.remote_modules["seq.0"]
+    x = torch.randn(1, 10)
+    close(client(x), small.float(x).detach())
+    for _ in range(1000):
+        if module.last_stats["prepared_rows"] == 1:
+            break
+        time.sleep(0.01)
+        close(client(x), small.float(x).detach())
+    assert module.last_stats["prepared_rows"] == 1
+    client = small.client(server.url, prepare="off")
+    for _ in range(4):
+        close(client(x), small.float(x).detach())
+        time.sleep(0.02)
+    assert client.remote_modules["seq.0"].last_stats["prepared_rows"] == 0
+    with pytest.raises(HemiArgumentError, match="'auto', 'on' or 'off'"):
+        small.client(server.url, prepare="perhaps")(x)

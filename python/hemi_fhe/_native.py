@@ -329,7 +329,7 @@ class Connection(OneProcess):
         options.connect_timeout_ms = int((connect_timeout or 0) * 1000)
         options.timeout_ms = int((timeout or 0) * 1000)
         if prepare not in PREPARE:
-            raise errors.HemiArgumentError(f"prepare is None ('auto'), True ('on') or False ('off'), not {prepare!r}")
+            raise errors.HemiArgumentError(f"prepare is None, True or False, which are the same as 'auto', 'on' or 'off'; got {prepare!r}")
         options.prepare = PREPARE[prepare]
         options.prepare_rows = prepare_rows or 0
         out = ffi.new("hemi_client **")

@@ -39,7 +39,7 @@ def _without_onnx_package():
 
 
 def to_onnx(module, shape):
-    """A writable buffer (memoryview) with the ONNX form of `module` for inputs of this shape. wipe() it after use."""
+    """A writable buffer (memoryview) with the ONNX form of `module` for inputs of this shape, a batch of 1. wipe() it after use."""
     if all(t.dtype is torch.float32 and t.device.type == "cpu" for _, t in _tensors.tensors_of(module)):
         return _export(module, shape)
     twin = copy.deepcopy(module).to("cpu", torch.float32)

@@ -168,7 +168,7 @@ def row_total(r):
 
 
 def row_server(r):
-    return r["forms"][r["best"]]["server_cpu_row_ms"]
+    return r["forms"][r["best"]]["server_row_cpu_ms"]
 
 
 def table_rows(found):

@@ -49,7 +49,7 @@ def against_rows(ax, found):
     for kernel in kernels:
         colour, name = STYLE[kernel]
         for form, line in (("ciphertexts", "o-"), ("batch", "s--")):
-            points = [(e[kernel]["rows"], e[kernel]["forms"][form]["server_cpu_row_ms"]) for e in found["rows"] if form in e[kernel]["forms"]]
+            points = [(e[kernel]["rows"], e[kernel]["forms"][form]["server_row_cpu_ms"]) for e in found["rows"] if form in e[kernel]["forms"]]
             label = "rows in ciphertexts" if form == "ciphertexts" else "one integer product"
             ax.plot(*zip(*points), line, color=colour, label=f"{label}, {name}")
     ax.plot(rows, [e[kernels[-1]]["plain_ms"] / e[kernels[-1]]["rows"] for e in found["rows"]], "^:", color="black", label="float32, in the clear")

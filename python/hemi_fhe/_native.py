@@ -84,7 +84,8 @@ class Module:
         self.has_weights = bool(info.has_weights)
         self.shape = tuple(info.shape[0 : info.shape_rank])
         self.output_shape = tuple(info.output_shape[0 : info.output_rank])
-        self.of_rows = ffi.string(info.operation) == b"linear"  # otherwise of samples, all of one shape
+        self.operation = ffi.string(info.operation).decode()
+        self.of_rows = self.operation == "linear"  # otherwise of samples, all of one shape
         self.params = info.params
         self.input_group = bytes(ffi.buffer(info.input_group)).hex() if info.has_input_group else None
 
@@ -106,7 +107,7 @@ class Module:
         info = ffi.new("hemi_module_info *")
         lib.hemi_module_get_info(self.pointer, info)
         return {
-            "operation": ffi.string(info.operation).decode(),
+            "operation": self.operation,
             "id": bytes(ffi.buffer(info.id)).hex(),
             "set": ffi.string(info.params.name).decode(),
             "security_bits": info.params.security_bits,
@@ -116,7 +117,8 @@ class Module:
             **{
                 name: getattr(info, name)
                 for name in (
-                    "inputs outputs map_inputs map_outputs taps layout babies products units packed_rows weight_bits input_bits b_bits reply_a_bits reply_b_bits reply_ring has_bias "
+                    "inputs outputs map_inputs map_outputs taps layout babies products units packed_rows "
+                    "weight_bits input_bits b_bits reply_a_bits reply_b_bits reply_ring has_bias "
                     "input_scale output_scale delta automorphisms evaluation_key_bytes upload_bytes download_bytes "
                     "predicted_error output_max has_weights"
                 ).split()
@@ -144,7 +146,10 @@ class Module:
         """What fits() accepts, in words."""
         if self.of_rows:
             return f"{self.inputs} features in the last dimension of its input, whatever the dimensions before it"
-        return f"inputs of shape (N, {', '.join(map(str, self.shape[1:]))})"
+        return f"samples of the shape it was compiled for, {self.sample()}"
+
+    def sample(self):
+        return " x ".join(["N", *map(str, self.shape[1:])])
 
     def shares_with(self):
         """What modules that one encryption of an input serves have in common; None for one that was not compiled for that."""
@@ -324,7 +329,7 @@ class Connection(OneProcess):
         options.connect_timeout_ms = int((connect_timeout or 0) * 1000)
         options.timeout_ms = int((timeout or 0) * 1000)
         if prepare not in PREPARE:
-            raise errors.HemiArgumentError(f"prepare is None ('auto'), True ('on') or False ('off'), not {prepare!r}")
+            raise errors.HemiArgumentError(f"prepare is None, True or False, which are the same as 'auto', 'on' or 'off'; got {prepare!r}")
         options.prepare = PREPARE[prepare]
         options.prepare_rows = prepare_rows or 0
         out = ffi.new("hemi_client **")

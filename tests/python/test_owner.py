@@ -355,7 +355,7 @@ import glob, json, struct, sys, zipfile
 raw = zipfile.ZipFile(glob.glob(sys.argv[1] + "/0/*/server.zip")[0]).read("weights.safetensors")
 header = struct.unpack("<Q", raw[:8])[0]
 weight = json.loads(raw[8:8 + header])["weight"]
-rows, columns = weight["shape"][0], weight["shape"][1] * weight["shape"][-1]  # outputs, taps, inputs
+rows, taps, columns = weight["shape"]
 data = raw[8 + header + weight["data_offsets"][0]:]
 print(" ".join(data[2 * columns * i:2 * columns * i + 16][::-1].hex() for i in range(0, rows, rows // 8)))
 """

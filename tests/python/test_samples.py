@@ -57,7 +57,7 @@ def test_modes_agree(module, shape):
 def test_other_shapes_are_refused():
     hybrid = compiled(nn.Conv2d(3, 4, 3), torch.randn(4, 3, 8, 8))
     for shape in ((2, 3, 9, 8), (2, 4, 8, 8), (8, 8), (2, 2, 3, 8, 8)):
-        with pytest.raises(HemiShapeError, match=r"takes inputs of shape \(N, 3, 8, 8\); got shape"):
+        with pytest.raises(HemiShapeError, match="takes samples of the shape it was compiled for, N x 3 x 8 x 8; got shape"):
             hybrid(torch.randn(shape), fhe="disable")
 
 
@@ -124,7 +124,7 @@ def test_remote(deployed, server, tmp_path, with_files):
         expected = deployed.float.net(x)
         close(client.model.net(x), expected, 0.05 * expected.abs().max().item())
     assert sorted(client.remote_modules["net.first"].clients) == ["po_1_3_12_12_pc", "po_1_3_8_10_pc"]
-    with pytest.raises(HemiShapeError, match=r"'net.first' takes inputs of shape \(N, 3, 12, 12\) or inputs of shape \(N, 3, 8, 10\); got"):
+    with pytest.raises(HemiShapeError, match="'net.first' takes samples of the shapes it was compiled for, N x 3 x 12 x 12 or N x 3 x 8 x 10; got"):
         client.model.net(torch.randn(1, 3, 9, 9))
     if with_files:
         again = deployed.client(server.url, path_to_clients=tmp_path)
@@ -149,5 +149,5 @@ def test_deployment_classes(tmp_path):
     request = client.quantize_encrypt_serialize(x)
     y = client.deserialize_decrypt_dequantize(server.run(request, client.get_serialized_evaluation_keys()))
     assert y.shape == (5, 3, 4, 4)
-    with pytest.raises(HemiShapeError, match=r"inputs of shape \(N, 2, 6, 6\)"):
+    with pytest.raises(HemiShapeError, match="compiled for, N x 2 x 6 x 6"):
         client.quantize_encrypt_serialize(torch.randn(5, 2, 6, 5))

@@ -9,6 +9,7 @@ import warnings
 
 import torch
 import torch.onnx.utils  # loads the exporter, so that it can be looked up
+from torch.nn.modules.conv import _ConvNd
 
 from ..errors import HemiUnsupportedError
 from . import _tensors
@@ -38,7 +39,7 @@ def _without_onnx_package():
 
 
 def to_onnx(module, shape):
-    """A writable buffer (memoryview) with the ONNX form of `module` for inputs of this shape. wipe() it after use."""
+    """A writable buffer (memoryview) with the ONNX form of `module` for inputs of this shape, a batch of 1. wipe() it after use."""
     if all(t.dtype is torch.float32 and t.device.type == "cpu" for _, t in _tensors.tensors_of(module)):
         return _export(module, shape)
     twin = copy.deepcopy(module).to("cpu", torch.float32)
@@ -54,8 +55,12 @@ def _export(module, shape):
         options["dynamo"] = False
     file = io.BytesIO()
     modes = [(m, m.training) for m in module.modules()]
+    # padding="same" has no ONNX form in older exporters, but zeros put around first have
+    same = [m for m in module.modules() if isinstance(m, _ConvNd) and isinstance(m.padding, str) and m.padding_mode == "zeros"]
     try:
         module.eval()
+        for convolution in same:
+            convolution.padding_mode = "constant"
         with torch.no_grad(), warnings.catch_warnings(), _without_onnx_package():
             warnings.simplefilter("ignore")
             torch.onnx.export(module, (torch.zeros(shape),), file, **options)
@@ -64,6 +69,8 @@ def _export(module, shape):
     except Exception as error:
         raise HemiUnsupportedError(f"torch cannot export {type(module).__name__} to ONNX: {error}") from error
     finally:
+        for convolution in same:
+            convolution.padding_mode = "zeros"
         for sub, training in modes:
             sub.training = training
     return file.getbuffer()

@@ -29,7 +29,9 @@ def choose(modules, x, name):
     for module in modules:
         if module.fits(x.shape) is not None:
             return module
-    takes = " or ".join(dict.fromkeys(module.takes() for module in modules))
+    takes = modules[0].takes()
+    if len(modules) > 1:
+        takes = f"samples of the shapes it was compiled for, {' or '.join(module.sample() for module in modules)}"
     raise HemiShapeError(f"{name} takes {takes}; got shape {tuple(x.shape)}")
 
 

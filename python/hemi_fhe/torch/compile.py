@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from .. import _native
 from ..common.utils import HybridFHEMode
@@ -196,13 +197,25 @@ def is_of_rows(module):
     return isinstance(module, (torch.nn.Linear, torch.nn.Identity, torch.nn.Dropout)) or is_conv1d(module)
 
 
-def by_shape(records, name):
+WINDOWS = {
+    2: (nn.Conv1d, nn.ConvTranspose1d, nn.AvgPool1d, nn.AdaptiveAvgPool1d),
+    3: (nn.Conv2d, nn.ConvTranspose2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.BatchNorm2d),
+}  # by the dimensions of one sample
+
+
+def sample_rank(module):
+    """Dimensions of a sample, for a module of convolutions; None for others."""
+    return next((rank for m in module.modules() for rank, kinds in WINDOWS.items() if isinstance(m, kinds)), None)
+
+
+def by_shape(module, records, name):
     """[(all inputs of one shape, in one tensor; that shape)]; the first dimension counts rows or samples, and may differ."""
+    rank = sample_rank(module) or 1
+    records = [x.unsqueeze(0) if x.dim() == rank else x for x in records]
     if not records:
         raise HemiStateError(f"{name} was not called by the model for these inputs: it cannot be calibrated")
     shapes = {}
     for x in records:
-        x = x.reshape(1, -1) if x.dim() == 1 else x
         shapes.setdefault(tuple(x.shape[1:]), []).append(x)
     if () in shapes or not all(sum(x.numel() for x in group) for group in shapes.values()):
         raise HemiShapeError(f"{name} got inputs of shapes {sorted({tuple(x.shape) for x in records})}: it needs rows of one length")
@@ -211,7 +224,7 @@ def by_shape(records, name):
 
 def compile_records(module, records, n_bits, configuration=None, verbose=0, name="the module", **more):
     """Compiles a float module for the inputs (tensors) it was called with. more: options of the compiler."""
-    groups = by_shape(records, name)
+    groups = by_shape(module, records, name)
     weight_bits, input_bits = bits_of(n_bits)
     options = {"weight_bits": weight_bits, "input_bits": input_bits, **options_of(configuration), **more}
     options["progress"] = show_progress if verbose else None
@@ -243,22 +256,11 @@ def _compiled_for_all_rows(module, groups, name, options):
 def _compiled(module, x, shape, options):
     if is_matrix(module):
         return _from_matrix(module.weight, is_conv1d(module), module.bias, x, shape, options)
-    onnx = _exported(module, shape)
+    onnx = to_onnx(module, (1, shape[-1]) if is_of_rows(module) else (1, *shape[1:]))
     try:
         return _native.Module.compile(onnx, x.data_ptr(), shape, **options)
     finally:
         wipe(onnx)
-
-
-def _exported(module, shape):
-    if is_of_rows(module):
-        return to_onnx(module, (1, shape[-1]))
-    try:
-        return to_onnx(module, (1, *shape[1:]))
-    except HemiUnsupportedError:
-        if len(shape) < 3:
-            raise
-        return to_onnx(module, (1, *shape))  # one sample, without the dimension that counts them
 
 
 def _from_matrix(weight, transposed, bias, x, shape, options):

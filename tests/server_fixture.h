@@ -59,7 +59,7 @@ TEST_UNUSED static bool send_text(int fd, const char *text) { return send_bytes(
 
 /* The value of a header field of a reply, or "". */
 TEST_UNUSED static const char *header_of(const reply *r, const char *name) {
-    static char value[256];
+    static _Thread_local char value[256];
     const size_t n = strlen(name);
     for (const char *line = r->head; (line = strstr(line, "\r\n")) != NULL;) {
         line += 2;

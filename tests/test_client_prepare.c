@@ -1,5 +1,6 @@
 /* Silent preparation, end to end: the client against the real server, with a relay between them that sees every byte and can fail. The
  * six rules of docs/threat-model.md ("Slots") are tested here, but for the server's side of v and vi (test_batches, test_server_prepare). */
+#include "net_fixture.h"
 #include "server_fixture.h"
 
 #include <sys/wait.h>
@@ -101,6 +102,20 @@ static void relay_start(void) {
     assert_int_equal(pthread_create(&relay.thread, NULL, serve_all, NULL), 0);
 }
 
+/* How many requests were seen; what they are may be read afterwards. */
+static size_t seen_count(void) {
+    pthread_mutex_lock(&relay.lock);
+    const size_t count = relay.count;
+    pthread_mutex_unlock(&relay.lock);
+    return count;
+}
+
+static void fail_next(int count) {
+    pthread_mutex_lock(&relay.lock);
+    relay.fail = count;
+    pthread_mutex_unlock(&relay.lock);
+}
+
 static void relay_forget(void) {
     pthread_mutex_lock(&relay.lock);
     for (size_t i = 0; i < relay.count; i++) free(relay.request[i].body);
@@ -164,6 +179,7 @@ static bool await_slots(hemi_remote *remote, size_t slots) {
 
 static hemi_batch_request batch_seen(size_t i) {
     hemi_batch_request r;
+    assert_true(i < seen_count());
     ASSERT_OK(hemi_batch_request_parse(&r, relay.request[i].body, relay.request[i].bytes, ERR));
     return r;
 }
@@ -242,7 +258,7 @@ static void test_in_the_background(void **state) {
     remote = open_module(client, "wide");
     for (size_t i = 0; i < 4; i++) call_rows(remote, world.wide, 1, NULL);
     usleep(50000);
-    for (size_t i = 0; i < relay.count; i++) assert_null(strstr(relay.request[i].path, "/prepare"));
+    for (size_t i = 0; i < seen_count(); i++) assert_null(strstr(relay.request[i].path, "/prepare"));
     hemi_remote_free(remote);
     hemi_client_free(client);
 }
@@ -253,7 +269,7 @@ static void test_many_rows(void **state) {
     hemi_remote *remote = open_module(client, "seq.0");
     hemi_call_stats stats;
     assert_int_equal(call_rows(remote, world.small, 2500, &stats), 0); /* two requests of half each */
-    assert_int_equal(relay.count, 2);
+    assert_int_equal(seen_count(), 2);
     const hemi_batch_request a = batch_seen(0), b = batch_seen(1);
     assert_true(a.seconds && b.seconds);
     assert_int_equal(a.rows, 1251); /* with a row of zeros */
@@ -263,10 +279,51 @@ static void test_many_rows(void **state) {
     assert_false(hemi_batch_request_is(relay.request[2].body, relay.request[2].bytes));
     hemi_remote_free(remote);
     remote = open_module(client, "wide");
-    assert_int_equal(call_rows(remote, world.wide, 40, NULL), 0);
+    assert_int_equal(call_rows(remote, world.wide, 60, NULL), 0);
     assert_true(batch_seen(3).seconds);
     hemi_remote_free(remote);
     hemi_client_free(client);
+}
+
+/* A module whose rows are whole samples; and one of a grid, which has no batches. */
+static void test_samples(void **state) {
+    (void)state;
+    const window w = {.k = 3, .stride = 1, .dilation = 1, .begin = 1, .end = 1, .groups = 1};
+    for (size_t grid = 0; grid < 2; grid++) {
+        const uint32_t side = grid ? 8 : 4, shape[] = {1, 3, side, side};
+        char path[512];
+        net n = net_new(1, 2, 3, side, side);
+        net_conv(&n, grid ? 8 : 2, w);
+        net_constant(&n, "Add", 0);
+        float *x = fixture_rows(4, 3 * side * side);
+        pb model = net_model(&n);
+        hemi_module *module;
+        hemi_module_info info;
+        ASSERT_OK(hemi_module_compile(&module, model.data, model.size, x, shape, 4, NULL, ERR));
+        hemi_module_get_info(module, &info);
+        assert_string_equal(info.operation, grid ? "conv" : "dense");
+        snprintf(path, sizeof path, "%s/demo/sample%zu", world.folder, grid);
+        ASSERT_OK(hemi_module_save(module, path, ERR));
+        site_stop();
+        site_start(NULL);
+        hemi_client *client = connect_with(-1, 20);
+        hemi_remote *remote = open_module(client, grid ? "sample1" : "sample0");
+        if (grid) {
+            ASSERT_FAILS(HEMI_ERR_UNSUPPORTED, "batches", hemi_remote_prepare(remote, 20, ERR));
+            assert_int_equal(call_rows(remote, module, 1, NULL), 0);
+        } else {
+            ASSERT_OK(hemi_remote_prepare(remote, 20, ERR));
+            assert_int_equal(call_rows(remote, module, 3, NULL), 3);
+            assert_int_equal(call_rows(remote, module, 40, NULL), 0); /* a batch of their own */
+            assert_true(batch_seen(seen_count() - 1).seconds);
+        }
+        hemi_remote_free(remote);
+        hemi_client_free(client);
+        hemi_module_free(module);
+        free(model.data);
+        free(x);
+        net_free(&n);
+    }
 }
 
 /* ---- the rules */
@@ -327,7 +384,7 @@ static void test_fork_empties_the_pool(void **state) {
     hemi_remote_free(remote);
     hemi_client_free(client);
     /* of all rows of a batch that went over the wire, none went twice */
-    for (size_t i = 0; i < relay.count; i++)
+    for (size_t i = 0; i < seen_count(); i++)
         for (size_t j = 0; j < i; j++) {
             if (!hemi_batch_request_is(relay.request[i].body, relay.request[i].bytes) ||
                 !hemi_batch_request_is(relay.request[j].body, relay.request[j].bytes))
@@ -356,7 +413,7 @@ static void test_fork_at_any_time(void **state) {
         }
         int status = 1;
         waitpid(child, &status, 0);
-        assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+        if (status != 0) fail_msg("child %u ended with status 0x%x", (unsigned)i, (unsigned)status);
         hemi_remote_free(remote);
         hemi_client_free(client);
         client = connect_with(1, 256);
@@ -373,18 +430,18 @@ static void test_retries(void **state) {
     hemi_remote *remote = open_module(client, "wide");
     ASSERT_OK(hemi_remote_prepare(remote, 16, ERR));
     relay_forget();
-    relay.fail = 2;
+    fail_next(2);
     assert_int_equal(call_rows(remote, world.wide, 1, NULL), 1);
-    assert_true(relay.count == 3 && relay.fail == 0);
+    assert_true(seen_count() == 3 && relay.fail == 0);
     for (size_t i = 1; i < 3; i++) {
         assert_int_equal(relay.request[i].bytes, relay.request[0].bytes);
         assert_memory_equal(relay.request[i].body, relay.request[0].body, relay.request[0].bytes);
     }
     relay_forget();
-    relay.fail = 1000;
+    fail_next(1000);
     float x[300] = {1}, y[200];
     ASSERT_FAILS(HEMI_ERR_NETWORK, "", hemi_remote_call(remote, x, 1, y, NULL, ERR));
-    const size_t attempts = relay.count; /* libcurl makes one of its own where it finds a connection closed */
+    const size_t attempts = seen_count(); /* libcurl makes one of its own where it finds a connection closed */
     assert_true(attempts >= HEMI_HTTP_ATTEMPTS);
     for (size_t i = 0; i < attempts; i++) assert_int_equal(batch_seen(i).first, 1);
     for (size_t i = 1; i < attempts; i++)
@@ -392,7 +449,7 @@ static void test_retries(void **state) {
     assert_int_equal(hemi_remote_prepared(remote), 14);
     x[7] = NAN; /* nothing is sent, and yet the slot is gone */
     ASSERT_FAILS(HEMI_ERR_ARGUMENT, "not a number", hemi_remote_call(remote, x, 1, y, NULL, ERR));
-    assert_int_equal(relay.count, attempts);
+    assert_int_equal(seen_count(), attempts);
     assert_int_equal(hemi_remote_prepared(remote), 13);
     relay_forget();
     assert_int_equal(call_rows(remote, world.wide, 1, NULL), 1);
@@ -418,7 +475,7 @@ static void test_lost_keys(void **state) {
     assert_int_equal(call_rows(remote, world.wide, 1, &stats),
                      1); /* what was prepared went with the keys: computed again */
     assert_true(stats.evaluation_key_bytes > 0);
-    assert_int_equal(relay.count, 2);
+    assert_int_equal(seen_count(), 2);
     assert_memory_equal(relay.request[0].body, relay.request[1].body, relay.request[0].bytes);
     hemi_remote_free(remote);
     hemi_client_free(client);
@@ -438,7 +495,7 @@ static void test_server_restart(void **state) {
     relay_forget();
     assert_int_equal(call_rows(remote, world.wide, 1, NULL), 0);
     assert_int_equal(hemi_remote_prepared(remote), 0);
-    assert_false(hemi_batch_request_is(relay.request[relay.count - 1].body, relay.request[relay.count - 1].bytes));
+    assert_false(hemi_batch_request_is(relay.request[seen_count() - 1].body, relay.request[seen_count() - 1].bytes));
     ASSERT_OK(hemi_remote_prepare(remote, 16, ERR));
     assert_int_equal(call_rows(remote, world.wide, 1, NULL), 1);
     hemi_remote_free(remote);
@@ -488,12 +545,18 @@ static void test_free_at_any_time(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_prepared_calls),    cmocka_unit_test(test_bias_by_slots),
-        cmocka_unit_test(test_in_the_background), cmocka_unit_test(test_many_rows),
-        cmocka_unit_test(test_seeds_and_errors),  cmocka_unit_test(test_fork_empties_the_pool),
-        cmocka_unit_test(test_fork_at_any_time),  cmocka_unit_test(test_retries),
-        cmocka_unit_test(test_lost_keys),         cmocka_unit_test(test_server_restart),
-        cmocka_unit_test(test_new_secret_key),    cmocka_unit_test(test_free_at_any_time)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_prepared_calls),
+                                       cmocka_unit_test(test_bias_by_slots),
+                                       cmocka_unit_test(test_in_the_background),
+                                       cmocka_unit_test(test_many_rows),
+                                       cmocka_unit_test(test_samples),
+                                       cmocka_unit_test(test_seeds_and_errors),
+                                       cmocka_unit_test(test_fork_empties_the_pool),
+                                       cmocka_unit_test(test_fork_at_any_time),
+                                       cmocka_unit_test(test_retries),
+                                       cmocka_unit_test(test_lost_keys),
+                                       cmocka_unit_test(test_server_restart),
+                                       cmocka_unit_test(test_new_secret_key),
+                                       cmocka_unit_test(test_free_at_any_time)};
     return cmocka_run_group_tests_name("preparation", tests, open_all, close_all) != 0;
 }

@@ -6,6 +6,7 @@
 #include "net_fixture.h"
 
 #include "linear/product.h"
+#include "linear/units.h"
 #include "model/module.h"
 
 #define SAMPLES 3 /* of calibration */
@@ -178,6 +179,10 @@ static net build(size_t which) {
         n = net_new(8, 2, 10, 12, 12);
         net_average(&n, (window){.k = 2, .stride = 2, .dilation = 1, .groups = 1}, false, false);
         return n;
+    case 8:
+        n = net_new(10, 2, 16, 9, 12);
+        net_conv(&n, 24, (window){.k = 1, .stride = 2, .dilation = 1, .groups = 1});
+        return n;
     default:
         n = net_new(9, 2, 64, 8, 8);
         net_conv(&n, 64, same3);
@@ -185,7 +190,7 @@ static net build(size_t which) {
     }
 }
 
-static const char *const operations[] = {"conv", "conv", "conv", "conv", "conv", "dense", "conv", NULL, "conv"};
+static const char *const operations[] = {"conv", "conv", "conv", "conv", "conv", "dense", "conv", NULL, "conv", "conv"};
 
 static void nets_are_computed(void **state) {
     (void)state;
@@ -231,6 +236,25 @@ static void widths(void **state) {
     const double error = clear_error(&n, m, true);
     printf("  chosen: %d bits, error %.1e\n", m->info.weight_bits, error);
     assert_true(error < 0.002);
+    hemi_module_free(m);
+    net_free(&n);
+}
+
+/* Many channels at few positions: a matrix of the sample costs less. */
+static void small_sides_become_a_matrix(void **state) {
+    (void)state;
+    net n = net_new(1, 2, 128, 2, 2);
+    net_conv(&n, 128, same3);
+    hemi_module *m = compile_net(&n, &(hemi_compile_options){.weight_bits = 10});
+    hemi_linear_layout grid;
+    const hemi_grid g = {128, 2, 2, 128, 2, 2, 1, 1, 1, 1, 3, 3, -1, -1, 1, 1};
+    ASSERT_OK(hemi_linear_layout_grid(&grid, m->layout.params, &g, NULL, ERR));
+    assert_string_equal(m->info.operation, "dense");
+    assert_true(hemi_linear_cost(&m->layout) < hemi_linear_cost(&grid) * (double)hemi_units_of_sample(&grid, &g));
+    const double error = clear_error(&n, m, false);
+    assert_true(error < 0.003);
+    const uint32_t out[] = {1, 128, 2, 2};
+    assert_memory_equal(m->info.output_shape, out, sizeof out);
     hemi_module_free(m);
     net_free(&n);
 }
@@ -360,6 +384,8 @@ static void grids_are_checked(void **state) {
                  {"grid", "output", "[16, 5, 65537]"},
                  {"grid", "input_step", "[0, 2]"},
                  {"grid", "input_step", "[65536, 65536]"},
+                 {"grid", "input_skip", "[0, 1]"},
+                 {"grid", "input_skip", "[1, 65537]"},
                  {"grid", "taps", "[65536, 65536]"},
                  {"grid", "taps", "\"2\""},
                  {"grid", "origin", "[-1]"},
@@ -406,6 +432,7 @@ int main(void) {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(nets_are_computed),
         cmocka_unit_test(widths),
+        cmocka_unit_test(small_sides_become_a_matrix),
         cmocka_unit_test(shapes_are_stated),
         cmocka_unit_test(options_for_shared_inputs),
         cmocka_unit_test(bytes_where_channels_are_alike),

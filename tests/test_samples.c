@@ -322,6 +322,32 @@ static void compositions_without_padding(void **state) {
     hemi_affine_free(&map);
 }
 
+/* Rows and columns that no weight reads are not part of the map. */
+static void skipped_rows(void **state) {
+    (void)state;
+    net n = net_new(1, 2, 3, 9, 10);
+    net_conv(&n, 4, (window){.k = 1, .stride = 2, .dilation = 1, .groups = 1});
+    hemi_affine map = check_net(&n, HEMI_AFFINE_GRID);
+    assert_int_equal(map.inputs, 3);
+    assert_int_equal(map.grid.in_skip_y, 2);
+    assert_int_equal(map.grid.in_skip_x, 2);
+    hemi_affine_free(&map);
+
+    n = net_new(2, 1, 3, 1, 23); /* every second of every second */
+    net_conv(&n, 4, (window){.k = 2, .stride = 4, .dilation = 2, .groups = 1});
+    map = check_net(&n, HEMI_AFFINE_GRID);
+    assert_int_equal(map.grid.in_skip_x, 2);
+    assert_int_equal(map.grid.in_step_x, 2);
+    assert_int_equal(map.inputs, 6);
+    hemi_affine_free(&map);
+
+    n = net_new(3, 2, 3, 9, 10); /* odd rows: nothing is skipped */
+    net_conv(&n, 4, (window){.k = 1, .stride = 2, .dilation = 1, .begin = 1, .end = 1, .groups = 1});
+    map = check_net(&n, HEMI_AFFINE_GRID);
+    assert_int_equal(map.grid.in_skip_y, 1);
+    hemi_affine_free(&map);
+}
+
 static void branches(void **state) {
     (void)state;
     net n = net_new(1, 2, 4, 8, 8);
@@ -443,6 +469,22 @@ static void without_a_batch(void **state) {
         assert_true(y[0] == sum);
         hemi_affine_free(&map);
     }
+}
+
+/* The other way about: data of one sample for a graph with a batch. */
+static void a_sample_alone(void **state) {
+    (void)state;
+    net n = net_new(1, 2, 3, 5, 6);
+    net_conv(&n, 4, same3);
+    hemi_affine map;
+    hemi_error err = {0};
+    assert_ok(import_shape(net_model(&n), (const uint32_t[]){3, 5, 6}, 3, &map, &err), &err);
+    assert_int_equal(map.kind, HEMI_AFFINE_GRID);
+    assert_int_equal(map.in_rank, 3);
+    assert_int_equal(map.in_shape[0], 3);
+    assert_int_equal(map.out_shape[0], 4);
+    hemi_affine_free(&map);
+    net_free(&n);
 }
 
 /* BatchNorm1d of rows is a map of rows. */
@@ -661,6 +703,42 @@ static void too_large(void **state) {
     refuse_net(&n, HEMI_ERR_UNSUPPORTED, "2^26");
 }
 
+/* Files that are not what they were: nothing may be read or written out of bounds, and nothing large be made of little. */
+static void damaged_graphs(void **state) {
+    (void)state;
+    test_rng rng = test_rng_new();
+    const uint32_t shape[] = {2, 3, 6, 7};
+    net n = net_new(1, 2, 3, 6, 7);
+    sample x = sample_copy(&n.now);
+    net_conv(&n, 3, same3);
+    net_add(&n, "x", &x);
+    net_batchnorm(&n);
+    net_conv_transpose(&n, 2, up2);
+    net_average(&n, (window){.k = 2, .stride = 2, .dilation = 1, .begin = 1, .end = 1}, true, false);
+    net_pad(&n, 1, 0);
+    net_flatten(&n);
+    net_linear(&n, 3);
+    pb model = net_model(&n);
+    uint8_t *copy = malloc(model.size);
+    size_t taken = 0;
+    for (size_t i = 0; i < test_repeat(4000); i++) {
+        hemi_affine map;
+        memcpy(copy, model.data, model.size);
+        for (size_t k = 0, changes = 1 + test_below(&rng, 3); k < changes; k++) {
+            const size_t at = test_below(&rng, model.size);
+            const unsigned other =
+                test_below(&rng, 2) ? (unsigned)test_below(&rng, 256) : copy[at] ^ 1u << test_below(&rng, 8);
+            copy[at] = (uint8_t)other;
+        }
+        if (hemi_onnx_import(&map, copy, model.size, shape, 4, NULL, NULL, NULL) == HEMI_OK) taken++;
+        hemi_affine_free(&map);
+    }
+    printf("  %zu of the damaged graphs are graphs\n", taken);
+    free(copy);
+    free(model.data);
+    net_free(&n);
+}
+
 static void ranks(void **state) {
     (void)state;
     hemi_affine map;
@@ -700,16 +778,19 @@ int main(void) {
         cmocka_unit_test(random_chains),
         cmocka_unit_test(compositions),
         cmocka_unit_test(compositions_without_padding),
+        cmocka_unit_test(skipped_rows),
         cmocka_unit_test(branches),
         cmocka_unit_test(whole_samples),
         cmocka_unit_test(views),
         cmocka_unit_test(without_a_batch),
+        cmocka_unit_test(a_sample_alone),
         cmocka_unit_test(normalised_rows),
         cmocka_unit_test(computed_padding),
         cmocka_unit_test(computed_view),
         cmocka_unit_test(bad_integers),
         cmocka_unit_test(bad_attributes),
         cmocka_unit_test(too_large),
+        cmocka_unit_test(damaged_graphs),
         cmocka_unit_test(ranks),
     };
     return TEST_RUN("samples", tests);

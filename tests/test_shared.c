@@ -182,6 +182,34 @@ static void test_biases_are_learnt_where_missing(void **state) {
     close_all(client, remote);
 }
 
+/* Slots that were prepared for several modules, and a batch of many rows, serve all of them at once. */
+static void test_batches_for_all(void **state) {
+    (void)state;
+    const hemi_client_options options = {.prepare = 1, .prepare_rows = 32};
+    hemi_client *client;
+    hemi_remote *remote[MODULES];
+    hemi_call_stats stats = {0};
+    hemi_module_info info;
+    const size_t all[] = {0, 1, 2};
+    ASSERT_OK(hemi_client_new(&client, url, NULL, &options, ERR));
+    for (size_t i = 0; i < MODULES; i++) ASSERT_OK(hemi_remote_open(&remote[i], client, "demo", names[i], NULL, ERR));
+    for (size_t i = 0; i < 2000 && stats.prepared_rows == 0; i++) {
+        many(remote, all, 3, 1, &stats);
+        usleep(2000);
+    }
+    assert_int_equal(stats.prepared_rows, 1);
+    hemi_module_get_info(module[0], &info);
+    assert_true(stats.upload_bytes < 100 + 32 * MODULES + INPUTS * info.b_bits / 8);
+    many(remote, all, 3, 2, &stats);
+    assert_int_equal(stats.prepared_rows, 2);
+    assert_int_equal(hemi_remote_prepared(remote[0]), 0); /* those of each module alone are others */
+    many(remote, all, 3, 150, &stats);
+    assert_int_equal(stats.prepared_rows, 0);
+    assert_true(stats.upload_bytes < 200 + 152 * INPUTS * info.b_bits / 8);
+    for (size_t i = 0; i < MODULES; i++) hemi_remote_free(remote[i]);
+    hemi_client_free(client);
+}
+
 static void test_what_is_refused(void **state) {
     (void)state;
     hemi_client *client, *second = NULL;
@@ -276,7 +304,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_compiled_together),   cmocka_unit_test(test_delta_max),
         cmocka_unit_test(test_one_request_for_all), cmocka_unit_test(test_biases_are_learnt_where_missing),
-        cmocka_unit_test(test_what_is_refused),     cmocka_unit_test(test_hostile_replies),
+        cmocka_unit_test(test_batches_for_all),   cmocka_unit_test(test_what_is_refused),     cmocka_unit_test(test_hostile_replies),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

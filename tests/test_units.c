@@ -361,10 +361,10 @@ static void refusals(void **state) {
     const hemi_linear_input in = {j[0].request, j[0].in_stride, IN_BITS};
     assert_status(hemi_linear_multiply(both, 2, r.keys, in, out, 1, NULL, ERR), HEMI_ERR_ARGUMENT);
     assert_status(hemi_linear_multiply(both, 0, r.keys, in, out, 1, NULL, ERR), HEMI_ERR_ARGUMENT);
-    const hemi_grid wide = {1, 1, 100, 1, 1, 100, 1, 1, 1, 1, 1, 33, 0, 0}; /* 33 taps in a ring of 32 */
+    const hemi_grid wide = {1, 1, 100, 1, 1, 100, 1, 1, 1, 1, 1, 33, 0, 0, 1, 1}; /* 33 taps in a ring of 32 */
     assert_status(hemi_linear_layout_grid(&l[0], &r.p.own, &wide, NULL, ERR), HEMI_ERR_SHAPE);
     const hemi_linear_choice bad[] = {{.s = 3}, {.s = 64}, {.rows = 2}, {.fan = 2}};
-    const hemi_grid good = {1, 8, 8, 1, 8, 8, 1, 1, 1, 1, 3, 3, -1, -1};
+    const hemi_grid good = {1, 8, 8, 1, 8, 8, 1, 1, 1, 1, 3, 3, -1, -1, 1, 1};
     for (size_t i = 0; i < TEST_COUNT(bad); i++)
         assert_status(hemi_linear_layout_grid(&l[0], &r.p.own, &good, &bad[i], ERR), i < 2 ? HEMI_ERR_ARGUMENT : HEMI_ERR_FORMAT);
     for (size_t i = 0; i < 2; i++) {
@@ -387,10 +387,10 @@ static void noise_of_units(void **state) {
                  {10, 10, 40, {0}},
                  {5000, 300, 1, {0}},
                  {300, 5000, 1, {0}},
-                 {0, 0, 1, {64, 8, 8, 64, 8, 8, 1, 1, 1, 1, 3, 3, -1, -1}},
-                 {0, 0, 1, {3, 64, 64, 64, 32, 32, 2, 2, 1, 1, 4, 4, -2, -2}},
-                 {0, 0, 1, {16, 9, 9, 8, 18, 18, 1, 1, 2, 2, 2, 2, -1, -1}},
-                 {0, 0, 1, {1, 28, 28, 6, 24, 24, 1, 1, 1, 1, 5, 5, 0, 0}}};
+                 {0, 0, 1, {64, 8, 8, 64, 8, 8, 1, 1, 1, 1, 3, 3, -1, -1, 1, 1}},
+                 {0, 0, 1, {3, 64, 64, 64, 32, 32, 2, 2, 1, 1, 4, 4, -2, -2, 1, 1}},
+                 {0, 0, 1, {16, 9, 9, 8, 18, 18, 1, 1, 2, 2, 2, 2, -1, -1, 1, 1}},
+                 {0, 0, 1, {1, 28, 28, 6, 24, 24, 1, 1, 1, 1, 5, 5, 0, 0, 1, 1}}};
     test_rng rng = test_rng_new();
     party p;
     uint32_t t[HEMI_FAMILY_MAX];

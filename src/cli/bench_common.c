@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/error.h"
 #include "base/memory.h"
@@ -71,6 +72,12 @@ int cli_errors_code(const cli_errors *e, const char *command) {
     fprintf(stderr, "hemi %s: WRONG: %zu of %zu outputs are off by more than %d predicted deviations\n", command,
             e->wrong, e->outputs, CLI_WRONG_SIGMAS);
     return -HEMI_ERR_INTERNAL;
+}
+
+double cli_cpu_ms(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
 }
 
 hemi_status cli_choose_kernel(const char *name, hemi_error *err) {

@@ -2,7 +2,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/cpu.h"
 #include "base/error.h"
@@ -120,12 +119,6 @@ static hemi_status call_rows(bench *b, hemi_lot *lot, size_t first, hemi_error *
     return HEMI_OK;
 }
 
-static double cpu_now_ms(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
-}
-
 static hemi_status one_batch(bench *b, size_t i, hemi_error *err) {
     hemi_lot *lot = NULL;
     const size_t rows = (size_t)b->slots, m = (size_t)b->outputs;
@@ -133,11 +126,11 @@ static hemi_status one_batch(bench *b, size_t i, hemi_error *err) {
     HEMI_TRY(hemi_module_run_clear(b->module, b->x, rows, b->expected, false, err));
     memset(b->request, 0, rows * sizeof *b->request);
     memset(b->reply, 0, rows * sizeof *b->reply);
-    const double start = cpu_now_ms();
+    const double start = cli_cpu_ms();
     hemi_status status = announce(b, i, &lot, err);
-    const double prepared = cpu_now_ms();
+    const double prepared = cli_cpu_ms();
     if (status == HEMI_OK) status = call_rows(b, lot, i * rows, err);
-    const double end = cpu_now_ms();
+    const double end = cli_cpu_ms();
     b->cpu_ms += (end - start) / (double)(rows * (size_t)b->repeat);
     b->online_cpu_ms += (end - prepared) / (double)(rows * (size_t)b->repeat);
     if (status == HEMI_OK) cli_errors_add(&b->errors, b->y, b->expected, rows, m, b->info.predicted_error);

@@ -5,12 +5,13 @@
 #include "client/pool.h"
 #include "client/session.h"
 
-/* From how many rows on a batch of its own is the better form: its fixed cost (second components of all 2048 coefficients, computed,
- * sent and decrypted: 2048 inputs outputs multiplications, 6 KB an output) is then made up for. With an AVX2 kernel, 768 x 768: 120 ms and
- * 4.7 MB, against 2.3 ms and 16 KB a row. So more than about 50 rows save time; to save bytes it takes one row for every two outputs. In
- * between: a row for every 16 outputs, at least 32. */
+/* From how many rows on a batch of its own is the better form. Its fixed cost, the second components, is that of 2048 rows in time and 6 KB an
+ * output in bytes; what it saves is nearly all of the other form's time. At 768 x 768 (`hemi bench rows`, one thread): 110 ms with AVX2, 50 with
+ * AVX-512, and 4.9 MB, against 1.7 and 0.9 ms and 5.4 KB a row. So time is even at about 60 rows, of any size of matrix; at a row for
+ * every 4 outputs (192) the batch takes a third of it, for 27 KB a row in place of 5.4. Few outputs make the second components small: then a
+ * batch is soon better in both. */
 #define HEMI_WHOLE_ROWS_LEAST      32u
-#define HEMI_WHOLE_OUTPUTS_PER_ROW 16u
+#define HEMI_WHOLE_OUTPUTS_PER_ROW 4u
 #define HEMI_WHOLE_MEMORY          ((size_t)64 << 20) /* pads and masks of one request: more rows are sent in several */
 
 typedef struct hemi_batch_call {

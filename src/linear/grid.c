@@ -18,6 +18,9 @@ hemi_status hemi_grid_check(const hemi_grid *g, hemi_error *err) {
                  {g->in_step_y, "a step"},             {g->in_step_x, "a step"},          {g->out_step_y, "a step"},
                  {g->out_step_x, "a step"},            {g->taps_y, "a number of taps"},   {g->taps_x, "a number of taps"}};
     for (size_t i = 0; i < sizeof sides / sizeof *sides; i++) HEMI_TRY(check_side(sides[i].v, sides[i].what, err));
+    if (g->in_skip_y > HEMI_GRID_SIDE_MAX || g->in_skip_x > HEMI_GRID_SIDE_MAX)
+        return hemi_fail(err, HEMI_ERR_SHAPE, "rows and columns skipped by %u and %u: expected at most %u", g->in_skip_y, g->in_skip_x,
+                         HEMI_GRID_SIDE_MAX);
     const int32_t far = (int32_t)HEMI_GRID_SIDE_MAX;
     if (g->origin_y < -far || g->origin_y > far || g->origin_x < -far || g->origin_x > far)
         return hemi_fail(err, HEMI_ERR_SHAPE, "an origin of (%d, %d): expected -%d to %d", g->origin_y, g->origin_x, far, far);

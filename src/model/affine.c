@@ -8,20 +8,25 @@ void hemi_affine_free(hemi_affine *map) {
     *map = (hemi_affine){0};
 }
 
-static size_t place(uint32_t n, int64_t i, int64_t j, uint32_t step_y, uint32_t step_x, uint32_t height,
-                    uint32_t width) {
-    const size_t channel = n / step_y / step_x;
-    const int64_t y = i * (int64_t)step_y + n / step_x % step_y, x = j * (int64_t)step_x + n % step_x;
+/* Number p of position i of an axis, whose rows are looked at every `skip`-th. */
+static int64_t side_of(int64_t i, uint32_t step, uint32_t p, uint32_t skip) {
+    return (i * (int64_t)step + p) * (skip != 0 ? skip : 1);
+}
+
+static size_t place(uint32_t channel, int64_t y, int64_t x, uint32_t height, uint32_t width) {
     if (y < 0 || x < 0 || y >= (int64_t)height || x >= (int64_t)width) return SIZE_MAX;
-    return (channel * height + (size_t)y) * width + (size_t)x;
+    return ((size_t)channel * height + (size_t)y) * width + (size_t)x;
 }
 
 size_t hemi_grid_output_place(const hemi_grid *g, uint32_t o, int64_t i, int64_t j) {
-    return place(o, i, j, g->out_step_y, g->out_step_x, g->out_height, g->out_width);
+    return place(o / g->out_step_y / g->out_step_x, side_of(i, g->out_step_y, o / g->out_step_x % g->out_step_y, 1),
+                 side_of(j, g->out_step_x, o % g->out_step_x, 1), g->out_height, g->out_width);
 }
 
 size_t hemi_grid_input_place(const hemi_grid *g, uint32_t c, int64_t i, int64_t j) {
-    return place(c, i, j, g->in_step_y, g->in_step_x, g->in_height, g->in_width);
+    return place(c / g->in_step_y / g->in_step_x,
+                 side_of(i, g->in_step_y, c / g->in_step_x % g->in_step_y, g->in_skip_y),
+                 side_of(j, g->in_step_x, c % g->in_step_x, g->in_skip_x), g->in_height, g->in_width);
 }
 
 size_t hemi_affine_inputs(const hemi_affine *m) {

@@ -44,12 +44,14 @@ static json_t *layout_json(const hemi_linear_layout *l) {
 }
 
 static json_t *grid_json(const hemi_grid *g) {
-    return json_pack("{s:[I,I,I],s:[I,I,I],s:[I,I],s:[I,I],s:[I,I],s:[I,I]}", "input", (json_int_t)g->in_channels,
-                     (json_int_t)g->in_height, (json_int_t)g->in_width, "output", (json_int_t)g->out_channels,
-                     (json_int_t)g->out_height, (json_int_t)g->out_width, "input_step", (json_int_t)g->in_step_y,
-                     (json_int_t)g->in_step_x, "output_step", (json_int_t)g->out_step_y, (json_int_t)g->out_step_x,
-                     "taps", (json_int_t)g->taps_y, (json_int_t)g->taps_x, "origin", (json_int_t)g->origin_y,
-                     (json_int_t)g->origin_x);
+    return json_pack("{s:[I,I,I],s:[I,I,I],s:[I,I],s:[I,I],s:[I,I],s:[I,I],s:[I,I]}", "input",
+                     (json_int_t)g->in_channels, (json_int_t)g->in_height, (json_int_t)g->in_width, "output",
+                     (json_int_t)g->out_channels, (json_int_t)g->out_height, (json_int_t)g->out_width, "input_step",
+                     (json_int_t)g->in_step_y, (json_int_t)g->in_step_x, "input_skip",
+                     (json_int_t)(g->in_skip_y != 0 ? g->in_skip_y : 1),
+                     (json_int_t)(g->in_skip_x != 0 ? g->in_skip_x : 1), "output_step", (json_int_t)g->out_step_y,
+                     (json_int_t)g->out_step_x, "taps", (json_int_t)g->taps_y, (json_int_t)g->taps_x, "origin",
+                     (json_int_t)g->origin_y, (json_int_t)g->origin_x);
 }
 
 static json_t *automorphisms_json(const hemi_module *m) {
@@ -205,7 +207,8 @@ static void read_id(reader *r, const char *name, uint8_t id[HEMI_MODULE_ID_BYTES
 static const hemi_params *read_set(reader *r) {
     const hemi_params *params = hemi_params_by_name(get_string(r, "set"));
     if ((params == NULL || params->reply_only) && r->status == HEMI_OK)
-        r->status = hemi_fail(r->err, HEMI_ERR_PARAMS, "%s: the parameter set is unknown, or not one of modules", r->file);
+        r->status =
+            hemi_fail(r->err, HEMI_ERR_PARAMS, "%s: the parameter set is unknown, or not one of modules", r->file);
     return params;
 }
 
@@ -246,6 +249,7 @@ static void read_grid(reader *r, hemi_module *m) {
     read_sides(&in, "input", 3, (uint32_t *const[]){&g->in_channels, &g->in_height, &g->in_width});
     read_sides(&in, "output", 3, (uint32_t *const[]){&g->out_channels, &g->out_height, &g->out_width});
     read_sides(&in, "input_step", 2, (uint32_t *const[]){&g->in_step_y, &g->in_step_x});
+    read_sides(&in, "input_skip", 2, (uint32_t *const[]){&g->in_skip_y, &g->in_skip_x});
     read_sides(&in, "output_step", 2, (uint32_t *const[]){&g->out_step_y, &g->out_step_x});
     read_sides(&in, "taps", 2, (uint32_t *const[]){&g->taps_y, &g->taps_x});
     if (get_integers(&in, "origin", origin, 2, -(int64_t)HEMI_GRID_SIDE_MAX, HEMI_GRID_SIDE_MAX) != 2)

@@ -33,7 +33,9 @@ hemi_status hemi_onnx_bad(const Hemi__Onnx__NodeProto *node, const char *what, h
 hemi_status hemi_onnx_block(hemi_onnx_graph *g, float **out, size_t rows, size_t columns, hemi_error *err) {
     *out = NULL;
     const size_t left = (HEMI_ONNX_MEMORY_MAX - g->block_bytes) / sizeof(float);
-    if (rows == 0 || columns == 0 || rows > left / columns || g->block_count == HEMI_ONNX_BLOCKS_MAX)
+    if (g->block_count == HEMI_ONNX_BLOCKS_MAX)
+        return hemi_fail(err, HEMI_ERR_TOO_LARGE, "the graph has too many operators: export fewer layers together");
+    if (rows == 0 || columns == 0 || rows > left / columns)
         return hemi_fail(err, HEMI_ERR_TOO_LARGE,
                          "the matrices of this graph need more than %zu MiB: export fewer layers together",
                          HEMI_ONNX_MEMORY_MAX >> 20);
@@ -487,15 +489,12 @@ static hemi_status read_as(hemi_affine *out, const Hemi__Onnx__ModelProto *model
     return status;
 }
 
-static hemi_status read_graph(hemi_affine *out, const Hemi__Onnx__ModelProto *model, hemi_onnx_graph *g,
-                              hemi_error *err) {
-    if (model->graph == NULL) return hemi_fail(err, HEMI_ERR_FORMAT, "this is not an ONNX model: it has no graph");
-    hemi_status status = read_as(out, model, g, (reading){false, false}, err);
-    if (status != HEMI_ERR_UNSUPPORTED || !g->wants_samples) return status;
-    const size_t rank = g->input_rank == 0 ? g->shape_rank : g->input_rank;
+/* By samples: with a batch, or without. */
+static hemi_status read_samples(hemi_affine *out, const Hemi__Onnx__ModelProto *model, hemi_onnx_graph *g, size_t rank,
+                                hemi_error *err) {
     hemi_error second = {.status = HEMI_OK};
+    hemi_status status = HEMI_ERR_UNSUPPORTED;
     const bool batch = rank == g->shape_rank && rank >= 2, lone = rank <= g->shape_rank && rank + 1 >= g->shape_rank;
-    g->input_rank = rank;
     if (batch) status = read_as(out, model, g, (reading){true, true}, err);
     if (lone && status != HEMI_OK) {
         const hemi_status unbatched = read_as(out, model, g, (reading){true, false}, &second);
@@ -504,6 +503,27 @@ static hemi_status read_graph(hemi_affine *out, const Hemi__Onnx__ModelProto *mo
             if (err != NULL) *err = second;
         }
     }
+    return status;
+}
+
+static hemi_status read_graph(hemi_affine *out, const Hemi__Onnx__ModelProto *model, hemi_onnx_graph *g,
+                              hemi_error *err) {
+    if (model->graph == NULL) return hemi_fail(err, HEMI_ERR_FORMAT, "this is not an ONNX model: it has no graph");
+    const hemi_status rows = read_as(out, model, g, (reading){false, false}, err);
+    if (rows != HEMI_ERR_UNSUPPORTED || !g->wants_samples) return rows;
+    const size_t rank = g->input_rank == 0 ? g->shape_rank : g->input_rank;
+    g->input_rank = rank;
+    if (rank <= g->shape_rank) return read_samples(out, model, g, rank, err);
+    /* the data may be one sample, without the dimension that counts them */
+    uint32_t sample[HEMI_ONNX_RANK_MAX] = {1};
+    hemi_error other = {.status = HEMI_OK};
+    if (rank != g->shape_rank + 1) return rows;
+    memcpy(sample + 1, g->shape, g->shape_rank * sizeof *sample); /* rank is at most HEMI_ONNX_RANK_MAX */
+    g->shape = sample;
+    g->shape_rank = rank;
+    const hemi_status status = read_samples(out, model, g, rank, &other);
+    if (status != HEMI_OK && status != HEMI_ERR_UNSUPPORTED) return rows; /* it is not */
+    if (err != NULL && status != HEMI_OK) *err = other;
     return status;
 }
 

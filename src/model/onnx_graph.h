@@ -15,7 +15,7 @@
 
 #define HEMI_ONNX_NODES_MAX    1024
 #define HEMI_ONNX_TENSORS_MAX  4096
-#define HEMI_ONNX_BLOCKS_MAX   (4 * HEMI_ONNX_NODES_MAX)
+#define HEMI_ONNX_BLOCKS_MAX   (16 * HEMI_ONNX_NODES_MAX)
 #define HEMI_ONNX_FEATURES_MAX (1 << 20)
 #define HEMI_ONNX_NUMBERS_MAX  (INT64_C(1) << 40)  /* of one input */
 #define HEMI_ONNX_MEMORY_MAX   ((size_t)1 << 31)   /* bytes of all matrices together */

@@ -2,7 +2,9 @@
 
 #include "base/memory.h"
 
-#define CHECKS_MAX (UINT64_C(1) << 26) /* pairs of an output and a tap that a composition looks at on an axis */
+#define CHECKS_MAX                                                                                                     \
+    (UINT64_C(1)                                                                                                       \
+     << 32) /* outputs, their taps, and the taps of each of those: what a composition may look at on an axis */
 
 hemi_stencil hemi_stencil_pointwise(uint32_t in_channels, uint32_t out_channels, uint32_t height, uint32_t width) {
     return (hemi_stencil){.in_channels = in_channels,
@@ -115,7 +117,7 @@ static bool gives(const hemi_stencil_axis *a, const bool *used_a, int64_t m) {
 
 static bool exact(const hemi_stencil_axis *a, const bool *used_a, const hemi_stencil_axis *b, const bool *used_b,
                   bool *reads_outside) {
-    if ((uint64_t)b->out * b->size > CHECKS_MAX) return false;
+    if ((uint64_t)b->out * b->size > CHECKS_MAX / a->size) return false; /* < 2^52 */
     for (int64_t y = 0; y < (int64_t)b->out; y++) {
         const int64_t i = y / b->out_step, base = i * (int64_t)b->in_step + b->first;
         const bool *row = used_b + (y - i * (int64_t)b->out_step) * (int64_t)b->size;
@@ -295,7 +297,21 @@ bool hemi_stencil_next(hemi_stencil_reader *r, const float **w, size_t *place) {
 
 /* ---- the grid */
 
-static void grid_axis(int32_t *origin, uint32_t *taps, const hemi_stencil_axis *a) {
+/* The largest step such that all rows read are multiples of it: 2 of a 1 x 1 convolution with a stride of 2. Divides in_step. */
+static uint32_t skip_of(const hemi_stencil_axis *a, const bool *used_a) {
+    uint64_t skip = a->in_step;
+    for (size_t q = 0; q < a->out_step; q++)
+        for (size_t k = 0; k < a->size && skip > 1; k++) {
+            const int64_t at = a->first + (int64_t)k;
+            if (used_a[q * a->size + k]) skip = gcd(skip, (uint64_t)(at < 0 ? -at : at));
+        }
+    return (uint32_t)skip;
+}
+
+static void grid_axis(int32_t *origin, uint32_t *taps, uint32_t *step, uint32_t *skip, const hemi_stencil_axis *a,
+                      const bool *used_a) {
+    *skip = used_a != NULL ? skip_of(a, used_a) : 1;
+    *step = a->in_step / *skip;
     const int64_t from = floor_div(a->first, a->in_step), last = floor_div(a->first + (int64_t)a->size - 1, a->in_step);
     *origin = (int32_t)from; /* |first| <= 2^28 */
     *taps = (uint32_t)(last - from + 1);
@@ -308,13 +324,20 @@ hemi_status hemi_stencil_grid(hemi_grid *g, const hemi_stencil *s, hemi_error *e
                      .out_channels = s->out_channels,
                      .out_height = s->y.out,
                      .out_width = s->x.out,
-                     .in_step_y = s->y.in_step,
-                     .in_step_x = s->x.in_step,
                      .out_step_y = s->y.out_step,
                      .out_step_x = s->x.out_step};
-    grid_axis(&g->origin_y, &g->taps_y, &s->y);
-    grid_axis(&g->origin_x, &g->taps_x, &s->x);
+    used u = used_new(s);
+    grid_axis(&g->origin_y, &g->taps_y, &g->in_step_y, &g->in_skip_y, &s->y, u.x != NULL ? u.y : NULL);
+    grid_axis(&g->origin_x, &g->taps_x, &g->in_step_x, &g->in_skip_x, &s->x, u.y != NULL ? u.x : NULL);
+    used_free(&u);
     return hemi_grid_check(g, err);
+}
+
+/* Row `k` of the taps of an axis, counted from the first row that the first tap of the grid reads, skipped ones left out; SIZE_MAX if it is
+ * such a one: its weights are zero. */
+static size_t grid_row(const hemi_stencil_axis *a, size_t k, int32_t origin, uint32_t skip) {
+    const size_t at = (size_t)(a->first - (int64_t)origin * (int64_t)a->in_step) + k;
+    return at % skip == 0 ? at / skip : SIZE_MAX;
 }
 
 void hemi_stencil_grid_weights(float *w, const hemi_grid *g, const hemi_stencil *s) {
@@ -323,12 +346,12 @@ void hemi_stencil_grid_weights(float *w, const hemi_grid *g, const hemi_stencil 
     const float *from = s->w;
     for (size_t row = 0; row < rows; row++, w += (size_t)g->taps_y * g->taps_x * inputs)
         for (size_t ky = 0; ky < s->y.size; ky++)
-            for (size_t kx = 0; kx < s->x.size; kx++) {
-                /* from the first input that the first tap of the grid reads */
-                const size_t y = (size_t)(s->y.first - (int64_t)g->origin_y * (int64_t)g->in_step_y) + ky;
-                const size_t x = (size_t)(s->x.first - (int64_t)g->origin_x * (int64_t)g->in_step_x) + kx;
+            for (size_t kx = 0; kx < s->x.size; kx++, from += s->in_channels) {
+                const size_t y = grid_row(&s->y, ky, g->origin_y, g->in_skip_y),
+                             x = grid_row(&s->x, kx, g->origin_x, g->in_skip_x);
+                if (y == SIZE_MAX || x == SIZE_MAX) continue;
                 float *to = w + (y / g->in_step_y * g->taps_x + x / g->in_step_x) * inputs +
                             y % g->in_step_y * g->in_step_x + x % g->in_step_x;
-                for (size_t c = 0; c < s->in_channels; c++) to[c * steps] = *from++;
+                for (size_t c = 0; c < s->in_channels; c++) to[c * steps] = from[c];
             }
 }

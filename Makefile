@@ -4,7 +4,7 @@
 #   make deps       installs the Debian packages that are missing
 #   make check      deps, build, every test          make check-long   the same with the long ones
 #   make demo       deps, build, the demonstration
-#   make bench      what docs/performance.md holds: every kernel, then matrix products
+#   make bench      what docs/performance.md holds: every kernel, then bench/figures.py (ten minutes)
 #   make install    PREFIX (/usr/local), DESTDIR
 #   make format, make clean
 #
@@ -172,7 +172,7 @@ $(BUILD)/bench/%: bench/%.c $(CORE_A) $(BUILD)/flags
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d -MT $@ $< -o $@ $(ALL_LDFLAGS) $(CORE_A) $(CORE_LIBS)
 
 bench: $(BENCHES) programs
-	@set -e; for b in $(BENCHES); do $$b; done; $(PYTHON) bench/linear.py $(BUILD)/bin/hemi
+	@set -e; for b in $(BENCHES); do $$b; done; $(PYTHON) bench/figures.py --program $(BUILD)/bin/hemi --json $(BUILD)/figures.json
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 

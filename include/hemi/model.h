@@ -82,6 +82,18 @@ HEMI_API HEMI_CHECK hemi_status hemi_module_compile(hemi_module **out, const voi
 HEMI_API HEMI_CHECK hemi_status hemi_module_from_linear(hemi_module **out, const float *weight, const float *bias, uint32_t outputs,
                                                         uint32_t inputs, const float *x, const uint32_t *shape, size_t shape_rank,
                                                         const hemi_compile_options *options, hemi_error *err);
+/* A convolution of samples in_channels x height x width. Pairs are y, x; groups, strides and dilations that are 0 count as 1. */
+typedef struct hemi_conv {
+    uint32_t in_channels, out_channels, groups, height, width;
+    uint32_t kernel[2], stride[2], dilation[2], padding[2]; /* padding: zeros at either end */
+} hemi_conv;
+/* out: height and width of the result. False if the window is larger than the padded sample, or a number is out of range. */
+HEMI_API bool hemi_conv_sides(const hemi_conv *conv, uint32_t out[2]);
+/* The same from a convolution: weight is out_channels x in_channels/groups x kernel[0] x kernel[1], row-major; bias has out_channels numbers or
+ * is NULL; x: samples x in_channels x height x width. */
+HEMI_API HEMI_CHECK hemi_status hemi_module_from_conv(hemi_module **out, const float *weight, const float *bias, const hemi_conv *conv,
+                                                      const float *x, uint32_t samples, const hemi_compile_options *options,
+                                                      hemi_error *err);
 /* Writes folder/client.zip and, of a module with weights, folder/server.zip, each by rename; creates the folder. Safe to repeat. */
 HEMI_API HEMI_CHECK hemi_status hemi_module_save(const hemi_module *module, const char *folder, hemi_error *err);
 /* Reads folder/server.zip (with_weights) or folder/client.zip. Where the folder holds no such file but exactly one

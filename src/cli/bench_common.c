@@ -3,13 +3,19 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
+#include <unistd.h>
 
+#include "base/cpu.h"
 #include "base/error.h"
+#include "base/file.h"
 #include "base/memory.h"
 #include "base/progress.h"
+#include "cli/report.h"
 #include "ring/kernels.h"
 
+#define LOADS_MAX 16
 #define INPUT_MAX 127.0f /* 8-bit inputs */
 
 uint64_t cli_random_next(cli_random *random) {
@@ -31,21 +37,72 @@ void cli_random_rows(cli_random *random, float *x, size_t rows, size_t inputs) {
     for (size_t r = 0; r < rows; r++) x[r * inputs + cli_random_next(random) % inputs] = INPUT_MAX;
 }
 
+float *cli_random_weights(cli_random *random, size_t count) {
+    float *weights = hemi_alloc_large(count, sizeof *weights);
+    for (size_t i = 0; weights && i < count; i++) weights[i] = next_gaussian(random);
+    return weights;
+}
+
 hemi_status cli_random_module(hemi_module **out, cli_random *random, uint32_t inputs, uint32_t outputs, const float *x,
                               size_t rows, hemi_compile_options options, hemi_error *err) {
     const size_t count = (size_t)inputs * outputs;
     const uint32_t shape[2] = {(uint32_t)rows, inputs};
-    float *weights = hemi_alloc_large(count, sizeof *weights);
+    float *weights = cli_random_weights(random, count);
     *out = NULL;
     if (!weights) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for %zu weights", count);
-    for (size_t i = 0; i < count; i++) weights[i] = next_gaussian(random);
-    options.input_bits = 8;
+    options.input_bits = CLI_INPUT_BITS;
     options.progress = hemi_progress_bar;
     options.progress_context = stderr;
     const hemi_status status = hemi_module_from_linear(out, weights, NULL, outputs, inputs, x, shape, 2, &options, err);
     hemi_free(weights);
     return status;
 }
+
+/* ---- as a server opens it */
+
+static void remove_files(const char *folder) {
+    static const char *const names[] = {"server.zip", "client.zip"};
+    for (size_t i = 0; i < 2; i++) {
+        char *path = hemi_path_join(folder, names[i]);
+        if (path) unlink(path);
+        hemi_free(path);
+    }
+    rmdir(folder);
+}
+
+static hemi_status load(const char *folder, const hemi_evaluator_options *options, int loads, hemi_module **module,
+                        hemi_evaluator **evaluator, double *load_ms, hemi_error *err) {
+    double times[LOADS_MAX];
+    for (int i = 0; i < loads; i++) {
+        hemi_evaluator_free(*evaluator);
+        hemi_module_free(*module);
+        *evaluator = NULL;
+        *module = NULL;
+        const double start = hemi_now_ms();
+        HEMI_TRY(hemi_module_open(module, folder, true, err));
+        HEMI_TRY(hemi_evaluator_new_with(evaluator, *module, options, err));
+        times[i] = hemi_now_ms() - start;
+    }
+    *load_ms = cli_median(times, (size_t)loads);
+    return HEMI_OK;
+}
+
+hemi_status cli_through_files(const hemi_module *made, const hemi_evaluator_options *options, int loads,
+                              hemi_module **module, hemi_evaluator **evaluator, double *load_ms, hemi_error *err) {
+    const char *parent = getenv("TMPDIR");
+    char folder[512];
+    *module = NULL;
+    *evaluator = NULL;
+    loads = loads > LOADS_MAX ? LOADS_MAX : loads;
+    snprintf(folder, sizeof folder, "%.400s/hemi-bench-XXXXXX", parent && parent[0] ? parent : "/tmp");
+    if (!mkdtemp(folder)) return hemi_fail(err, HEMI_ERR_IO, "no temporary folder can be made as %s", folder);
+    hemi_status status = hemi_module_save(made, folder, err);
+    if (status == HEMI_OK) status = load(folder, options, loads, module, evaluator, load_ms, err);
+    remove_files(folder);
+    return status;
+}
+
+/* ---- errors */
 
 void cli_errors_add(cli_errors *e, const float *y, const float *expected, size_t rows, size_t outputs,
                     double predicted) {
@@ -74,12 +131,6 @@ int cli_errors_code(const cli_errors *e, const char *command) {
     return -HEMI_ERR_INTERNAL;
 }
 
-double cli_cpu_ms(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
-}
-
 hemi_status cli_choose_kernel(const char *name, hemi_error *err) {
     if (!name) return HEMI_OK;
     if (!hemi_kernels_by_name(name))
@@ -87,3 +138,17 @@ hemi_status cli_choose_kernel(const char *name, hemi_error *err) {
                          "this processor cannot run a kernel '%s'; `hemi version --json` lists those it can", name);
     return setenv("HEMI_KERNEL", name, 1) == 0 ? HEMI_OK : hemi_fail(err, HEMI_ERR_MEMORY, "out of memory");
 }
+
+hemi_status cli_choose_memory(const char *name, bool *small, hemi_error *err) {
+    *small = name && strcmp(name, "small") == 0;
+    if (!name || *small || strcmp(name, "fast") == 0) return HEMI_OK;
+    return hemi_fail(err, HEMI_ERR_ARGUMENT, "--memory takes small or fast, not '%.40s'", name);
+}
+
+static double clock_ms(clockid_t clock) {
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
+}
+double cli_process_cpu_ms(void) { return clock_ms(CLOCK_PROCESS_CPUTIME_ID); }
+double cli_thread_cpu_ms(void) { return clock_ms(CLOCK_THREAD_CPUTIME_ID); }

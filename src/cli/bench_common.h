@@ -2,11 +2,14 @@
 #ifndef HEMI_CLI_BENCH_COMMON_H
 #define HEMI_CLI_BENCH_COMMON_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "hemi/model.h"
+#include "hemi/server.h"
 
+#define CLI_INPUT_BITS   8
 #define CLI_WRONG_SIGMAS 8 /* an output further off than this many predicted deviations is wrong */
 
 /* A run can be repeated. */
@@ -20,6 +23,14 @@ void cli_random_rows(cli_random *random, float *x, size_t rows, size_t inputs);
 /* Gaussian weights, no bias; 8-bit inputs like x. options: weight_bits, layout, set; the rest is filled in. */
 HEMI_CHECK hemi_status cli_random_module(hemi_module **out, cli_random *random, uint32_t inputs, uint32_t outputs,
                                          const float *x, size_t rows, hemi_compile_options options, hemi_error *err);
+
+/* Gaussian: freed with hemi_free; NULL without memory. */
+float *cli_random_weights(cli_random *random, size_t count);
+/* As a server does at start: a module is written to a temporary folder, server.zip is read, and the plaintexts are transformed; `loads` times,
+ * *load_ms gets the median of reading and transforming. module gets what was read, with weights. */
+HEMI_CHECK hemi_status cli_through_files(const hemi_module *made, const hemi_evaluator_options *options, int loads,
+                                         hemi_module **module, hemi_evaluator **evaluator, double *load_ms,
+                                         hemi_error *err);
 
 /* Errors of results against the product of the quantised values. */
 typedef struct cli_errors {
@@ -38,5 +49,10 @@ double cli_cpu_ms(void); /* processor time of this process, all its threads */
 
 /* --kernel: ERR_ARGUMENT where this processor cannot run it. */
 HEMI_CHECK hemi_status cli_choose_kernel(const char *name, hemi_error *err);
+/* --memory: "small", "fast" or NULL. ERR_ARGUMENT for anything else. */
+HEMI_CHECK hemi_status cli_choose_memory(const char *name, bool *small, hemi_error *err);
+/* Processor time of this process, of this thread. */
+double cli_process_cpu_ms(void);
+double cli_thread_cpu_ms(void);
 
 #endif

@@ -8,9 +8,9 @@
 #include "base/memory.h"
 #include "base/progress.h"
 #include "cli/bench_common.h"
-#include "cli/blas.h"
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/plain.h"
 #include "cli/report.h"
 #include "client/lot.h"
 #include "ring/kernels.h"
@@ -18,7 +18,7 @@
 
 #define REPEAT 5 /* batches, when --repeat does not say */
 
-enum { PADS, PREPARE, MASKS, ENCRYPT, SERVER, DECRYPT, STEPS };
+enum { PADS, PREPARE, MASKS, ENCRYPT, SERVER, DECRYPT, STEPS, SERVER_CPU = STEPS, TIMES };
 static const char *const step_names[STEPS] = {"pads_ms",    "prepare_ms", "masks_ms",
                                               "encrypt_ms", "server_ms",  "decrypt_ms"};
 
@@ -37,10 +37,10 @@ typedef struct bench {
     float *x, *expected, *y;
     double *factor;
     uint8_t **request, **reply;
-    double *times[STEPS];                 /* of each batch, or of each row of all batches */
-    double medians[STEPS], server_ms_min; /* PADS to MASKS: of a batch */
+    double *times[TIMES];                 /* of each batch, or of each row of all batches */
+    double medians[TIMES], server_ms_min; /* PADS to MASKS: of a batch */
     double cpu_ms, online_cpu_ms;         /* client and server, of a row: in all; once its batch is prepared */
-    double plain_ms;
+    cli_plain plain;
     bool has_plain;
     size_t request_bytes, reply_bytes, announce_bytes, prepare_bytes, state_bytes;
     cli_errors errors;
@@ -110,11 +110,12 @@ static hemi_status call_rows(bench *b, hemi_lot *lot, size_t first, hemi_error *
     const size_t rows = (size_t)b->slots;
     for (size_t step = ENCRYPT; step <= DECRYPT; step++)
         for (size_t i = 0; i < rows; i++) {
-            const double start = hemi_now_ms();
+            const double cpu = cli_process_cpu_ms(), start = hemi_now_ms();
             HEMI_TRY(step == ENCRYPT  ? encrypt_row(b, lot, i, err)
                      : step == SERVER ? answer(b, b->request[i], b->request_bytes, &b->reply[i], &b->reply_bytes, err)
                                       : decrypt_row(b, lot, i, err));
             b->times[step][first + i] = hemi_now_ms() - start;
+            if (step == SERVER) b->times[SERVER_CPU][first + i] = cli_process_cpu_ms() - cpu;
         }
     return HEMI_OK;
 }
@@ -126,11 +127,11 @@ static hemi_status one_batch(bench *b, size_t i, hemi_error *err) {
     HEMI_TRY(hemi_module_run_clear(b->module, b->x, rows, b->expected, false, err));
     memset(b->request, 0, rows * sizeof *b->request);
     memset(b->reply, 0, rows * sizeof *b->reply);
-    const double start = cli_cpu_ms();
+    const double start = cli_process_cpu_ms();
     hemi_status status = announce(b, i, &lot, err);
-    const double prepared = cli_cpu_ms();
+    const double prepared = cli_process_cpu_ms();
     if (status == HEMI_OK) status = call_rows(b, lot, i * rows, err);
-    const double end = cli_cpu_ms();
+    const double end = cli_process_cpu_ms();
     b->cpu_ms += (end - start) / (double)(rows * (size_t)b->repeat);
     b->online_cpu_ms += (end - prepared) / (double)(rows * (size_t)b->repeat);
     if (status == HEMI_OK) cli_errors_add(&b->errors, b->y, b->expected, rows, m, b->info.predicted_error);
@@ -174,7 +175,7 @@ static bool allocate(bench *b) {
     enough = (b->factor = hemi_alloc(r, sizeof *b->factor)) != NULL && enough;
     enough = (b->request = hemi_alloc(r, sizeof *b->request)) != NULL && enough;
     enough = (b->reply = hemi_alloc(r, sizeof *b->reply)) != NULL && enough;
-    for (size_t i = 0; i < STEPS; i++) enough = (b->times[i] = hemi_alloc(all, sizeof **b->times)) != NULL && enough;
+    for (size_t i = 0; i < TIMES; i++) enough = (b->times[i] = hemi_alloc(all, sizeof **b->times)) != NULL && enough;
     return enough;
 }
 
@@ -190,11 +191,11 @@ static hemi_status run(bench *b, hemi_error *err) {
         HEMI_TRY(one_batch(b, i, err));
     }
     hemi_progress_bar(stderr, "batches", repeat, repeat);
-    for (size_t step = 0; step < STEPS; step++)
+    for (size_t step = 0; step < TIMES; step++)
         b->medians[step] = cli_median(b->times[step], step < ENCRYPT ? repeat : repeat * (size_t)b->slots);
     b->server_ms_min = b->times[SERVER][0]; /* sorted by now */
     b->state_bytes = hemi_prepared_get_figures(b->prepared).bytes;
-    b->has_plain = cli_blas_product_ms(&b->plain_ms, (size_t)b->inputs, (size_t)b->outputs, 1);
+    b->has_plain = cli_plain_linear(&b->plain, (size_t)b->inputs, (size_t)b->outputs, 1);
     return HEMI_OK;
 }
 
@@ -204,7 +205,7 @@ static void release(bench *b) {
     hemi_keys_free(b->keys);
     hemi_evaluator_free(b->evaluator);
     hemi_module_free(b->module);
-    for (size_t i = 0; i < STEPS; i++) hemi_free(b->times[i]);
+    for (size_t i = 0; i < TIMES; i++) hemi_free(b->times[i]);
     hemi_free(b->x);
     hemi_free(b->y);
     hemi_free(b->expected);
@@ -222,9 +223,9 @@ static json_t *to_json(const bench *b) {
                           hemi_kernels_default()->name, "cpu", hemi_cpu_name(), "threads", (json_int_t)b->threads,
                           "repeat", (json_int_t)b->repeat);
     for (size_t i = 0; i < STEPS; i++) json_object_set_new(j, step_names[i], json_real(b->medians[i]));
-    json_t *more = json_pack("{s:f,s:f,s:f,s:f,s:o}", "server_ms_min", b->server_ms_min, "prepare_row_ms",
-                             b->medians[PREPARE] / (double)b->slots, "cpu_ms", b->cpu_ms, "online_cpu_ms",
-                             b->online_cpu_ms, "plain_ms", b->has_plain ? json_real(b->plain_ms) : json_null());
+    json_t *more = json_pack("{s:f,s:f,s:f,s:f,s:f}", "server_cpu_ms", b->medians[SERVER_CPU], "server_ms_min",
+                             b->server_ms_min, "prepare_row_ms", b->medians[PREPARE] / (double)b->slots, "cpu_ms",
+                             b->cpu_ms, "online_cpu_ms", b->online_cpu_ms);
     json_t *sizes = json_pack("{s:I,s:I,s:I,s:I,s:I,s:I}", "upload_bytes", (json_int_t)b->request_bytes,
                               "download_bytes", (json_int_t)b->reply_bytes, "prepare_upload_bytes",
                               (json_int_t)b->announce_bytes, "prepare_download_bytes", (json_int_t)b->prepare_bytes,
@@ -238,21 +239,22 @@ static json_t *to_json(const bench *b) {
     json_object_update_missing(j, sizes);
     json_object_update_missing(j, errors);
     json_decref(more);
+    cli_plain_json(j, &b->plain, b->has_plain);
     json_decref(sizes);
     json_decref(errors);
     return j;
 }
 
 static void print_table(const bench *b) {
-    char up[24], down[24], first[24], state[24];
+    char up[24], down[24], first[24], state[24], by[64];
     const double scale = cli_errors_scale(&b->errors), *t = b->medians, slots = (double)b->slots;
     printf("prepared %ld -> %ld, batches of %ld rows, set %s\n", b->inputs, b->outputs, b->slots, HEMI_BATCH_SET);
     cli_line("processor", "%s, kernel %s, %ld thread%s", hemi_cpu_name(), hemi_kernels_default()->name, b->threads,
              b->threads == 1 ? "" : "s");
     cli_line("server", "%.4f ms a row (median of %ld; least %.4f)", t[SERVER], b->repeat * b->slots, b->server_ms_min);
     if (b->has_plain)
-        cli_line("plain", "%.4f ms: float32 with OpenBLAS; server takes %.2f times that", b->plain_ms,
-                 t[SERVER] / b->plain_ms);
+        cli_line("plain", "%.4f ms: float32 with %s; server takes %.2f times that", b->plain.ms,
+                 cli_plain_by(by, &b->plain), t[SERVER_CPU] / b->plain.ms);
     cli_line("client", "encrypt %.4f, decrypt %.4f ms a row", t[ENCRYPT], t[DECRYPT]);
     cli_line("preparing", "%.1f ms a batch, %.4f a row; client %.1f + %.1f ms a batch", t[PREPARE], t[PREPARE] / slots,
              t[PADS], t[MASKS]);

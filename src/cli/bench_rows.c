@@ -8,9 +8,9 @@
 #include "base/memory.h"
 #include "base/progress.h"
 #include "cli/bench_common.h"
-#include "cli/blas.h"
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/plain.h"
 #include "cli/report.h"
 #include "client/lot.h"
 #include "ring/kernels.h"
@@ -19,7 +19,7 @@
 #define REPEAT_MAX 100
 #define BUDGET_MS  6000.0 /* of each form, when --repeat does not say */
 
-enum { CLIENT_BEFORE, SERVER, CLIENT_AFTER, SERVER_CPU, STEPS }; /* the last: processor time of the server */
+enum { CLIENT_BEFORE, SERVER, CLIENT_AFTER, SERVER_CPU, ALL_CPU, STEPS };
 
 /* What is measured of a form: medians of whole requests. */
 typedef struct form_result {
@@ -42,7 +42,7 @@ typedef struct bench {
     cli_random random;
     float *x, *expected, *y;
     double *factor, *b0;
-    double plain_ms;
+    cli_plain plain;
     bool has_plain;
     cli_errors errors;
 } bench;
@@ -56,11 +56,11 @@ static hemi_status by_ciphertexts(bench *b, double ms[STEPS], form_result *f, he
     uint8_t *request = NULL, *reply = NULL;
     const double t0 = hemi_now_ms();
     HEMI_TRY(hemi_encrypt(b->module, b->keys, b->x, (size_t)b->rows, &pending, &request, &f->upload_bytes, err));
-    const double t1 = hemi_now_ms(), cpu = cli_cpu_ms();
+    const double cpu = cli_process_cpu_ms(), t1 = hemi_now_ms();
     hemi_status status = hemi_evaluate(&evaluator, 1, b->own_keys, request, f->upload_bytes, (int)b->threads, &reply,
                                        &f->download_bytes, err);
     const double t2 = hemi_now_ms();
-    ms[SERVER_CPU] = cli_cpu_ms() - cpu;
+    ms[SERVER_CPU] = cli_process_cpu_ms() - cpu;
     if (status == HEMI_OK) status = hemi_decrypt(b->module, b->keys, pending, reply, f->download_bytes, b->y, err);
     ms[CLIENT_BEFORE] = t1 - t0;
     ms[SERVER] = t2 - t1;
@@ -82,13 +82,13 @@ static hemi_status exchange_batch(bench *b, hemi_lot *lot, double ms[STEPS], for
     hemi_status status = hemi_lot_encrypt(lot, b->module, 0, b->x, rows, false, b->factor,
                                           request + hemi_batch_rows_offset(&lot->request), err);
     ms[CLIENT_BEFORE] += hemi_now_ms() - start;
+    const double cpu = cli_process_cpu_ms();
     start = hemi_now_ms();
-    const double cpu = cli_cpu_ms();
     if (status == HEMI_OK)
         status = hemi_batches_answer(b->prepared, &evaluator, 1, b->batch_keys, request, f->upload_bytes,
                                      (int)b->threads, &reply, &f->download_bytes, err);
     ms[SERVER] = hemi_now_ms() - start;
-    ms[SERVER_CPU] = cli_cpu_ms() - cpu;
+    ms[SERVER_CPU] = cli_process_cpu_ms() - cpu;
     start = hemi_now_ms();
     if (status == HEMI_OK) status = hemi_lot_accept(lot, b->keys, reply, f->download_bytes, rows, offset, err);
     if (status == HEMI_OK)
@@ -134,7 +134,9 @@ static hemi_status measure(bench *b, size_t which, form_result *f, hemi_error *e
         if (b->repeat > 0 ? i == b->repeat : i >= 3 && hemi_now_ms() - begin > BUDGET_MS) break;
         double ms[STEPS] = {0};
         hemi_progress_bar(stderr, forms[which].name, (size_t)i, b->repeat > 0 ? (size_t)b->repeat : REPEAT_MAX);
+        const double cpu = cli_process_cpu_ms();
         HEMI_TRY(forms[which].run(b, ms, f, err));
+        ms[ALL_CPU] = cli_process_cpu_ms() - cpu;
         for (size_t s = 0; s < STEPS; s++) times[s][i] = ms[s];
         cli_errors_add(&b->errors, b->y, b->expected, (size_t)b->rows, (size_t)b->outputs, b->info.predicted_error);
         f->repeat = (size_t)i + 1;
@@ -180,7 +182,7 @@ static hemi_status run(bench *b, form_result results[FORMS], hemi_error *err) {
     HEMI_TRY(make_keys(b, err));
     HEMI_TRY(hemi_module_run_clear(b->module, b->x, r, b->expected, false, err));
     for (size_t i = 0; i < FORMS; i++) HEMI_TRY(measure(b, i, &results[i], err));
-    b->has_plain = cli_blas_product_ms(&b->plain_ms, d, m, r);
+    b->has_plain = cli_plain_linear(&b->plain, d, m, r);
     return HEMI_OK;
 }
 
@@ -215,21 +217,23 @@ static json_t *to_json(const bench *b, const form_result *results) {
     for (size_t i = 0; i < FORMS; i++) {
         const form_result *f = &results[i];
         if (!f->possible) continue;
-        json_t *one = json_pack("{s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:I}", "server_ms", f->ms[SERVER], "server_row_ms",
-                                f->ms[SERVER] / rows, "server_row_ms_min", f->server_ms_min / rows, "server_row_cpu_ms",
-                                f->ms[SERVER_CPU] / rows, "encrypt_ms", f->ms[CLIENT_BEFORE], "decrypt_ms",
-                                f->ms[CLIENT_AFTER], "upload_bytes", (json_int_t)f->upload_bytes, "download_bytes",
-                                (json_int_t)f->download_bytes, "repeat", (json_int_t)f->repeat);
+        json_t *one = json_pack(
+            "{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:I}", "server_row_ms_min", f->server_ms_min / rows, "cpu_row_ms",
+            f->ms[ALL_CPU] / rows, "server_cpu_ms", f->ms[SERVER_CPU], "server_row_cpu_ms", f->ms[SERVER_CPU] / rows,
+            "server_ms", f->ms[SERVER], "server_row_ms", f->ms[SERVER] / rows, "encrypt_ms", f->ms[CLIENT_BEFORE],
+            "decrypt_ms", f->ms[CLIENT_AFTER], "upload_bytes", (json_int_t)f->upload_bytes, "download_bytes",
+            (json_int_t)f->download_bytes, "repeat", (json_int_t)f->repeat);
         json_object_set_new(list, forms[i].name, one);
     }
-    return json_pack("{s:I,s:I,s:I,s:s,s:s,s:I,s:s,s:f,s:f,s:o,s:f,s:f,s:I,s:I,s:o}", "inputs", (json_int_t)b->inputs,
-                     "outputs", (json_int_t)b->outputs, "rows", (json_int_t)b->rows, "kernel",
-                     hemi_kernels_default()->name, "cpu", hemi_cpu_name(), "threads", (json_int_t)b->threads, "best",
-                     forms[best].name, "server_ms", results[best].ms[SERVER], "server_row_ms",
-                     results[best].ms[SERVER] / rows, "plain_ms", b->has_plain ? json_real(b->plain_ms) : json_null(),
-                     "error_std_over_max", cli_errors_std(&b->errors) / scale, "predicted_error",
-                     b->info.predicted_error / scale, "outputs_checked", (json_int_t)b->errors.outputs, "outputs_wrong",
-                     (json_int_t)b->errors.wrong, "forms", list);
+    json_t *j = json_pack("{s:I,s:I,s:I,s:s,s:s,s:I,s:s,s:f,s:f,s:f,s:f,s:I,s:I,s:o}", "inputs", (json_int_t)b->inputs,
+                          "outputs", (json_int_t)b->outputs, "rows", (json_int_t)b->rows, "kernel",
+                          hemi_kernels_default()->name, "cpu", hemi_cpu_name(), "threads", (json_int_t)b->threads,
+                          "best", forms[best].name, "server_ms", results[best].ms[SERVER], "server_row_ms",
+                          results[best].ms[SERVER] / rows, "error_std_over_max", cli_errors_std(&b->errors) / scale,
+                          "predicted_error", b->info.predicted_error / scale, "outputs_checked",
+                          (json_int_t)b->errors.outputs, "outputs_wrong", (json_int_t)b->errors.wrong, "forms", list);
+    cli_plain_json(j, &b->plain, b->has_plain);
+    return j;
 }
 
 static void print_table(const bench *b, const form_result *results) {
@@ -237,7 +241,7 @@ static void print_table(const bench *b, const form_result *results) {
                                            "decrypt ms/row", "all told, ms",  "up/row", "down/row"};
     const double rows = (double)b->rows, scale = cli_errors_scale(&b->errors);
     cli_table table;
-    char bytes[24];
+    char bytes[24], by[64];
     printf("rows %ld -> %ld, %ld rows in one request\n", b->inputs, b->outputs, b->rows);
     cli_line("processor", "%s, kernel %s, %ld thread%s", hemi_cpu_name(), hemi_kernels_default()->name, b->threads,
              b->threads == 1 ? "" : "s");
@@ -256,7 +260,8 @@ static void print_table(const bench *b, const form_result *results) {
         cli_table_cell(&table, "%s", cli_bytes(bytes, f->download_bytes / (size_t)b->rows));
     }
     cli_table_print(&table);
-    if (b->has_plain) cli_line("plain", "%.4f ms/row: float32 with OpenBLAS, one thread", b->plain_ms / rows);
+    if (b->has_plain)
+        cli_line("plain", "%.4f ms/row: float32 with %s, one thread", b->plain.ms / rows, cli_plain_by(by, &b->plain));
     cli_line("error", "2^%.1f of the largest output (predicted 2^%.1f), %zu outputs checked",
              log2(cli_errors_std(&b->errors) / scale), log2(b->info.predicted_error / scale), b->errors.outputs);
 }

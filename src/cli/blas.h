@@ -1,14 +1,16 @@
-/* The product in float32 with OpenBLAS, for comparison: found at run time, so that no program depends on it. */
+/* OpenBLAS, for comparison: found at run time, so that no program depends on it. */
 #ifndef HEMI_CLI_BLAS_H
 #define HEMI_CLI_BLAS_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Median time in ms of y = x W^T on one thread (x: rows x inputs, W: outputs x inputs); false when there is no OpenBLAS. */
-bool cli_blas_product_ms(double *ms, size_t inputs, size_t outputs, size_t rows);
-
-/* Median of count values, which are sorted. */
-double cli_median(double *values, size_t count);
+/* On one thread from the first call on. False when there is no OpenBLAS. */
+bool cli_blas_possible(void);
+/* y = x W^T; x: rows x inputs, w: outputs x inputs, y: rows x outputs, where a row of y is `stride` floats after the last. */
+void cli_blas_product(float *y, size_t stride, const float *w, const float *x, size_t inputs, size_t outputs,
+                      size_t rows);
+/* The processor that its kernels were chosen for: "SkylakeX"; "" if it does not say. */
+const char *cli_blas_core(void);
 
 #endif

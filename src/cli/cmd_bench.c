@@ -8,9 +8,13 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
     const char *summary;
-} benches[] = {{"linear", bench_linear, "one encrypted matrix product: time, sizes, error, beside float32"},
-               {"rows", bench_rows, "many rows in one request, in each form"},
-               {"prepared", bench_prepared, "the same after silent preparation: online, and in all"}};
+} benches[] = {
+    {"linear", bench_linear, "one encrypted matrix product: time, sizes, error, beside float32"},
+    {"conv2d", bench_conv2d, "one encrypted convolution: the same figures"},
+    {"rows", bench_rows, "many rows in one request, in each form"},
+    {"prepared", bench_prepared, "the same after silent preparation: online, and in all"},
+    {"model", bench_model, "one token through all layers of a model: gpt2, llama-3.2-1b, or a list of shapes"},
+    {"serve", bench_serve, "a server under load: calls per second and latencies of 1, 2, ... clients"}};
 #define BENCHES (sizeof benches / sizeof *benches)
 
 int cmd_bench(int argc, char **argv) {

@@ -5,7 +5,6 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/progress.h"
-#include "cli/blas.h"
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/report.h"

@@ -13,5 +13,8 @@ int cmd_version(int argc, char **argv);
 int bench_linear(int argc, char **argv);
 int bench_prepared(int argc, char **argv);
 int bench_rows(int argc, char **argv);
+int bench_conv2d(int argc, char **argv);
+int bench_model(int argc, char **argv);
+int bench_serve(int argc, char **argv);
 
 #endif

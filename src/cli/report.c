@@ -85,6 +85,17 @@ void cli_line(const char *name, const char *format, ...) {
 
 /* ---- numbers */
 
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+double cli_median(double *values, size_t count) {
+    if (count == 0) return 0;
+    qsort(values, count, sizeof *values, by_value);
+    return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
+}
+
 const char *cli_bytes(char text[24], size_t bytes) {
     if (bytes < 1000)
         snprintf(text, 24, "%zu B", bytes);

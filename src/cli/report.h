@@ -36,6 +36,9 @@ void cli_shape_name(char text[128], const uint32_t *shape, size_t rank);
 /* What goes in and out: "768 -> 3072", or of samples "3x32x32 -> 16x32x32". */
 void cli_sides(char text[128], const hemi_module_info *info);
 
+/* Median of count values, which are sorted; 0 of none. */
+double cli_median(double *values, size_t count);
+
 /* Error of an output relative to the largest one seen on the calibration data, and the bits of accuracy that leaves; 0 where it is
  * not known. */
 double cli_relative_error(const hemi_module_info *info);

@@ -19,14 +19,14 @@ typedef struct work {
 } work;
 
 static void end(work *w) {
-    hemi_secure_free(w->factor);
+    hemi_free(w->factor); /* which wipes */
     for (size_t i = 0; i < w->modules; i++) hemi_free(w->b0[i]);
 }
 
 static hemi_status begin(work *w, const hemi_batch_call *call, hemi_error *err) {
     *w = (work){.call = call};
     w->module = hemi_pool_modules(call->pool, &w->modules);
-    w->factor = hemi_secure_alloc(call->rows, sizeof *w->factor);
+    w->factor = hemi_alloc(call->rows, sizeof *w->factor);
     bool enough = w->factor != NULL;
     for (size_t i = 0; i < w->modules && enough; i++) {
         const hemi_module_info *m = &w->module[i]->info;

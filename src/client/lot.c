@@ -14,9 +14,9 @@ bool hemi_lot_possible(const hemi_module *const *modules, size_t count) {
     const hemi_module_info *a = &modules[0]->info;
     for (size_t i = 0; i < count; i++) {
         const hemi_module_info *m = &modules[i]->info;
-        if (hemi_module_grid(modules[i]) || m->params->q != batch_params()->q || m->inputs > HEMI_BATCH_INPUTS_MAX || m->inputs != a->inputs ||
-            m->b_bits != a->b_bits || m->delta != a->delta || m->input_bits != a->input_bits ||
-            !(m->input_scale == a->input_scale))
+        if (hemi_module_grid(modules[i]) || m->params->q != batch_params()->q || m->inputs > HEMI_BATCH_INPUTS_MAX ||
+            m->inputs != a->inputs || m->b_bits != a->b_bits || m->delta != a->delta ||
+            m->input_bits != a->input_bits || !(m->input_scale == a->input_scale))
             return false;
     }
     return true;
@@ -71,9 +71,12 @@ hemi_status hemi_lot_new(hemi_lot **out, hemi_keys *keys, const hemi_module *con
     }
     lot->bytes = slots * hemi_lot_row_bytes(modules, count);
     lot->pads = hemi_alloc_large((size_t)slots * r->inputs, sizeof *lot->pads);
+    lot->work = hemi_secure_alloc(
+        r->inputs, sizeof(uint64_t) + sizeof(int32_t)); /* here: guarding takes longer than encrypting a row */
     hemi_seed_fresh(r->seed);
-    hemi_status status = lot->pads ? make_pads(lot, keys, err)
-                                   : hemi_fail(err, HEMI_ERR_MEMORY, "no memory for %u rows of a batch", slots);
+    hemi_status status = lot->pads && lot->work
+                             ? make_pads(lot, keys, err)
+                             : hemi_fail(err, HEMI_ERR_MEMORY, "no memory for %u rows of a batch", slots);
     if (status != HEMI_OK) {
         hemi_lot_free(lot);
         return status;
@@ -85,6 +88,7 @@ hemi_status hemi_lot_new(hemi_lot **out, hemi_keys *keys, const hemi_module *con
 void hemi_lot_free(hemi_lot *lot) {
     if (!lot) return;
     hemi_free(lot->pads); /* which wipes */
+    hemi_secure_free(lot->work);
     for (size_t i = 0; i < lot->request.modules; i++) hemi_free(lot->masks[i]);
     hemi_free(lot);
 }
@@ -150,9 +154,9 @@ hemi_status hemi_lot_encrypt(hemi_lot *lot, const hemi_module *module, uint32_t 
     const size_t d = lot->request.inputs, each = hemi_batch_row_bytes(&lot->request), all = rows + (zero_row ? 1 : 0);
     const hemi_context *ctx;
     HEMI_TRY(hemi_context_shared(&ctx, lot->request.params, err));
-    int32_t *x_int = hemi_secure_alloc(d, sizeof *x_int);
-    uint64_t *scratch = hemi_secure_alloc(d, sizeof *scratch);
-    hemi_status status = x_int && scratch ? HEMI_OK : hemi_fail(err, HEMI_ERR_MEMORY, "no memory to encrypt");
+    uint64_t *scratch = lot->work;
+    int32_t *x_int = (int32_t *)(void *)(scratch + d);
+    hemi_status status = HEMI_OK;
     for (size_t i = 0; i < all && status == HEMI_OK; i++) {
         if (i == rows)
             memset(x_int, 0, d * sizeof *x_int);
@@ -163,8 +167,7 @@ hemi_status hemi_lot_encrypt(hemi_lot *lot, const hemi_module *module, uint32_t 
             hemi_secret_batch_encrypt(out + i * each, lot->pads + (first + i) * d, x_int, (uint32_t)d,
                                       module->info.delta, lot->request.b_bits, ctx, scratch);
     }
-    hemi_secure_free(x_int);
-    hemi_secure_free(scratch);
+    hemi_wipe(x_int, d * sizeof *x_int); /* scratch was wiped with each row */
     hemi_wipe(lot->pads + first * d, all * d * sizeof *lot->pads);
     return status;
 }

@@ -14,6 +14,7 @@ typedef struct hemi_lot {
     char key_id[65];                           /* of the evaluation keys it was announced under */
     uint32_t taken;                            /* rows 0 .. taken-1 were handed out */
     uint64_t *pads;                            /* slots x inputs: secret, wiped row by row */
+    uint64_t *work;                            /* guarded: `inputs` words of scratch, then as many int32_t for a row */
     uint64_t *masks[HEMI_REQUEST_MODULES_MAX]; /* slots x outputs each: secret; NULL until the second components came */
     size_t bytes;                              /* of pads and masks */
     struct hemi_lot *next;

@@ -6,7 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "hemi/model.h"
 #include "linear/grid.h"
+#include "model/stencil.h"
 
 #define HEMI_AFFINE_RANK_MAX 8
 
@@ -42,5 +44,12 @@ size_t hemi_grid_input_place(const hemi_grid *grid, uint32_t c, int64_t i, int64
 
 /* The same map as a matrix of the whole sample. False, and nothing written, without memory. */
 bool hemi_affine_dense(hemi_affine *out, const hemi_affine *map);
+
+/* The same of a stencil: kind, numbers, grid and weights of `out`, which is zeroed otherwise. Taps at the edges that are zero everywhere are left out.
+ * ERR_SHAPE; ERR_UNSUPPORTED: too many weights; ERR_MEMORY. */
+HEMI_CHECK hemi_status hemi_affine_from_stencil(hemi_affine *out, const hemi_stencil *stencil, hemi_error *err);
+/* And of a convolution, with bias and shapes. On error nothing is held. */
+HEMI_CHECK hemi_status hemi_affine_from_conv(hemi_affine *out, const hemi_conv *conv, const float *weight, const float *bias,
+                                             hemi_error *err);
 
 #endif

@@ -326,6 +326,23 @@ hemi_status hemi_module_from_linear(hemi_module **out, const float *weight, cons
     return HEMI_OK;
 }
 
+hemi_status hemi_module_from_conv(hemi_module **out, const float *weight, const float *bias, const hemi_conv *conv,
+                                  const float *x, uint32_t samples, const hemi_compile_options *options,
+                                  hemi_error *err) {
+    compilation c = {.options = options != NULL ? options : &no_options, .x = x};
+    const uint32_t shape[4] = {samples, conv->in_channels, conv->height, conv->width};
+    const hemi_params *params = NULL;
+    *out = NULL;
+    if (weight == NULL) return hemi_fail(err, HEMI_ERR_ARGUMENT, "there are no weights");
+    HEMI_TRY(check_options(c.options, &params, err));
+    HEMI_TRY(check_shape(shape, 4, &c.numbers, err));
+    HEMI_TRY(hemi_affine_from_conv(&c.map, conv, weight, bias, err));
+    const hemi_status status = compile_map(&c, params, shape, 4, err);
+    hemi_affine_free(&c.map);
+    *out = c.module;
+    return status;
+}
+
 hemi_status hemi_module_compile(hemi_module **out, const void *onnx, size_t onnx_bytes, const float *x,
                                 const uint32_t *shape, size_t rank, const hemi_compile_options *options,
                                 hemi_error *err) {

@@ -371,30 +371,6 @@ static hemi_status take_matrix(hemi_affine *out, const hemi_onnx_graph *g, const
     return HEMI_OK;
 }
 
-static hemi_status take_grid(hemi_affine *out, hemi_onnx_graph *g, const hemi_onnx_value *result, hemi_error *err) {
-    hemi_stencil s;
-    float *w = NULL;
-    hemi_stencil_trim_shape(&s, &result->stencil);
-    HEMI_TRY(hemi_onnx_block(g, &w, hemi_stencil_rows(&s), hemi_stencil_row(&s), err));
-    hemi_stencil_accumulate(w, &s, &result->stencil, 1);
-    s.w = w;
-    HEMI_TRY(hemi_stencil_grid(&out->grid, &s, err));
-    out->kind = HEMI_AFFINE_GRID;
-    out->inputs = hemi_grid_inputs(&out->grid);
-    out->outputs = hemi_grid_outputs(&out->grid);
-    out->taps = out->grid.taps_y * out->grid.taps_x;
-    if (out->outputs > HEMI_STENCIL_WEIGHTS_MAX / out->taps / out->inputs)
-        return hemi_fail(
-            err, HEMI_ERR_UNSUPPORTED,
-            "a convolution of %u outputs that reads %u positions of %u numbers has more than 2^26 weights: choose a "
-            "smaller layer",
-            out->outputs, out->taps, out->inputs);
-    out->weight = hemi_alloc((size_t)out->outputs * out->taps * out->inputs, sizeof *out->weight);
-    if (out->weight == NULL) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a convolution's weights");
-    hemi_stencil_grid_weights(out->weight, &out->grid, &s);
-    return HEMI_OK;
-}
-
 static hemi_status take_bias(hemi_affine *out, const hemi_onnx_value *result, hemi_error *err) {
     if (result->b == NULL) return HEMI_OK;
     out->bias = hemi_alloc(out->outputs, sizeof *out->bias);
@@ -457,7 +433,7 @@ static hemi_status take(hemi_affine *out, hemi_onnx_graph *g, const hemi_onnx_va
         if (row) out->in_rank = out->out_rank = 0;
         HEMI_TRY(take_matrix(out, g, result, err));
     } else {
-        HEMI_TRY(take_grid(out, g, result, err));
+        HEMI_TRY(hemi_affine_from_stencil(out, &result->stencil, err));
     }
     return take_bias(out, result, err);
 }

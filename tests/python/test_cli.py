@@ -1,10 +1,13 @@
 """The program hemi, from ONNX to a reply that was computed on encrypted data. No Python of ours is in what is tested."""
 
 import json
+import math
 import os
 import re
 import stat
 import subprocess
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -110,6 +113,13 @@ def test_overview():
         ["bench", "linear", "--inputs", "10x", "--outputs", "10"],
         ["bench", "linear", "--inputs", "0", "--outputs", "10"],
         ["bench", "linear", "--inputs", "99999999999999999999", "--outputs", "10"],
+        ["bench", "conv2d", "--in-channels", "3", "--out-channels", "4"],
+        ["bench", "conv2d", "--in-channels", "3", "--out-channels", "4", "--size", "8x"],
+        ["bench", "conv2d", "--in-channels", "3", "--out-channels", "4", "--size", "2x2"],
+        ["bench", "conv2d", "--in-channels", "3", "--out-channels", "4", "--size", "8x8", "--groups", "2"],
+        ["bench", "model"],
+        ["bench", "model", "gpt2", "--layers", "0"],
+        ["bench", "serve", "--clients", "0"],
         ["inspect"],
         ["inspect", "a", "b"],
         ["inspect", "--colour"],
@@ -357,6 +367,75 @@ def test_bench_rows():
         assert best["server_ms"] == r["server_ms"] == min(form["server_ms"] for form in r["forms"].values())
         assert {"ciphertexts", "batch"} <= set(r["forms"]) and all(best[k] for k in ("upload_bytes", "download_bytes", "decrypt_ms"))
     assert "batch" in run("bench", "rows", "-d", 10, "-m", 7, "--rows", 40, "--repeat", 1)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["-i", 3, "-o", 4, "--size", "6x5", "--padding", 1], ["-i", 4, "-o", 6, "-s", 8, "--kernel-size", "3x2", "--stride", 2, "--groups", 2, "--memory", "small"]],
+)
+def test_bench_conv2d(arguments):
+    for kernel in run_json("version")["kernels"]:
+        r = run_json("bench", "conv2d", *arguments, "--kernel", kernel, "--repeat", 15, "--keys-count", 6)
+        assert all(r[k] for k in KEYS_OF_BENCH if k != "evaluation_key_bytes")
+        assert r["kernel"] == kernel and r["outputs_wrong"] == 0 and r["plain_ms"] > 0
+        assert r["output_size"] == ([6, 5] if "--padding" in arguments else [3, 4]) and r["memory"] == ("small" if "small" in arguments else "fast")
+        assert 1 / 1.5 < r["error_std_over_max"] / r["predicted_error"] < 1.5
+    text = run("bench", "conv2d", "-i", 1, "-o", 1, "-s", 4, "--repeat", 15, "--keys-count", 1)
+    assert text.startswith("conv2d 1 -> 1") and "largest output" in text
+
+
+LAYERS = [
+    {"name": "q", "inputs": 60, "outputs": 50, "count": 3},
+    {"name": "k", "inputs": 60, "outputs": 20, "count": 3, "shared_with": "q"},
+    {"name": "out", "inputs": 300, "outputs": 40},
+]
+
+
+def test_bench_model(tmp_path):
+    path = tmp_path / "small.json"
+    path.write_text(json.dumps(LAYERS))
+    for kernel in run_json("version")["kernels"]:
+        r = run_json("bench", "model", path, "--repeat", 2, "--kernel", kernel)
+        assert r["layers"] == r["layers_held"] == 7 and r["requests_held"] == 4 and r["weights"] == 3 * 60 * 70 + 300 * 40
+        assert r["kernel"] == kernel and r["outputs_wrong"] == 0 and r["outputs_checked"] == 2 * 3 * (3 * 70 + 40)
+        assert r["plain_ms"] == min(r["plain_loop_ms"], r["plain_openblas_ms"] or math.inf)
+        for part in (r["token"], r["prepared"]):
+            assert all(part[k] > 0 for k in ("server_ms", "server_cpu_ms", "client_ms", "upload_bytes", "download_bytes"))
+        assert r["prepared"]["upload_bytes"] < r["token"]["upload_bytes"] and r["prepared"]["slots"] >= 3
+        assert 0.5 < r["error_over_predicted"] < 1.5
+    scaled = run_json("bench", "model", path, "--repeat", 1, "--layers", 1, "--memory", "small", "--no-prepare")
+    assert scaled["layers_held"] == 3 and scaled["layers"] == 7 and scaled["prepared"] is None
+    assert scaled["token"]["upload_bytes"] == r["token"]["upload_bytes"] and scaled["server_weight_bytes"] < r["server_weight_bytes"]
+    assert "of the layers" in run("bench", "model", path, "--repeat", 1, "--layers", 1)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [{}, [], [{"name": "a", "inputs": 3}], [{"inputs": 3, "outputs": 3}], [{"name": "a", "inputs": 3, "outputs": 70000}], [{**LAYERS[1]}]]
+    + [[{"name": "a", "inputs": 3, "outputs": 3}, {"name": "b", "inputs": 4, "outputs": 3, "shared_with": "a"}], [{"name": "a", "inputs": 3, "outputs": 3, "count": 0}]],
+)
+def test_bench_model_refuses(layers, tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps(layers))
+    fails(FORMAT, "bench", "model", tmp_path / "a.json")
+
+
+def test_bench_model_errors(tmp_path):
+    (tmp_path / "a.json").write_text("[")
+    fails(FORMAT, "bench", "model", tmp_path / "a.json")
+    fails(NOT_FOUND, "bench", "model", tmp_path / "none.json")
+    fails(ARGUMENT, "bench", "model", "gpt2", "--memory", "none")
+
+
+def test_bench_serve():
+    before = set(Path(tempfile.gettempdir()).glob("hemi-bench-*"))
+    r = run_json("bench", "serve", "-d", 20, "-m", 10, "--clients", 2, "--rounds", 2, "--seconds", 1)
+    assert r["outputs_wrong"] == 0 and [x["clients"] for x in r["http"]] == [x["clients"] for x in r["evaluate"]] == [1, 2]
+    for x in r["http"] + r["evaluate"]:
+        assert x["calls_per_second"] > 0 and len(x["each"]) == x["clients"]
+        assert all(0 < e["p50_ms"] <= e["p99_ms"] and e["calls"] > 0 for e in x["each"])
+    assert all(x["client_cpu_ms"] > 0 and x["server_cpu_ms"] > 0 for x in r["http"])
+    assert set(Path(tempfile.gettempdir()).glob("hemi-bench-*")) <= before
+    assert "calls/s" in run("bench", "serve", "-d", 20, "-m", 10, "--clients", 1, "--rounds", 1, "--seconds", 1, "--prepare")
 
 
 def test_bench_linear_errors():

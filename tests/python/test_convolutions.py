@@ -124,7 +124,7 @@ def test_quantised_product_is_near_torch(name):
     if operation != "linear":
         assert compiled.info["shape"] == (1, *x.shape[1:]) and compiled.info["output_shape"] == (1, *expected.shape[1:])
         assert torch.equal(compiled(x[0]), y[0])
-        with pytest.raises(HemiShapeError, match="takes samples of the shape it was compiled for, N x "):
+        with pytest.raises(HemiShapeError, match="samples of the shape it was compiled for"):
             compiled(torch.randn(4, *x.shape[1:], 2))
 
 

@@ -144,7 +144,7 @@ def last(entry):
 
 
 def times(entry):
-    return [f"{ms(r['server_cpu_ms'])} ({ms(r['server_ms_min'])})" for r in entry.values()]
+    return [f"{ms(r['server_cpu_ms'])} ({ms(r['server_cpu_ms_min'])})" for r in entry.values()]
 
 
 def error(r):
@@ -204,11 +204,11 @@ def table_prepared(found):
     for entry in found:
         for kernel, r in entry.items():
             rows.append(
-                [f"{r['inputs']} x {r['outputs']}", kernel, f"{ms(r['server_cpu_ms'])} ({ms(r['server_ms_min'])})", ms(r["plain_ms"]), f"{r['server_cpu_ms'] / r['plain_ms']:.2f}"]
-                + [f"{ms(r['encrypt_ms'])} / {ms(r['decrypt_ms'])}", r["upload_bytes"], r["download_bytes"], f"{r['prepare_ms']:.0f}", r["slots"]]
+                [f"{r['inputs']} x {r['outputs']}", kernel, f"{ms(r['server_cpu_ms'])} ({ms(r['server_cpu_ms_min'])})", ms(r["plain_ms"]), f"{r['server_cpu_ms'] / r['plain_ms']:.2f}"]
+                + [f"{ms(r['encrypt_ms'])} / {ms(r['decrypt_ms'])}", r["upload_bytes"], r["download_bytes"], f"{(r['cpu_ms'] - r['online_cpu_ms']) * r['slots']:.0f}", r["slots"]]
                 + [ms(r["cpu_ms"]), kb(r["prepare_download_bytes"]), kb(r["server_state_bytes"])]
             )
-    headings = ["shape", "kernels", "server ms", "float32 ms", "ratio", "encrypt / decrypt ms", "up B", "down B", "preparing, ms a batch", "rows of it"]
+    headings = ["shape", "kernels", "server ms", "float32 ms", "ratio", "encrypt / decrypt ms", "up B", "down B", "preparing, both sides, ms a batch", "rows of it"]
     return table(headings + ["all processor time, ms a row", "down, a batch", "kept by the server"], rows)
 
 
@@ -243,8 +243,8 @@ def table_model(found):
             p, t = r["prepared"], r["token"]
             held = "" if r["layers_held"] == r["layers"] else f" ({r['layers_held']} of {r['layers']} layers held)"
             rows.append(
-                [r["model"] + held, r["memory"], kernel, f"{t['server_cpu_ms']:.1f} ({t['server_ms_min']:.1f})"]
-                + ([f"{p['server_cpu_ms']:.1f} ({p['server_ms_min']:.1f})", f"{p['prepare_cpu_ms'] / 1e3:.1f}"] if p else ["-"] * 2)
+                [r["model"] + held, r["memory"], kernel, f"{t['server_cpu_ms']:.1f} ({t['server_cpu_ms_min']:.1f})"]
+                + ([f"{p['server_cpu_ms']:.1f} ({p['server_cpu_ms_min']:.1f})", f"{p['prepare_cpu_ms'] / 1e3:.1f}"] if p else ["-"] * 2)
                 + [f"{r['plain_ms']:.1f}", f"{t['client_ms']:.1f}" + (f", {p['client_ms']:.1f}" if p else "")]
                 + [f"{kb(t['upload_bytes'])}, {kb(t['download_bytes'])}", f"{kb(p['upload_bytes'])}, {kb(p['download_bytes'])}" if p else "-"]
                 + [f"{r['server_weight_bytes'] / 1e6:.0f}", f"{r['server_rss_bytes_held'] / 1e6:.0f}", f"{r['load_ms'] / 1e3:.1f}", kb(r["evaluation_key_bytes"])]

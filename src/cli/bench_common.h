@@ -45,7 +45,6 @@ double cli_errors_std(const cli_errors *errors);
 /* The exit code; says how many are wrong. */
 int cli_errors_code(const cli_errors *errors, const char *command);
 
-double cli_cpu_ms(void); /* processor time of this process, all its threads */
 
 /* --kernel: ERR_ARGUMENT where this processor cannot run it. */
 HEMI_CHECK hemi_status cli_choose_kernel(const char *name, hemi_error *err);

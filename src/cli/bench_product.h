@@ -30,7 +30,7 @@ typedef struct cli_product {
     hemi_module_info info;
     hemi_evaluator *evaluator;
     float *x, *y, *expected;
-    double keygen_ms, load_ms, key_load_ms, encrypt_ms, server_ms, server_ms_min, server_cpu_ms, decrypt_ms;
+    double keygen_ms, load_ms, key_load_ms, encrypt_ms, server_ms, server_ms_min, server_cpu_ms, server_cpu_ms_min, decrypt_ms;
     size_t upload_bytes, download_bytes, evaluation_key_bytes, server_key_bytes;
     cli_errors errors; /* over all replies */
     double *times[4];  /* encrypt, evaluate, decrypt; processor time of evaluating */

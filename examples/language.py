@@ -62,11 +62,11 @@ def steps_of(call, record=None):
 
 
 @torch.no_grad()
-def owner(folder, name, model, names):
-    """All that the model's owner does."""
+def owner(folder, name, model, names, ridge=1e-2):
+    """All that the model's owner does. ridge: the more, the less the output layer amplifies small differences of the hidden states."""
     folder, options, ids = Path(folder), options_of(folder), text()
     start = time.perf_counter()
-    fitted = fit_output_layer(model, ids[: FITTED + 1])
+    fitted = fit_output_layer(model, ids[: FITTED + 1], ridge=ridge)
     say("owner", f"output layer fitted in {time.perf_counter() - start:.1f} s: {fitted:.0%} of the next bytes are right")
     prompt, follows = ids[1000 : 1000 + PROMPT], ids[1000 + PROMPT :]  # each step of the comparison is fed the same tokens: the text
     tokens, logits = generate(steps_of(model), prompt, options.tokens, follows)

@@ -8,4 +8,4 @@ from harness import options_of
 from model import NAME, build, remote_names
 
 model = build(options_of(sys.argv[1]))
-language.owner(sys.argv[1], NAME, model, remote_names(model))
+language.owner(sys.argv[1], NAME, model, remote_names(model), ridge=0.1)

@@ -7,6 +7,7 @@ from torch.nn.functional import cross_entropy
 
 NAME = "lora"
 BYTES, CONTEXT = 256, 32
+torch.set_num_threads(1)  # small operations: a second thread costs more than it brings
 PIECES = 4  # batches that the fine-tuning goes through again and again
 
 

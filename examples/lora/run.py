@@ -63,8 +63,10 @@ def table(f):
 
 
 def check(f):
-    if f["loss_last"] > 0.98 * f["loss_first"]:
-        return f"the loss fell from {f['loss_first']:.3f} to {f['loss_last']:.3f} only"
+    mean = lambda losses: sum(losses) / len(losses)  # noqa: E731
+    fall, expected = f["loss_first"] - f["loss_last"], mean(f["losses_float"][:4]) - mean(f["losses_float"][-4:])
+    if not fall > 0.9 * expected > 0:
+        return f"the loss fell by {fall:.3f} only, that of the float model by {expected:.3f}"
     if f["loss_difference_max"] > 0.02 * f["loss_first"]:
         return f"the losses differ by {f['loss_difference_max']:.4f} from those of the float model"
 

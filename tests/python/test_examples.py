@@ -38,7 +38,7 @@ def test_digits():
     [
         ("cnn/run.py", ["--images", "60", "--epochs", "10"]),
         ("resnet18/run.py", ["--images", "2", "--width", "8"]),
-        ("lora/run.py", ["--steps", "8", "--pretrain", "100", "--layers", "1", "--size", "32"]),
+        ("lora/run.py", ["--steps", "8", "--batch", "4", "--pretrain", "60", "--layers", "1", "--size", "32"]),
     ],
 )
 def test_small(script, arguments):

@@ -283,6 +283,20 @@ static void switches_up(void **state) {
     });
 }
 
+static void small_integers(void **state) {
+    (void)state;
+    const hemi_kernels *k = test_table();
+    static int16_t a[4096];
+    EACH_CASE({
+        const int64_t most = p > 32768 ? 32768 : (int64_t)p - 1;
+        if (n > TEST_COUNT(a)) continue;
+        for (size_t j = 0; j < n; j++)
+            a[j] = (int16_t)(j == 0 ? -most : j == 1 ? (most < 32767 ? most : 32767) : (int64_t)test_below(&rng, 2 * (uint64_t)most) - most);
+        k->from_int16(x.r, a, n, &m);
+        assert_slots(x.r, a[i] < 0 ? p - (uint64_t)-a[i] : (uint64_t)a[i]);
+    });
+}
+
 /* ---- the sum of products */
 
 enum { ALL_RANDOM, ALL_LARGEST, ALL_MIDDLE, ALL_PAST_MIDDLE, OPPOSITE, ONE_WAY, PATTERNS };
@@ -578,6 +592,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(lifts_between_primes, set_up, tear_down),
     cmocka_unit_test_setup_teardown(switches_down, set_up, tear_down),
     cmocka_unit_test_setup_teardown(switches_up, set_up, tear_down),
+    cmocka_unit_test_setup_teardown(small_integers, set_up, tear_down),
     cmocka_unit_test(sums_of_products),
     cmocka_unit_test(integer_products),
     cmocka_unit_test(integer_products_at_their_bounds),

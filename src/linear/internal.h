@@ -11,6 +11,10 @@
 #define HEMI_LINEAR_BLOCK_BYTES 16384
 #define HEMI_DOT_BYTES          6 /* per coefficient of a plaintext (ring/kernels.h) */
 
+/* Terms of a small map that are expanded together, and what that takes of a worker's memory, in polynomials. */
+#define HEMI_LINEAR_EXPAND_TERMS 8
+#define HEMI_LINEAR_EXPAND_POLYNOMIALS (1 + HEMI_LINEAR_EXPAND_TERMS * HEMI_DOT_BYTES / sizeof(uint64_t))
+
 /* Units computed together, which share one pass over the plaintexts; fewer where their workspaces would take more than this. */
 #define HEMI_LINEAR_UNITS_AT_ONCE   4
 #define HEMI_LINEAR_WORKSPACE_BYTES ((size_t)64 << 20)
@@ -35,8 +39,8 @@ struct hemi_linear {
 
 /* Where the plaintexts of (out block, group) begin, in polynomials. */
 size_t hemi_linear_plaintext_index(const hemi_linear *linear, uint32_t out_block, size_t group);
-/* The plaintexts of one giant of a small map, made ready for dot2 over a limb (q or P): block of coefficients, term. scratch: n words per
- * worker, at scratch + worker scratch_stride. */
+/* The plaintexts of one giant of a small map, made ready for dot2 over a limb (q or P): block of coefficients, term. scratch:
+ * HEMI_LINEAR_EXPAND_POLYNOMIALS n words per worker, at scratch + worker scratch_stride. */
 void hemi_linear_expand_giant(const hemi_linear *linear, uint8_t *out, const hemi_limb *limb, uint32_t out_block, size_t group, uint32_t giant, uint64_t *scratch,
                               size_t scratch_stride, hemi_team *team);
 

@@ -20,6 +20,14 @@ size_t hemi_linear_plaintext_index(const hemi_linear *linear, uint32_t out_block
     return ((size_t)out_block * hemi_linear_polynomials(l) + l->group[group].first) * l->in_blocks;
 }
 
+/* memcpy of a block of a plaintext, most often of a length that the compiler knows. */
+static inline void deal(uint8_t *out, const uint8_t *in, size_t bytes) {
+    if (bytes == HEMI_LINEAR_BLOCK_MIN * HEMI_DOT_BYTES)
+        memcpy(out, in, HEMI_LINEAR_BLOCK_MIN * HEMI_DOT_BYTES);
+    else
+        memcpy(out, in, bytes);
+}
+
 /* One polynomial to its places among the right factors: out is those of term 0, whose blocks are `row` bytes apart. */
 static void spread(const hemi_linear *linear, const hemi_limb *limb, uint8_t *out, size_t row, const uint64_t *a) {
     const uint32_t len = linear->block;
@@ -83,26 +91,39 @@ typedef struct expansion {
     size_t stride;
 } expansion;
 
-static void expand_step(void *context, size_t term, size_t worker) {
-    const expansion *e = context;
-    const hemi_linear *linear = e->linear;
+/* Plaintext `polynomial` of the small form, in dot_right form: 6 n bytes. a: n words of scratch. */
+static void expand_one(const hemi_linear *linear, const hemi_limb *limb, size_t polynomial, uint8_t *packed, uint64_t *a) {
     const hemi_context *ctx = linear->ctx;
-    const size_t n = ctx->n, at = (e->first + term) * n, bytes = (size_t)linear->block * HEMI_DOT_BYTES;
-    const uint64_t p = e->limb->m.p;
-    uint64_t *a = e->scratch + worker * e->stride;
-    for (size_t i = 0; i < n; i++) {
-        const int64_t v = linear->wide ? ((const int32_t *)linear->coefficients)[at + i] : ((const int16_t *)linear->coefficients)[at + i];
+    const size_t n = ctx->n, at = polynomial * n;
+    const uint64_t p = limb->m.p;
+    if (!linear->wide) ctx->k->from_int16(a, (const int16_t *)linear->coefficients + at, n, &limb->m);
+    for (size_t i = 0; linear->wide && i < n; i++) {
+        const int64_t v = ((const int32_t *)linear->coefficients)[at + i];
         a[i] = (uint64_t)v + (p & (uint64_t)(v >> 63)); /* |v| < p: coefficients have at most 32 bits */
     }
-    ctx->k->ntt(a, e->limb);
-    spread(linear, e->limb, e->out + term * bytes, linear->terms * bytes, a);
+    ctx->k->ntt(a, limb);
+    ctx->k->dot_right(packed, a, n, &limb->m);
 }
 
-void hemi_linear_expand_giant(const hemi_linear *linear, uint8_t *out, const hemi_limb *limb, uint32_t out_block, size_t group, uint32_t giant, uint64_t *scratch,
-                              size_t scratch_stride, hemi_team *team) {
+/* A few terms at once: what goes to a block from one of them is less than a cache line. */
+static void expand_step(void *context, size_t group, size_t worker) {
+    const expansion *e = context;
+    const hemi_linear *linear = e->linear;
+    const size_t n = linear->layout.n, bytes = (size_t)linear->block * HEMI_DOT_BYTES, row = linear->terms * bytes;
+    const size_t first = group * HEMI_LINEAR_EXPAND_TERMS, left = linear->terms - first;
+    const size_t count = left < HEMI_LINEAR_EXPAND_TERMS ? left : HEMI_LINEAR_EXPAND_TERMS;
+    uint64_t *a = e->scratch + worker * e->stride;
+    uint8_t *packed = (uint8_t *)(a + n), *out = e->out + first * bytes;
+    for (size_t t = 0; t < count; t++) expand_one(linear, e->limb, e->first + first + t, packed + t * n * HEMI_DOT_BYTES, a);
+    for (size_t i = 0; i < n; i += linear->block, out += row)
+        for (size_t t = 0; t < count; t++) deal(out + t * bytes, packed + (t * n + i) * HEMI_DOT_BYTES, bytes);
+}
+
+void hemi_linear_expand_giant(const hemi_linear *linear, uint8_t *out, const hemi_limb *limb, uint32_t out_block, size_t group, uint32_t giant,
+                              uint64_t *scratch, size_t scratch_stride, hemi_team *team) {
     expansion e = {linear, out, limb, hemi_linear_plaintext_index(linear, out_block, group) + (size_t)giant * linear->terms, scratch,
                    scratch_stride};
-    hemi_team_run(team, linear->terms, expand_step, &e);
+    hemi_team_run(team, (linear->terms + HEMI_LINEAR_EXPAND_TERMS - 1) / HEMI_LINEAR_EXPAND_TERMS, expand_step, &e);
 }
 
 /* Memory for loading: plaintexts of one group between two ciphertexts. */

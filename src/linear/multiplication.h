@@ -12,7 +12,7 @@ typedef struct hemi_running {
 
 /* Memory of one worker: a key switch under way. */
 typedef struct hemi_scratch {
-    uint64_t *digit; /* 2 n words */
+    uint64_t *digit; /* 2 n words; with small maps HEMI_LINEAR_EXPAND_POLYNOMIALS n */
     hemi_extended u0, u1;
 } hemi_scratch;
 

@@ -38,7 +38,7 @@ static uint64_t *take_words(uint64_t **at, size_t words) {
 typedef struct needs {
     size_t n, terms, digits, sources, giants, sum_stride, expanded; /* digits: polynomials; expanded: words */
     bool precise;
-    size_t per_unit, per_worker;
+    size_t per_unit, per_digit, per_worker;
 } needs;
 
 static needs needs_of(const hemi_linear *const *maps, size_t count) {
@@ -58,7 +58,8 @@ static needs needs_of(const hemi_linear *const *maps, size_t count) {
     d.sum_stride = d.n + 3 * HEMI_ALIGNMENT / sizeof(uint64_t);
     const size_t limbs = d.precise ? 2 : 1;
     d.per_unit = (2 * d.sources + d.digits + 2 * limbs * d.terms + 6) * d.n + 2 * limbs * d.giants * d.sum_stride;
-    d.per_worker = 6 * d.n;
+    d.per_digit = d.expanded ? HEMI_LINEAR_EXPAND_POLYNOMIALS * d.n : 2 * d.n;
+    d.per_worker = d.per_digit + 4 * d.n;
     return d;
 }
 
@@ -83,7 +84,7 @@ static void carve(hemi_multiplication *x, const needs *d, size_t units, size_t w
     for (size_t w = 0; w < workers; w++) {
         hemi_scratch *s = &x->scratch[w];
         uint64_t **polynomial[] = {&s->u0.q, &s->u0.p, &s->u1.q, &s->u1.p};
-        s->digit = take_words(&at, 2 * n);
+        s->digit = take_words(&at, d->per_digit);
         for (size_t j = 0; j < 4; j++) *polynomial[j] = take_words(&at, n);
     }
     x->expanded = (uint8_t *)at;

@@ -3,7 +3,7 @@
  *   s   = max(min_o s_o, max_o s_o / 16, max|W| / 32767)  at most 4 guard bits for channels that differ
  * s is rounded down to the grid of plan.h, unless the weights are multiples of it already (trained that way): then it is kept and
  * nothing is lost. W_int = round(W / s): no channel gets a coarser step than its own s_o, as long as the guard bits suffice.
- * With 8 bits, and max_o s_o at most twice min_o s_o, s is max_o s_o (rounded up) instead: the smallest channel loses a bit, and all weights fit a
+ * With 8 bits, and max_o s_o at most 2.5 min_o s_o, s is max_o s_o (rounded up) instead: the smallest channel loses 1.3 bits, and all weights fit a
  * byte. An output has taps x inputs weights. */
 #ifndef HEMI_MODEL_QUANTISE_H
 #define HEMI_MODEL_QUANTISE_H
@@ -18,7 +18,7 @@
 #define HEMI_WEIGHT_BITS_MIN 2
 #define HEMI_WEIGHT_BITS_MAX 16
 #define HEMI_GUARD_FACTOR    16.0
-#define HEMI_BYTE_FACTOR     2.0 /* largest over smallest channel, up to which 8-bit weights are made to fit a byte */
+#define HEMI_BYTE_FACTOR     2.5 /* largest over smallest channel, up to which 8-bit weights are made to fit a byte */
 
 /* What the choice needs to know of a layer, found in one pass. */
 typedef struct hemi_weight_range {

@@ -58,6 +58,8 @@ typedef struct hemi_kernels {
     void (*keyswitch_product)(uint64_t *r0, uint64_t *r1, const uint64_t *d, const uint64_t *e, const uint32_t *index,
                               const uint64_t *w0, const uint64_t *w1, size_t n, const hemi_modulus *m);
 
+    /* Small signed integers, |a| < p, to canonical residues. */
+    void (*from_int16)(uint64_t *r, const int16_t *a, size_t n, const hemi_modulus *m);
     /* r = the centred representative of a (mod from) taken mod to. Any two primes. r may be a. */
     void (*lift)(uint64_t *r, const uint64_t *a, size_t n, const hemi_modulus *from, const hemi_modulus *to);
     /* r = (a - b) * s; r may be a or b. The second half of a division by a special prime. */

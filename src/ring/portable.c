@@ -96,6 +96,13 @@ static void keyswitch_product(uint64_t *r0, uint64_t *r1, const uint64_t *d, con
     }
 }
 
+static void from_int16(uint64_t *r, const int16_t *a, size_t n, const hemi_modulus *m) {
+    for (size_t i = 0; i < n; i++) {
+        const int64_t v = a[i];
+        r[i] = (uint64_t)v + (m->p & (uint64_t)(v >> 63));
+    }
+}
+
 static void lift(uint64_t *r, const uint64_t *a, size_t n, const hemi_modulus *from, const hemi_modulus *to) {
     for (size_t i = 0; i < n; i++) r[i] = hemi_mod_from_signed(hemi_mod_centre(a[i], from), to);
 }
@@ -167,6 +174,7 @@ const hemi_kernels hemi_kernels_portable = {
     .mul_add_fixed = mul_add,
     .permute = permute,
     .keyswitch_product = keyswitch_product,
+    .from_int16 = from_int16,
     .lift = lift,
     .sub_mul_scalar = sub_mul_scalar,
     .switch_down = switch_down,

@@ -160,6 +160,17 @@ static void k_switch_down(uint64_t *r, const uint64_t *a, size_t n, unsigned bit
     const job j = job_switch(bits, m);
     map(r, a, a, a, n, slot_switch_down, &j);
 }
+static void k_from_int16(uint64_t *r, const int16_t *a, size_t n, const hemi_modulus *m) {
+    const vi p = _mm256_set1_epi64x((long long)m->p), none = _mm256_setzero_si256();
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        const vi v = _mm256_cvtepi16_epi64(_mm_loadl_epi64((const __m128i *)(const void *)(a + i)));
+        const vi negative = _mm256_cmpgt_epi64(none, v);
+        _mm256_storeu_si256((__m256i *)(void *)(r + i), _mm256_add_epi64(v, _mm256_and_si256(negative, p)));
+    }
+    if (i < n) hemi_kernels_portable.from_int16(r + i, a + i, n - i, m);
+}
+
 static void k_switch_up(uint64_t *r, const uint64_t *a, size_t n, unsigned bits, const hemi_modulus *m) {
     const job j = job_switch(bits, m);
     map(r, a, a, a, n, slot_switch_up, &j);
@@ -211,6 +222,7 @@ const hemi_kernels hemi_kernels_avx2 = {
     .lift = k_lift,
     .sub_mul_scalar = k_sub_mul_scalar,
     .switch_down = k_switch_down,
+    .from_int16 = k_from_int16,
     .switch_up = k_switch_up,
     .dot_left = hemi_avx2_fix,
     .dot_right = hemi_avx2_dot_right,

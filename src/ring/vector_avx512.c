@@ -187,6 +187,16 @@ static void switch_down_(uint64_t *r, const uint64_t *a, size_t n, unsigned bits
 }
 
 /* a p = 2^52 high + low; bits <= 50, so 2^52 high / 2^bits is an integer. The result is at most p. */
+static void from_int16_(uint64_t *r, const int16_t *a, size_t n, const hemi_modulus *m) {
+    const vi p = all(m->p);
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        const vi v = _mm512_cvtepi16_epi64(_mm_loadu_si128((const __m128i *)(const void *)(a + i)));
+        store(r + i, _mm512_mask_add_epi64(v, _mm512_movepi64_mask(v), v, p));
+    }
+    if (i < n) hemi_kernels_portable.from_int16(r + i, a + i, n - i, m);
+}
+
 static void switch_up_(uint64_t *r, const uint64_t *a, size_t n, unsigned bits, const hemi_modulus *m) {
     const prime_avx512 c = prime_of(m);
     const vi half = all(UINT64_C(1) << (bits - 1)), down = all(bits), up = all(52 - bits);
@@ -216,6 +226,7 @@ const hemi_kernels hemi_kernels_avx512 = {
     .lift = lift_,
     .sub_mul_scalar = sub_mul_scalar_,
     .switch_down = switch_down_,
+    .from_int16 = from_int16_,
     .switch_up = switch_up_,
     .dot_left = hemi_avx512_dot_left,
     .dot_right = hemi_avx512_dot_right,

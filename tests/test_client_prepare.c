@@ -5,7 +5,9 @@
 
 #include <sys/wait.h>
 
+#include "client/pool.h"
 #include "client/session.h"
+#include "model/module.h"
 #include "wire/batch.h"
 
 /* ---- the relay */
@@ -531,6 +533,59 @@ static void test_new_secret_key(void **state) {
     hemi_keys_free(keys);
 }
 
+/* Slots of an old key are not counted where new ones are asked for; and evaluation keys of the old one, which were made and did not
+ * reach the server, are not taken for those of the new. */
+static void test_new_secret_key_between(void **state) {
+    (void)state;
+    char url[64];
+    hemi_keys *keys;
+    hemi_client *client;
+    const hemi_params *set = hemi_params_by_name(HEMI_BATCH_SET);
+    const hemi_client_options options = {.prepare = -1, .prepare_rows = 16};
+    snprintf(url, sizeof url, "http://127.0.0.1:%u", relay.port);
+    relay_forget();
+    ASSERT_OK(hemi_keys_new(&keys, NULL, ERR));
+    ASSERT_OK(hemi_client_new(&client, url, keys, &options, ERR));
+    hemi_remote *remote = open_module(client, "wide");
+    ASSERT_OK(hemi_remote_prepare(remote, 16, ERR));
+    assert_int_equal(call_rows(remote, world.wide, 1, NULL), 1);
+    for (size_t i = 0; i < 2; i++) {
+        for (size_t j = 0; i == 1 && j < client->sets; j++)
+            client->set[j].on_server = false; /* as after an upload that failed */
+        ASSERT_OK(hemi_keys_generate(keys, set, true, ERR));
+        assert_int_equal(hemi_remote_prepared(remote), 0);
+        ASSERT_OK(hemi_remote_prepare(remote, 16, ERR));
+        assert_int_equal(hemi_remote_prepared(remote), 16);
+        assert_int_equal(call_rows(remote, world.wide, 1, NULL), 1);
+        assert_int_equal(call_rows(remote, world.wide, 60, NULL), 0); /* a batch of their own */
+    }
+    hemi_remote_free(remote);
+    hemi_client_free(client);
+    hemi_keys_free(keys);
+}
+
+/* Ids are the server's: two descriptions of one id, of different sizes, share nothing. */
+static void test_one_id_for_two(void **state) {
+    (void)state;
+    char text[4096], id[64];
+    hemi_client *client = connect_with(-1, 0);
+    hemi_module *narrow = fixture_module(10, 4, false, 1), *forged;
+    hemi_pool *pool[3];
+    const char *field = strstr(hemi_module_client_json(world.small), "\"module_id\"");
+    assert_true(strlen(hemi_module_client_json(narrow)) < sizeof text && sscanf(field, "\"module_id\": \"%32[0-9a-f]", id) == 1);
+    snprintf(text, sizeof text, "%s", hemi_module_client_json(narrow));
+    memcpy(strchr(strstr(text, "\"module_id\"") + 11, '"') + 1, id, 32);
+    ASSERT_OK(hemi_module_from_client_json(&forged, text, strlen(text), ERR));
+    assert_memory_equal(forged->info.id, world.small->info.id, HEMI_MODULE_ID_BYTES);
+    const hemi_module *const asked[] = {world.small, forged, world.small};
+    for (size_t i = 0; i < 3; i++) ASSERT_OK(hemi_pools_get(client->pools, &pool[i], "demo", &asked[i], 1, ERR));
+    assert_ptr_equal(pool[0], pool[2]);
+    assert_ptr_not_equal(pool[0], pool[1]);
+    hemi_module_free(narrow);
+    hemi_module_free(forged);
+    hemi_client_free(client);
+}
+
 /* A client may go while its thread is at work, or waits. */
 static void test_free_at_any_time(void **state) {
     (void)state;
@@ -557,6 +612,8 @@ int main(void) {
                                        cmocka_unit_test(test_lost_keys),
                                        cmocka_unit_test(test_server_restart),
                                        cmocka_unit_test(test_new_secret_key),
+                                       cmocka_unit_test(test_new_secret_key_between),
+                                       cmocka_unit_test(test_one_id_for_two),
                                        cmocka_unit_test(test_free_at_any_time)};
     return cmocka_run_group_tests_name("preparation", tests, open_all, close_all) != 0;
 }

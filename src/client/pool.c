@@ -169,10 +169,12 @@ void hemi_pools_free(hemi_pools *s) {
     hemi_free(s);
 }
 
+/* By all that is stated of them: ids are the server's to choose, and what two modules of one id say may differ in everything, the sizes
+ * of the caller's memory included. */
 static bool same_modules(const hemi_pool *p, const hemi_module *const *modules, size_t count) {
     if (p->modules != count) return false;
     for (size_t i = 0; i < count; i++)
-        if (memcmp(p->module[i]->info.id, modules[i]->info.id, HEMI_MODULE_ID_BYTES) != 0) return false;
+        if (strcmp(hemi_module_client_json(p->module[i]), hemi_module_client_json(modules[i])) != 0) return false;
     return true;
 }
 
@@ -443,7 +445,9 @@ static hemi_status fetch(hemi_pool *p, uint32_t slots, hemi_http *http, bool thr
 hemi_status hemi_pool_fill(hemi_pool *p, hemi_http *http, uint32_t rows, hemi_error *err) {
     if (rows == 0 || rows > HEMI_BATCH_SLOTS_MAX)
         return hemi_fail(err, HEMI_ERR_ARGUMENT, "%u rows: a batch has 1 to %d", rows, HEMI_BATCH_SLOTS_MAX);
+    const uint64_t generation = hemi_keys_generation(p->pools->keys);
     lock(p->pools);
+    drop_stale(p, generation);
     const size_t left = slots_left(p);
     const uint32_t usual = choose_slots(p);
     const bool room = p->count < HEMI_POOL_LOTS_MAX;

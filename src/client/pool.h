@@ -39,7 +39,7 @@ bool hemi_pool_take(hemi_pool *pool, uint32_t rows, hemi_lot **lot, uint32_t *fi
 /* After a call. lot: one it took slots of, and is done with, or NULL; gone: the server no longer knows it. Sees to it that there is a next lot. */
 void hemi_pool_done(hemi_pool *pool, hemi_lot *lot, bool gone);
 size_t hemi_pool_slots(hemi_pool *pool); /* left */
-/* Announces a lot with at least `rows` slots now, unless there are as many already; on `http`. */
+/* Announces a lot with at least `rows` slots now, unless there are as many already; on `http`. By the caller that uses the pool's lots. */
 HEMI_CHECK hemi_status hemi_pool_fill(hemi_pool *pool, hemi_http *http, uint32_t rows, hemi_error *err);
 
 #endif

@@ -252,6 +252,16 @@ static hemi_status make_keys(hemi_client *client, hemi_key_set *set, hemi_error 
     return HEMI_OK;
 }
 
+/* What was made before the application made a new secret key is of no use any more. */
+static void drop_old_keys(hemi_client *client, hemi_key_set *set) {
+    const uint64_t generation = hemi_keys_generation(client->keys);
+    if (set->generation == generation) return;
+    hemi_bytes_release(set->bytes);
+    set->bytes = NULL;
+    set->generation = generation;
+    set->on_server = false;
+}
+
 /* HEAD /v2/keys/{id}: spares the upload where the server has the keys already. */
 static hemi_status ask_for_keys(hemi_client *client, hemi_key_set *set, const char *path, hemi_error *err) {
     hemi_http_request request = {.method = "HEAD", .path = path};
@@ -288,13 +298,7 @@ hemi_status hemi_client_ensure_keys(hemi_client *client, const hemi_params *para
     hemi_key_set *set = NULL;
     HEMI_TRY(provide_set(client, params, &set, err));
     *out = set;
-    const uint64_t generation = hemi_keys_generation(client->keys);
-    if (set->generation != generation) { /* the application made a new secret key */
-        hemi_free(set->bytes);
-        set->bytes = NULL;
-        set->generation = generation;
-        set->on_server = false;
-    }
+    drop_old_keys(client, set);
     if (again) set->on_server = false;
     if (set->on_server) return HEMI_OK;
     HEMI_TRY(make_keys(client, set, err));
@@ -310,8 +314,9 @@ hemi_status hemi_client_ensure_keys(hemi_client *client, const hemi_params *para
 void hemi_client_keys_seen(hemi_client *client, const hemi_params *params, const char *id) {
     hemi_key_set *set = NULL;
     hemi_error ignored = {0};
-    if (provide_set(client, params, &set, &ignored) != HEMI_OK || set->on_server) return;
-    set->generation = hemi_keys_generation(client->keys);
+    if (provide_set(client, params, &set, &ignored) != HEMI_OK) return;
+    drop_old_keys(client, set);
+    if (set->on_server) return;
     if (make_keys(client, set, &ignored) == HEMI_OK) set->on_server = strcmp(set->id, id) == 0;
 }
 

@@ -112,7 +112,8 @@ const uint8_t *hemi_evaluator_id(const hemi_evaluator *e) { return e->module->in
 /* The map of packed rows: its plaintexts are made when the first request of that form comes, within the memory for all of them. */
 static hemi_status provide_packed(hemi_evaluator *e, hemi_team *team, hemi_error *err) {
     const hemi_linear_layout *l = &e->module->packed;
-    const size_t bytes = hemi_linear_products(l) * l->n * HEMI_PACKED_COEFFICIENT_BYTES;
+    const size_t limbs = l->params->baby_digits && !l->direct ? 2 : 1; /* as hemi_linear_bytes counts: precise maps also modulo P */
+    const size_t bytes = limbs * hemi_linear_products(l) * l->n * HEMI_PACKED_COEFFICIENT_BYTES;
     if (e->packed) return HEMI_OK;
     const bool may = e->batch && e->memory == HEMI_LINEAR_FAST;
     if (!may || atomic_fetch_add(&packed_bytes, bytes) + bytes > HEMI_SERVER_PACKED_BYTES_MAX) {

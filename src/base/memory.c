@@ -31,12 +31,12 @@ void hemi_free(void *block) {
 }
 
 void *hemi_alloc_large(size_t count, size_t size) {
-    const size_t bytes = rounded_product(count, size, HUGE_PAGE);
-    if (bytes == 0) return NULL;
-    if (rounded_product(count, size, HEMI_ALIGNMENT) < HUGE_PAGE) return hemi_alloc(count, size);
-    void *block = aligned_alloc(HUGE_PAGE, bytes);
-    if (!block) return NULL;
-    (void)madvise(block, bytes, MADV_HUGEPAGE); /* a wish: a system without huge pages is slower, not wrong */
+    const size_t bytes = rounded_product(count, size, HEMI_ALIGNMENT);
+    void *block = NULL;
+    if (bytes < HUGE_PAGE) return bytes ? hemi_alloc(count, size) : NULL;
+    if (posix_memalign(&block, HUGE_PAGE, bytes) != 0) return NULL;
+    /* a wish: a system without huge pages is slower, not wrong. Not for the end: models have many blocks, and half a page each is much */
+    (void)madvise(block, bytes & ~(HUGE_PAGE - 1), MADV_HUGEPAGE);
     memset(block, 0, bytes);
     return block;
 }

@@ -202,15 +202,16 @@ static void nets_are_computed(void **state) {
         hemi_module_get_info(m, &info);
         if (operations[i] != NULL) assert_string_equal(info.operation, operations[i]);
         const double error = clear_error(&n, m, false), noisy = clear_error(&n, m, true);
-        const double ratio = encrypted_error(&n, m, 1), two = encrypted_error(&n, m, 2);
+        const bool few = info.outputs < 100; /* then one sample says little */
+        const double ratio = encrypted_error(&n, m, 1), more = encrypted_error(&n, m, few ? 40 : 2);
         printf("  %s %u -> %u, %u taps, S %u, %u units, %u products: clear %.2e, noisy %.2e; measured / predicted "
                "%.2f, %.2f\n",
                info.operation, info.map_inputs, info.map_outputs, info.taps, info.layout, info.units, info.products,
-               error, noisy, ratio, two);
+               error, noisy, ratio, more);
         assert_true(error < 0.012);
         assert_true(noisy < 0.013 && noisy >= 0.99 * error);
-        assert_true(ratio > 1 / 1.6 && ratio < 1.5);
-        assert_true(two > 1 / 1.6 && two < 1.5);
+        assert_true(few ? ratio > 0.1 && ratio < 3 : ratio > 1 / 1.6 && ratio < 1.5);
+        assert_true(more > 1 / 1.6 && more < 1.5);
         float *x = input_of(&n);
         check_files(m, x);
         free(x);

@@ -202,15 +202,16 @@ static void nets_are_computed(void **state) {
         hemi_module_get_info(m, &info);
         if (operations[i] != NULL) assert_string_equal(info.operation, operations[i]);
         const double error = clear_error(&n, m, false), noisy = clear_error(&n, m, true);
-        const double ratio = encrypted_error(&n, m, 1), two = encrypted_error(&n, m, 2);
+        const bool few = info.outputs < 100; /* then one sample says little */
+        const double ratio = encrypted_error(&n, m, 1), more = encrypted_error(&n, m, few ? 40 : 2);
         printf("  %s %u -> %u, %u taps, S %u, %u units, %u products: clear %.2e, noisy %.2e; measured / predicted "
                "%.2f, %.2f\n",
                info.operation, info.map_inputs, info.map_outputs, info.taps, info.layout, info.units, info.products,
-               error, noisy, ratio, two);
+               error, noisy, ratio, more);
         assert_true(error < 0.012);
-        assert_true(noisy < 0.013 && noisy >= 0.99 * error);
-        assert_true(ratio > 1 / 1.6 && ratio < 1.5);
-        assert_true(two > 1 / 1.6 && two < 1.5);
+        assert_true(noisy < 0.013 && noisy >= 0.9 * error);
+        assert_true(few ? ratio > 0.1 && ratio < 3 : ratio > 1 / 1.6 && ratio < 1.5);
+        assert_true(more > 1 / 1.6 && more < 1.5);
         float *x = input_of(&n);
         check_files(m, x);
         free(x);
@@ -430,8 +431,8 @@ static void grids_are_checked(void **state) {
 }
 
 /* Memory for packed rows is given back as it was counted: otherwise no module gets any more of it. The precise set's plaintexts take
- * twice as much. */
-static void packed_rows_are_counted(void **state) {
+ * twice as much, and its keys a little more. */
+static void memory_is_counted(void **state) {
     (void)state;
     float weights[100 * 40], x[2 * 100], y[2 * 40];
     const uint32_t shape[] = {2, 100};
@@ -453,6 +454,8 @@ static void packed_rows_are_counted(void **state) {
         ASSERT_OK(hemi_keys_evaluation(keys, (const hemi_module *const[]){m}, 1, &bytes, &count, ERR));
         ASSERT_OK(hemi_server_keys_new(&server_keys, bytes, count, ERR));
         hemi_bytes_release(bytes);
+        if (round < 2) /* of each key four polynomials, and a permutation */
+            assert_true(hemi_server_keys_bytes(server_keys) >= m->info.automorphisms * m->layout.n * (4 * sizeof(uint64_t) + sizeof(uint32_t)));
         ASSERT_OK(hemi_encrypt_as(m, keys, HEMI_FORM_PACKED, x, 2, &pending, &bytes, &count, ERR));
         ASSERT_OK(hemi_evaluate((const hemi_evaluator *const[]){evaluator}, 1, server_keys, bytes, count, 1, &reply, &reply_bytes, ERR));
         ASSERT_OK(hemi_decrypt(m, keys, pending, reply, reply_bytes, y, ERR));
@@ -476,7 +479,7 @@ int main(void) {
         cmocka_unit_test(bytes_where_channels_are_alike),
         cmocka_unit_test(chosen_widths_keep_the_promise),
         cmocka_unit_test(grids_are_checked),
-        cmocka_unit_test(packed_rows_are_counted),
+        cmocka_unit_test(memory_is_counted),
     };
     return TEST_RUN("modules", tests);
 }

@@ -272,7 +272,8 @@ static void ways_of_computing_agree(void **state) {
             const size_t rows = 5 * l[0].rows;
             for (size_t i = 0; i < 2; i++) {
                 job_open(&j[i], &l[i], NULL, rows, 127, 127, true, &r.p.own, &rng);
-                ASSERT_OK(hemi_linear_new(&map[i], r.p.ctx, &l[i], j[i].w, j[i].bias, j[0].delta, HEMI_LINEAR_FAST, i ? team : NULL, ERR));
+                ASSERT_OK(hemi_linear_new(&map[i], r.p.ctx, &l[i], j[i].w, j[i].bias, j[0].delta, i && c % 2 ? HEMI_LINEAR_SMALL : HEMI_LINEAR_FAST,
+                                          i ? team : NULL, ERR));
                 alone[i] = hemi_alloc(j[i].units * l[i].out_blocks, j[i].out_stride);
             }
             job_encrypt(&j[0], r.p.sk);

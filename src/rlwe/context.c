@@ -104,7 +104,7 @@ hemi_status hemi_evaluation_keys_new(hemi_evaluation_keys **out, const hemi_cont
     }
     keys->ctx = ctx;
     keys->count = count;
-    keys->bytes = words * sizeof(uint64_t);
+    keys->bytes = words * sizeof(uint64_t) + (ctx->params->baby_digits ? count * n * sizeof *keys->index : 0);
     keys->public_b = keys->storage;
     keys->public_a = keys->storage + n;
     if (ring_switch) keys->ring_switch = keys->storage + 2 * n + 4 * n * count;

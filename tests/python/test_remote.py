@@ -25,7 +25,9 @@ from hemi_fhe import (
     HemiShapeError,
     HemiStateError,
 )
+from hemi_fhe._native import ffi, lib
 from hemi_fhe.deployment import HTTPServer
+from hemi_fhe.torch._remote import connection_key
 from hemi_fhe.torch.hybrid_model import HybridFHEMode, HybridFHEModel, RemoteModule
 
 
@@ -580,3 +582,41 @@ def test_prepared_calls(small, server):
     assert client.remote_modules["seq.0"].last_stats["prepared_rows"] == 0
     with pytest.raises(HemiArgumentError, match="'auto', 'on' or 'off'"):
         small.client(server.url, prepare="perhaps")(x)
+
+
+def outputs_of(connection, operation, module):
+    info = ffi.new("hemi_module_info *")
+    lib.hemi_module_get_info(lib.hemi_remote_module(connection._remotes[connection_key(operation, module)]), info)
+    return info.outputs
+
+
+def test_a_new_description_replaces_the_old(client, tmp_path):
+    """Of the same input shape and other outputs: memory for the results follows from the new one, and so must what is written."""
+    session = client._session
+    old = session.opened["seq.0"]
+    other = Deployment(tmp_path, lambda: FCSmall(out=4), "seq.2")
+    new = RemoteModule._from_folder(other.folder, ["seq.2"])
+    assert old.modules[0].shape == new.modules[0].shape and old.modules[0].outputs == 10 and new.modules[0].outputs == 4
+    with session.connection() as connection:
+        assert outputs_of(connection, "seq.0", old.modules[0]) == 10
+    session.opened["seq.0"] = new
+    with session.connection() as connection:
+        assert outputs_of(connection, "seq.0", new.modules[0]) == 4
+    session.opened.pop("seq.0")  # another thread, between a call's choice and its connection
+    with session.connection([("seq.0", old.modules[0])]) as connection:
+        assert outputs_of(connection, "seq.0", old.modules[0]) == 10
+
+
+def test_a_connection_from_before_a_reset_is_not_given_back(client, monkeypatch):
+    session, connect = client._session, client._session.connect
+
+    def connect_late(*args):
+        connection = connect(*args)
+        session.reset()  # another thread
+        return connection
+
+    session.reset()
+    monkeypatch.setattr(session, "connect", connect_late)
+    with session.connection():
+        pass
+    assert session._free == []

@@ -33,7 +33,8 @@ class Opened:
 
 
 def connection_key(operation, module):
-    return operation, module.shape
+    """By the description itself, not by what it says: after it was fetched anew, results may have another size under the same shape."""
+    return operation, module
 
 
 class Session:
@@ -72,21 +73,22 @@ class Session:
         return _native.Connection(self.url, self.keys(), self.connect_timeout, self.timeout, prepare, self.prepare_rows)
 
     @contextlib.contextmanager
-    def connection(self):
+    def connection(self, wanted=()):
+        """One on which everything that was opened is open, and what is wanted: (operation, module)."""
         if self._keys is not None and not self._keys.usable():
             raise HemiStateError(
                 "this client was made in another process, before a fork: its keys and connections are not shared. Call init_client() here"
             )
+        free = self._free  # of this moment: after a reset the connection is not given back
         try:
-            connection = self._free.pop()
+            connection = free.pop()
         except IndexError:
             connection = self.connect()
-        for operation, opened in list(self.opened.items()):
-            for module in opened.modules:
-                key = connection_key(operation, module)
-                if key not in connection:
-                    connection.open(key, self.model_name, opened.name, module)
-        free = self._free  # of this moment: after a reset the connection is not given back
+        everything = [(operation, opened.name, module) for operation, opened in list(self.opened.items()) for module in opened.modules]
+        for operation, name, module in everything + [(operation, operation, module) for operation, module in wanted]:
+            key = connection_key(operation, module)
+            if key not in connection:
+                connection.open(key, self.model_name, name, module)
         try:
             yield connection
         finally:
@@ -303,7 +305,7 @@ class RemoteModule(nn.Module):
         parts = []
 
         def call(a, rows, ys):
-            with session.connection() as connection:
+            with session.connection(zip(operations, modules)) as connection:
                 for first, count in steps(rows, session.verbose, operations[0]):
                     at = [y + 4 * first * module.outputs for y, module in zip(ys, modules)]
                     start = a + 4 * first * modules[0].inputs
@@ -331,8 +333,9 @@ class RemoteModule(nn.Module):
         session = self._session
         if self._name not in session.opened:
             self.init_fhe_client()
-        with session.connection() as connection:
-            return connection.prepare(connection_key(self._name, session.opened[self._name].modules[0]), rows)
+        module = session.opened[self._name].modules[0]
+        with session.connection([(self._name, module)]) as connection:
+            return connection.prepare(connection_key(self._name, module), rows)
 
     def _note(self, operation, last, rows):
         last = {**last, "rows": rows}

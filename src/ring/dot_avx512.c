@@ -62,9 +62,10 @@ HEMI_INLINE vi finished(vi low, vi high, const finish *f) {
 }
 
 /* Two sums at a time: half the loads of the left factors, and two streams of right factors, which come from memory faster than one.
- * They are asked for AHEAD bytes before they are wanted: about two rounds on the blocks of linear/product.c. At 4096 x 4096:
- * 16.5 ms with one sum and no prefetch, 13.2 with one, 12.4 with four and none, 11.4 with four, 10.6 with two. */
-enum { SUMS = 2, GROUPS = 2, AHEAD = 24576 };
+ * They are asked for AHEAD bytes before they are wanted: about a round on the blocks of linear/sums.c. At 4096 x 4096: 16.5 ms with one sum
+ * and no prefetch, 13.2 with one, 12.4 with four and none, 11.4 with four, 10.6 with two. All projections of GPT-2, from memory: 150 ms with 12288,
+ * 152 to 170 with twice as much, 168 with half. */
+enum { SUMS = 2, GROUPS = 2, AHEAD = 12288 };
 
 /* What sums have in common. */
 typedef struct shape {

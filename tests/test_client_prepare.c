@@ -572,7 +572,8 @@ static void test_one_id_for_two(void **state) {
     hemi_module *narrow = fixture_module(10, 4, false, 1), *forged;
     hemi_pool *pool[3];
     const char *field = strstr(hemi_module_client_json(world.small), "\"module_id\"");
-    assert_true(strlen(hemi_module_client_json(narrow)) < sizeof text && sscanf(field, "\"module_id\": \"%32[0-9a-f]", id) == 1);
+    assert_true(strlen(hemi_module_client_json(narrow)) < sizeof text &&
+                sscanf(field, "\"module_id\": \"%32[0-9a-f]", id) == 1);
     snprintf(text, sizeof text, "%s", hemi_module_client_json(narrow));
     memcpy(strchr(strstr(text, "\"module_id\"") + 11, '"') + 1, id, 32);
     ASSERT_OK(hemi_module_from_client_json(&forged, text, strlen(text), ERR));

@@ -247,7 +247,7 @@ static void grids_of_a_tiny_ring(void **state) {
         i++;
     }
     printf("  %zu grids, %zu in tiles, %zu with steps\n", count, tiled, steps);
-    assert_true(tiled > count / 20 && steps > count / 20);
+    assert_true(tiled > count / 40 && steps > count / 40);
     ring_close(&r);
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/memory.h"
 #include "client/lot.h"
+#include "server/limits.h"
 
 static party owner; /* keys of the set for batches */
 
@@ -203,20 +204,46 @@ static void test_clients_that_leave(void **state) {
     put_keys();
     for (size_t i = 0; i < 8; i++) {
         char head[512];
+        uint8_t *request;
+        size_t bytes;
         const int fd = dial(world.port);
-        snprintf(head, sizeof head, "POST /v2/models/demo/prepare HTTP/1.1\r\nHost: t\r\n%sContent-Length: 100\r\n\r\n",
-                 owner.header);
-        assert_true(send_text(fd, head));
+        hemi_lot *lot = lot_new(world.wide, 32, &request, &bytes);
+        snprintf(head, sizeof head, "POST /v2/models/demo/prepare HTTP/1.1\r\nHost: t\r\n%sContent-Length: %zu\r\n\r\n",
+                 owner.header, bytes);
+        assert_true(send_text(fd, head) && send_bytes(fd, request, bytes));
         close(fd);
+        hemi_free(request);
+        hemi_lot_free(lot);
     }
     for (int i = 0; i < 5000 && metric("hemi_prepared_announced") > 0; i++) usleep(1000);
     assert_true(metric("hemi_prepared_announced") == 0);
     hemi_lot_free(announced(world.wide, 32));
 }
 
+/* Nor do those take places who announce under keys that are nowhere and never send the body. */
+static void test_bodies_held_back(void **state) {
+    (void)state;
+    int fd[HEMI_SERVER_PREPARES_MAX + 1];
+    put_keys();
+    for (size_t i = 0; i < HEMI_SERVER_PREPARES_MAX + 1; i++) {
+        char head[512];
+        fd[i] = dial(world.port);
+        snprintf(head, sizeof head,
+                 "POST /v2/models/demo/prepare HTTP/1.1\r\nHost: t\r\nHemi-Key: %064zx\r\nContent-Length: 100\r\n\r\n",
+                 i);
+        assert_true(send_text(fd[i], head));
+    }
+    expect_alive();
+    usleep(200000); /* the headers have been read */
+    assert_true(metric("hemi_prepared_announced") == 0);
+    hemi_lot_free(announced(world.wide, 32));
+    for (size_t i = 0; i < HEMI_SERVER_PREPARES_MAX + 1; i++) close(fd[i]);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_rows_and_metrics), cmocka_unit_test(test_refusals),
                                        cmocka_unit_test(test_many_announcements),
-                                       cmocka_unit_test(test_clients_that_leave)};
+                                       cmocka_unit_test(test_clients_that_leave),
+                                       cmocka_unit_test(test_bodies_held_back)};
     return cmocka_run_group_tests_name("prepare", tests, open_all, close_all) != 0;
 }

@@ -124,11 +124,11 @@ void hemi_view_models(hemi_exchange *x);
 void hemi_view_client(hemi_exchange *x);
 
 /* infer.c */
-void hemi_infer_begin(hemi_exchange *x);
+void hemi_infer_begin(hemi_exchange *x); /* of an announcement, too */
 void hemi_infer_work(hemi_exchange *x);
 
 /* prepare.c */
-void hemi_prepare_begin(hemi_exchange *x);
+bool hemi_prepare_complete(hemi_exchange *x); /* true: answered. Only now is an announcement counted: who holds back a body holds no place */
 void hemi_batch_work(hemi_exchange *x); /* also of /infer, where the body is a batch request */
 
 /* key_routes.c */

@@ -3,9 +3,7 @@
 #include "server/batches.h"
 #include "server/exchange.h"
 
-void hemi_prepare_begin(hemi_exchange *x) {
-    hemi_infer_begin(x); /* the same header, and room for the body */
-    if (x->answer.status) return;
+bool hemi_prepare_complete(hemi_exchange *x) {
     x->announced = hemi_prepared_begin(x->service->prepared, x->key);
     if (!x->announced)
         hemi_answer_error(
@@ -13,6 +11,7 @@ void hemi_prepare_begin(hemi_exchange *x) {
             "%u batches of this client are being prepared already: announce the next one when there is an "
             "answer, or call without",
             HEMI_SERVER_PREPARES_PER_KEY_MAX);
+    return !x->announced;
 }
 
 /* The modules that the request names. */

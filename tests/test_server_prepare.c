@@ -240,10 +240,33 @@ static void test_bodies_held_back(void **state) {
     for (size_t i = 0; i < HEMI_SERVER_PREPARES_MAX + 1; i++) close(fd[i]);
 }
 
+/* What could not be held is not computed: here 60000 units through one module, named four times. */
+static void test_replies_too_large(void **state) {
+    (void)state;
+    enum { UNITS = 60000, NAMES = 4 };
+    const hemi_http_options many = {.max_request_rows = UNITS};
+    site_stop();
+    site_start(&many);
+    put_keys();
+    hemi_request r = hemi_module_request(world.small, HEMI_FORM_SINGLE, UNITS);
+    r.modules = NAMES;
+    for (size_t i = 1; i < NAMES; i++) memcpy(r.module_id[i], r.module_id[0], HEMI_MODULE_ID_BYTES);
+    const size_t bytes = hemi_request_bytes(&r);
+    const hemi_reply_frame f = hemi_module_frame(world.small, HEMI_FORM_SINGLE, UNITS);
+    assert_true(NAMES * hemi_reply_frame_bytes(r.params, &f) > HEMI_SERVER_BODIES_BYTES_MAX);
+    uint8_t *request = calloc(bytes, 1);
+    assert_non_null(request);
+    hemi_request_write_header(request, &r);
+    expect_reply(infer(request, bytes), 413, "HEMI_ERR_TOO_LARGE");
+    free(request);
+    site_stop();
+    site_start(NULL);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_rows_and_metrics), cmocka_unit_test(test_refusals),
-                                       cmocka_unit_test(test_many_announcements),
-                                       cmocka_unit_test(test_clients_that_leave),
-                                       cmocka_unit_test(test_bodies_held_back)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_rows_and_metrics),   cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_many_announcements), cmocka_unit_test(test_clients_that_leave),
+        cmocka_unit_test(test_bodies_held_back),   cmocka_unit_test(test_replies_too_large)};
     return cmocka_run_group_tests_name("prepare", tests, open_all, close_all) != 0;
 }

@@ -42,6 +42,14 @@ bool hemi_exchange_hold(hemi_exchange *x, size_t bytes) {
     return true;
 }
 
+bool hemi_exchange_hold_reply(hemi_exchange *x, size_t bytes) {
+    if (bytes > HEMI_SERVER_BODIES_BYTES_MAX)
+        hemi_answer_error(x, 0, HEMI_ERR_TOO_LARGE, "the reply would have %zu bytes: send fewer rows, or name fewer modules", bytes);
+    else if (!hemi_exchange_hold(x, bytes))
+        hemi_answer_error(x, 0, HEMI_ERR_BUSY, "the server holds too many replies; try again later");
+    return x->answer.status == 0;
+}
+
 /* ---- the headers are there */
 
 static enum MHD_Result count_lengths(void *context, enum MHD_ValueKind kind, const char *name, const char *value) {

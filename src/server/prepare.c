@@ -36,6 +36,17 @@ static bool find_shapes(hemi_exchange *x, const hemi_batch_request *r, hemi_serv
     return true;
 }
 
+static size_t reply_bytes(const hemi_batch_request *r, hemi_served_shape *const *shape) {
+    size_t bytes = HEMI_BATCH_REPLY_BYTES;
+    for (size_t i = 0; i < r->modules; i++) {
+        const hemi_module_info *m = &shape[i]->info;
+        const hemi_batch_frame f = {
+            .rows = r->rows, .outputs = m->outputs, .a_bits = m->reply_a_bits, .b_bits = m->reply_b_bits, .seconds = r->seconds};
+        bytes += hemi_batch_frame_bytes(r->params, &f);
+    }
+    return bytes;
+}
+
 /* An announcement keeps to its own worker; other large work takes those along that are idle. */
 static int threads_for(const hemi_exchange *x, size_t work) {
     const hemi_service *s = x->service;
@@ -59,11 +70,6 @@ static void compute(hemi_exchange *x, const hemi_server_keys *keys, int threads)
     }
     x->computed = true;
     if (x->route.id == HEMI_ROUTE_INFER) hemi_metrics_compute(&s->metrics, x->compute_ms);
-    if (!hemi_exchange_hold(x, bytes)) {
-        hemi_bytes_free(reply);
-        hemi_answer_error(x, 0, HEMI_ERR_BUSY, "the server holds too many replies; try again later");
-        return;
-    }
     hemi_answer_header(x, "Hemi-Server-Ms", "%.4f", x->compute_ms);
     hemi_answer_header(x, "Server-Timing", "compute;dur=%.4f", x->compute_ms);
     hemi_answer_bytes(x, MHD_HTTP_OK, "application/octet-stream", reply, bytes, hemi_bytes_free);
@@ -88,7 +94,8 @@ void hemi_batch_work(hemi_exchange *x) {
         hemi_answer_error(x, 0, status, "%s", err.message);
         return;
     }
-    if (!has_place(x, &r) || !find_shapes(x, &r, shape, &work)) return;
+    if (!has_place(x, &r) || !find_shapes(x, &r, shape, &work) || !hemi_exchange_hold_reply(x, reply_bytes(&r, shape)))
+        return;
     const hemi_server_keys *keys = hemi_key_store_acquire(s->keys, x->key);
     if (!keys) {
         hemi_answer_error(x, 0, HEMI_ERR_KEY,

@@ -247,7 +247,9 @@ static void test_replies_too_large(void **state) {
     const hemi_http_options many = {.max_request_rows = UNITS};
     site_stop();
     site_start(&many);
-    put_keys();
+    party p;
+    party_open(&p, (const hemi_module *const[]){world.small}, 1);
+    expect_reply(ask(world.port, "PUT", p.path, NULL, p.bytes, p.length), 201, NULL);
     hemi_request r = hemi_module_request(world.small, HEMI_FORM_SINGLE, UNITS);
     r.modules = NAMES;
     for (size_t i = 1; i < NAMES; i++) memcpy(r.module_id[i], r.module_id[0], HEMI_MODULE_ID_BYTES);
@@ -257,8 +259,9 @@ static void test_replies_too_large(void **state) {
     uint8_t *request = calloc(bytes, 1);
     assert_non_null(request);
     hemi_request_write_header(request, &r);
-    expect_reply(infer(request, bytes), 413, "HEMI_ERR_TOO_LARGE");
+    expect_reply(ask(world.port, "POST", "/v2/models/demo/infer", p.header, request, bytes), 413, "HEMI_ERR_TOO_LARGE");
     free(request);
+    party_close(&p);
     site_stop();
     site_start(NULL);
 }

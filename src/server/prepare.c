@@ -40,8 +40,11 @@ static size_t reply_bytes(const hemi_batch_request *r, hemi_served_shape *const 
     size_t bytes = HEMI_BATCH_REPLY_BYTES;
     for (size_t i = 0; i < r->modules; i++) {
         const hemi_module_info *m = &shape[i]->info;
-        const hemi_batch_frame f = {
-            .rows = r->rows, .outputs = m->outputs, .a_bits = m->reply_a_bits, .b_bits = m->reply_b_bits, .seconds = r->seconds};
+        const hemi_batch_frame f = {.rows = r->rows,
+                                    .outputs = m->outputs,
+                                    .a_bits = m->reply_a_bits,
+                                    .b_bits = m->reply_b_bits,
+                                    .seconds = r->seconds};
         bytes += hemi_batch_frame_bytes(r->params, &f);
     }
     return bytes;

@@ -3,6 +3,7 @@
 
 #include "base/memory.h"
 #include "client/lot.h"
+#include "server/limits.h"
 
 static party owner; /* keys of the set for batches */
 
@@ -203,20 +204,72 @@ static void test_clients_that_leave(void **state) {
     put_keys();
     for (size_t i = 0; i < 8; i++) {
         char head[512];
+        uint8_t *request;
+        size_t bytes;
         const int fd = dial(world.port);
-        snprintf(head, sizeof head, "POST /v2/models/demo/prepare HTTP/1.1\r\nHost: t\r\n%sContent-Length: 100\r\n\r\n",
-                 owner.header);
-        assert_true(send_text(fd, head));
+        hemi_lot *lot = lot_new(world.wide, 32, &request, &bytes);
+        snprintf(head, sizeof head, "POST /v2/models/demo/prepare HTTP/1.1\r\nHost: t\r\n%sContent-Length: %zu\r\n\r\n",
+                 owner.header, bytes);
+        assert_true(send_text(fd, head) && send_bytes(fd, request, bytes));
         close(fd);
+        hemi_free(request);
+        hemi_lot_free(lot);
     }
     for (int i = 0; i < 5000 && metric("hemi_prepared_announced") > 0; i++) usleep(1000);
     assert_true(metric("hemi_prepared_announced") == 0);
     hemi_lot_free(announced(world.wide, 32));
 }
 
+/* Nor do those take places who announce under keys that are nowhere and never send the body. */
+static void test_bodies_held_back(void **state) {
+    (void)state;
+    int fd[HEMI_SERVER_PREPARES_MAX + 1];
+    put_keys();
+    for (size_t i = 0; i < HEMI_SERVER_PREPARES_MAX + 1; i++) {
+        char head[512];
+        fd[i] = dial(world.port);
+        snprintf(head, sizeof head,
+                 "POST /v2/models/demo/prepare HTTP/1.1\r\nHost: t\r\nHemi-Key: %064zx\r\nContent-Length: 100\r\n\r\n",
+                 i);
+        assert_true(send_text(fd[i], head));
+    }
+    expect_alive();
+    usleep(200000); /* the headers have been read */
+    assert_true(metric("hemi_prepared_announced") == 0);
+    hemi_lot_free(announced(world.wide, 32));
+    for (size_t i = 0; i < HEMI_SERVER_PREPARES_MAX + 1; i++) close(fd[i]);
+}
+
+/* What could not be held is not computed: here 60000 units through one module, named four times. */
+static void test_replies_too_large(void **state) {
+    (void)state;
+    enum { UNITS = 60000, NAMES = 4 };
+    const hemi_http_options many = {.max_request_rows = UNITS};
+    site_stop();
+    site_start(&many);
+    party p;
+    party_open(&p, (const hemi_module *const[]){world.small}, 1);
+    expect_reply(ask(world.port, "PUT", p.path, NULL, p.bytes, p.length), 201, NULL);
+    hemi_request r = hemi_module_request(world.small, HEMI_FORM_SINGLE, UNITS);
+    r.modules = NAMES;
+    for (size_t i = 1; i < NAMES; i++) memcpy(r.module_id[i], r.module_id[0], HEMI_MODULE_ID_BYTES);
+    const size_t bytes = hemi_request_bytes(&r);
+    const hemi_reply_frame f = hemi_module_frame(world.small, HEMI_FORM_SINGLE, UNITS);
+    assert_true(NAMES * hemi_reply_frame_bytes(r.params, &f) > HEMI_SERVER_BODIES_BYTES_MAX);
+    uint8_t *request = calloc(bytes, 1);
+    assert_non_null(request);
+    hemi_request_write_header(request, &r);
+    expect_reply(ask(world.port, "POST", "/v2/models/demo/infer", p.header, request, bytes), 413, "HEMI_ERR_TOO_LARGE");
+    free(request);
+    party_close(&p);
+    site_stop();
+    site_start(NULL);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_rows_and_metrics), cmocka_unit_test(test_refusals),
-                                       cmocka_unit_test(test_many_announcements),
-                                       cmocka_unit_test(test_clients_that_leave)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_rows_and_metrics),   cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_many_announcements), cmocka_unit_test(test_clients_that_leave),
+        cmocka_unit_test(test_bodies_held_back),   cmocka_unit_test(test_replies_too_large)};
     return cmocka_run_group_tests_name("prepare", tests, open_all, close_all) != 0;
 }

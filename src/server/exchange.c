@@ -42,6 +42,14 @@ bool hemi_exchange_hold(hemi_exchange *x, size_t bytes) {
     return true;
 }
 
+bool hemi_exchange_hold_reply(hemi_exchange *x, size_t bytes) {
+    if (bytes > HEMI_SERVER_BODIES_BYTES_MAX)
+        hemi_answer_error(x, 0, HEMI_ERR_TOO_LARGE, "the reply would have %zu bytes: send fewer rows, or name fewer modules", bytes);
+    else if (!hemi_exchange_hold(x, bytes))
+        hemi_answer_error(x, 0, HEMI_ERR_BUSY, "the server holds too many replies; try again later");
+    return x->answer.status == 0;
+}
+
 /* ---- the headers are there */
 
 static enum MHD_Result count_lengths(void *context, enum MHD_ValueKind kind, const char *name, const char *value) {
@@ -152,13 +160,11 @@ void hemi_exchange_begin(hemi_exchange *x, const char *path, const char *method)
     for (size_t i = 0; i < sizeof check / sizeof *check && x->answer.status == 0; i++) check[i](x);
     if (x->answer.status == 0) switch (x->route.id) {
         case HEMI_ROUTE_INFER:
+        case HEMI_ROUTE_PREPARE: /* the same header, and room for the body */
             hemi_infer_begin(x);
             break;
         case HEMI_ROUTE_KEY:
             hemi_key_begin(x);
-            break;
-        case HEMI_ROUTE_PREPARE:
-            hemi_prepare_begin(x);
             break;
         default:
             break;
@@ -215,8 +221,9 @@ bool hemi_exchange_complete(hemi_exchange *x) {
             break;
         case HEMI_ROUTE_KEY:
             return hemi_key_complete(x);
-        case HEMI_ROUTE_INFER:
         case HEMI_ROUTE_PREPARE:
+            return hemi_prepare_complete(x);
+        case HEMI_ROUTE_INFER:
             return false;
         default:
             hemi_answer_error(x, 0, HEMI_ERR_INTERNAL, "this route has no answer");

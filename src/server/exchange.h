@@ -101,6 +101,8 @@ void hemi_exchange_work(hemi_exchange *x);
 void hemi_exchange_end(hemi_exchange *x, bool completed);
 /* Reserves memory for a body; false when all bodies together have too much. */
 bool hemi_exchange_hold(hemi_exchange *x, size_t bytes);
+/* The same for a reply, before it is computed; false: answered. */
+bool hemi_exchange_hold_reply(hemi_exchange *x, size_t bytes);
 /* The value of a request header field or of a query parameter; NULL if it is not there. */
 const char *hemi_exchange_header(const hemi_exchange *x, const char *name);
 const char *hemi_exchange_query(const hemi_exchange *x, const char *name);
@@ -124,11 +126,11 @@ void hemi_view_models(hemi_exchange *x);
 void hemi_view_client(hemi_exchange *x);
 
 /* infer.c */
-void hemi_infer_begin(hemi_exchange *x);
+void hemi_infer_begin(hemi_exchange *x); /* of an announcement, too */
 void hemi_infer_work(hemi_exchange *x);
 
 /* prepare.c */
-void hemi_prepare_begin(hemi_exchange *x);
+bool hemi_prepare_complete(hemi_exchange *x); /* true: answered. Only now is an announcement counted: who holds back a body holds no place */
 void hemi_batch_work(hemi_exchange *x); /* also of /infer, where the body is a batch request */
 
 /* key_routes.c */

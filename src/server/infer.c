@@ -49,6 +49,15 @@ static bool find_shapes(hemi_exchange *x, const hemi_request *r, hemi_served_sha
     return true;
 }
 
+static size_t reply_bytes(const hemi_request *r, hemi_served_shape *const *shape) {
+    size_t bytes = HEMI_REPLY_HEADER_BYTES;
+    for (size_t i = 0; i < r->modules; i++) {
+        const hemi_reply_frame f = hemi_module_frame(shape[i]->module, r->form, r->units);
+        bytes += hemi_reply_frame_bytes(r->params, &f);
+    }
+    return bytes;
+}
+
 /* Large work takes the workers that are idle along; small work would wait longer for them than it runs. */
 static int threads_for(hemi_service *s, size_t products) {
     if (products < HEMI_SERVER_PARALLEL_PRODUCTS) return 1;
@@ -71,11 +80,6 @@ static void evaluate(hemi_exchange *x, const hemi_server_keys *keys, int threads
     }
     x->computed = true;
     hemi_metrics_compute(&s->metrics, x->compute_ms);
-    if (!hemi_exchange_hold(x, bytes)) {
-        hemi_bytes_free(reply);
-        hemi_answer_error(x, 0, HEMI_ERR_BUSY, "the server holds too many replies; try again later");
-        return;
-    }
     hemi_answer_header(x, "Hemi-Server-Ms", "%.4f", x->compute_ms);
     hemi_answer_header(x, "Server-Timing", "compute;dur=%.4f", x->compute_ms);
     hemi_answer_bytes(x, MHD_HTTP_OK, "application/octet-stream", reply, bytes, hemi_bytes_free);
@@ -92,7 +96,7 @@ void hemi_infer_work(hemi_exchange *x) {
         hemi_answer_error(x, 0, status, "%s", err.message);
         return;
     }
-    if (!find_shapes(x, &r, shape, &products, &rows)) return;
+    if (!find_shapes(x, &r, shape, &products, &rows) || !hemi_exchange_hold_reply(x, reply_bytes(&r, shape))) return;
     const hemi_server_keys *keys = hemi_key_store_acquire(s->keys, x->key);
     if (!keys) {
         hemi_answer_error(x, 0, HEMI_ERR_KEY,

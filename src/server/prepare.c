@@ -3,9 +3,7 @@
 #include "server/batches.h"
 #include "server/exchange.h"
 
-void hemi_prepare_begin(hemi_exchange *x) {
-    hemi_infer_begin(x); /* the same header, and room for the body */
-    if (x->answer.status) return;
+bool hemi_prepare_complete(hemi_exchange *x) {
     x->announced = hemi_prepared_begin(x->service->prepared, x->key);
     if (!x->announced)
         hemi_answer_error(
@@ -13,6 +11,7 @@ void hemi_prepare_begin(hemi_exchange *x) {
             "%u batches of this client are being prepared already: announce the next one when there is an "
             "answer, or call without",
             HEMI_SERVER_PREPARES_PER_KEY_MAX);
+    return !x->announced;
 }
 
 /* The modules that the request names. */
@@ -35,6 +34,20 @@ static bool find_shapes(hemi_exchange *x, const hemi_batch_request *r, hemi_serv
         *work += (r->seconds ? HEMI_BATCH_SLOTS_MAX : r->rows) * (size_t)shape[i]->info.inputs * shape[i]->info.outputs;
     }
     return true;
+}
+
+static size_t reply_bytes(const hemi_batch_request *r, hemi_served_shape *const *shape) {
+    size_t bytes = HEMI_BATCH_REPLY_BYTES;
+    for (size_t i = 0; i < r->modules; i++) {
+        const hemi_module_info *m = &shape[i]->info;
+        const hemi_batch_frame f = {.rows = r->rows,
+                                    .outputs = m->outputs,
+                                    .a_bits = m->reply_a_bits,
+                                    .b_bits = m->reply_b_bits,
+                                    .seconds = r->seconds};
+        bytes += hemi_batch_frame_bytes(r->params, &f);
+    }
+    return bytes;
 }
 
 /* An announcement keeps to its own worker; other large work takes those along that are idle. */
@@ -60,11 +73,6 @@ static void compute(hemi_exchange *x, const hemi_server_keys *keys, int threads)
     }
     x->computed = true;
     if (x->route.id == HEMI_ROUTE_INFER) hemi_metrics_compute(&s->metrics, x->compute_ms);
-    if (!hemi_exchange_hold(x, bytes)) {
-        hemi_bytes_free(reply);
-        hemi_answer_error(x, 0, HEMI_ERR_BUSY, "the server holds too many replies; try again later");
-        return;
-    }
     hemi_answer_header(x, "Hemi-Server-Ms", "%.4f", x->compute_ms);
     hemi_answer_header(x, "Server-Timing", "compute;dur=%.4f", x->compute_ms);
     hemi_answer_bytes(x, MHD_HTTP_OK, "application/octet-stream", reply, bytes, hemi_bytes_free);
@@ -89,7 +97,8 @@ void hemi_batch_work(hemi_exchange *x) {
         hemi_answer_error(x, 0, status, "%s", err.message);
         return;
     }
-    if (!has_place(x, &r) || !find_shapes(x, &r, shape, &work)) return;
+    if (!has_place(x, &r) || !find_shapes(x, &r, shape, &work) || !hemi_exchange_hold_reply(x, reply_bytes(&r, shape)))
+        return;
     const hemi_server_keys *keys = hemi_key_store_acquire(s->keys, x->key);
     if (!keys) {
         hemi_answer_error(x, 0, HEMI_ERR_KEY,

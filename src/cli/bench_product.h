@@ -46,7 +46,7 @@ typedef struct cli_product {
         {"set", 0, "NAME", CLI_TEXT, &(b)->set, 0, 0, "parameter set"},                                                \
         {"weight-bits", 0, "B", CLI_INT, &(b)->weight_bits, 2, 16, "bits of a weight (default 8)"},                    \
         {"memory",     0, "KIND", CLI_TEXT,                                                                            \
-         &(b)->memory, 0, 0,      "fast (default), or small: weights in a third of the memory"},                       \
+         &(b)->memory, 0, 0,      "fast (default), or small: weights in less than half of it"},                       \
         {"threads", 't', "T", CLI_INT, &(b)->threads, 0, 1024, "threads for one product (default 1; 0: all)"},         \
         {"kernel", 'k', "NAME", CLI_TEXT, &(b)->kernel, 0, 0, "portable, avx2 or avx512 (default: the best here)"},    \
         {"repeat",     'n',                                                                                            \

@@ -39,7 +39,7 @@ static const char help[] =
     "      --host ADDRESS        address to listen on (default 127.0.0.1: this machine only; 0.0.0.0: all networks)\n"
     "      --threads N           requests computed at once (default: all processors)\n"
     "      --memory fast|small   weights ready to be multiplied, 6 bytes a coefficient (default), or as small integers, which\n"
-    "                            take a third of that and two to five times the time (docs/performance.md)\n"
+    "                            take less than half of that and two to five times the time (docs/performance.md)\n"
     "      --max-keys-bytes N    memory for clients' evaluation keys, with K, M or G (default 1G); the least recently "
     "used\n"
     "                            make room, and their clients upload them again by themselves\n"

@@ -1,6 +1,9 @@
 /* Modules of samples from ONNX to results: the product in the clear against arithmetic number by number, the encrypted one against it
  * with the error that was predicted, files and back, options. */
 #include <jansson.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 
 #include "client_fixture.h"
 #include "net_fixture.h"
@@ -469,8 +472,76 @@ static void memory_is_counted(void **state) {
     }
 }
 
+typedef struct encrypting {
+    const hemi_module *module;
+    hemi_keys *keys;
+    const float *x;
+    atomic_bool stop;
+    atomic_size_t calls, failures;
+} encrypting;
+
+static void *keep_encrypting(void *context) {
+    encrypting *e = context;
+    while (!atomic_load(&e->stop)) {
+        hemi_pending *pending = NULL;
+        uint8_t *bytes = NULL;
+        size_t count = 0;
+        if (hemi_encrypt(e->module, e->keys, e->x, 1, &pending, &bytes, &count, NULL) != HEMI_OK) atomic_fetch_add(&e->failures, 1);
+        hemi_bytes_release(bytes);
+        hemi_pending_free(pending);
+        atomic_fetch_add(&e->calls, 1);
+    }
+    return NULL;
+}
+
+/* A key is not taken from under a thread that encrypts (the sanitizers look), and a reply to a request under the old key is refused: under
+ * the new one it would be noise. */
+static void a_key_replaced_meanwhile(void **state) {
+    (void)state;
+    float weights[10 * 10], x[10], y[10];
+    const uint32_t shape[] = {1, 10};
+    for (size_t i = 0; i < TEST_COUNT(weights); i++) weights[i] = (float)i - 50;
+    for (size_t i = 0; i < TEST_COUNT(x); i++) x[i] = (float)i;
+    hemi_module *m = NULL;
+    hemi_keys *keys = NULL;
+    hemi_evaluator *evaluator = NULL;
+    hemi_server_keys *server_keys = NULL;
+    hemi_pending *pending = NULL;
+    uint8_t *bytes = NULL, *reply = NULL;
+    size_t count = 0, reply_bytes = 0;
+    ASSERT_OK(hemi_module_from_linear(&m, weights, NULL, 10, 10, x, shape, 2, NULL, ERR));
+    ASSERT_OK(hemi_keys_new(&keys, NULL, ERR));
+    ASSERT_OK(hemi_evaluator_new(&evaluator, m, 1, ERR));
+    ASSERT_OK(hemi_keys_evaluation(keys, (const hemi_module *const[]){m}, 1, &bytes, &count, ERR));
+    ASSERT_OK(hemi_server_keys_new(&server_keys, bytes, count, ERR));
+    hemi_bytes_release(bytes);
+    ASSERT_OK(hemi_encrypt(m, keys, x, 1, &pending, &bytes, &count, ERR));
+    ASSERT_OK(hemi_evaluate((const hemi_evaluator *const[]){evaluator}, 1, server_keys, bytes, count, 1, &reply, &reply_bytes, ERR));
+    ASSERT_OK(hemi_decrypt(m, keys, pending, reply, reply_bytes, y, ERR));
+
+    encrypting e = {.module = m, .keys = keys, .x = x};
+    pthread_t thread[3];
+    for (int i = 0; i < 3; i++) assert_int_equal(pthread_create(&thread[i], NULL, keep_encrypting, &e), 0);
+    for (int i = 0; i < 50; i++) ASSERT_OK(hemi_keys_generate(keys, m->info.params, true, ERR));
+    while (atomic_load(&e.calls) == 0) sched_yield();
+    atomic_store(&e.stop, true);
+    for (int i = 0; i < 3; i++) assert_int_equal(pthread_join(thread[i], NULL), 0);
+    assert_int_equal(atomic_load(&e.failures), 0);
+    ASSERT_FAILS(HEMI_ERR_STATE, "replaced", hemi_decrypt(m, keys, pending, reply, reply_bytes, y, ERR));
+    for (size_t i = 0; i < TEST_COUNT(y); i++) assert_true(y[i] == 0);
+
+    hemi_bytes_release(bytes);
+    hemi_bytes_free(reply);
+    hemi_pending_free(pending);
+    hemi_server_keys_free(server_keys);
+    hemi_evaluator_free(evaluator);
+    hemi_keys_free(keys);
+    hemi_module_free(m);
+}
+
 int main(void) {
     static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_key_replaced_meanwhile),
         cmocka_unit_test(nets_are_computed),
         cmocka_unit_test(widths),
         cmocka_unit_test(small_sides_become_a_matrix),

@@ -21,8 +21,8 @@ typedef struct hemi_keys hemi_keys;
 /* folder NULL: keys live in memory only. Otherwise they are read from and kept in folder/<set>.key (mode 0600). */
 HEMI_API HEMI_CHECK hemi_status hemi_keys_new(hemi_keys **out, const char *folder, hemi_error *err);
 HEMI_API void hemi_keys_free(hemi_keys *keys); /* wipes */
-/* Makes the secret key of a set now (otherwise: when first needed). force: makes a new one even if there is one; not
- * while calls are under way, whose replies could no longer be read. */
+/* Makes the secret key of a set now (otherwise: when first needed). force: makes a new one even if there is one;
+ * requests under way can then no longer be read: hemi_decrypt fails with HEMI_ERR_STATE, they are to be sent anew. */
 HEMI_API HEMI_CHECK hemi_status hemi_keys_generate(hemi_keys *keys, const hemi_params *params, bool force, hemi_error *err);
 /* Evaluation keys that serve all the given modules of one set, for hemi_server_keys_new or PUT /v2/keys: *bytes is freed
  * with hemi_bytes_release. The same request gives the same bytes again within a process. */

@@ -17,6 +17,7 @@ struct hemi_pending {
     hemi_form form;
     size_t rows, units; /* of the caller; on grids a row is a sample */
     bool zero_unit;     /* one more unit follows: zeros, whose reply is the bias */
+    uint64_t key_generation; /* of the secret key of the request */
     double number[];    /* secret: the factor of each row, then its scale */
 };
 
@@ -99,6 +100,7 @@ static hemi_status pending_new(hemi_pending **out, const hemi_module *m, hemi_fo
 
 hemi_status hemi_pending_copy(hemi_pending **out, const hemi_pending *p, const hemi_module *m, hemi_error *err) {
     HEMI_TRY(pending_new(out, m, p->form, p->zero_unit, p->rows, err));
+    (*out)->key_generation = p->key_generation;
     memcpy((*out)->number, p->number, 2 * p->rows * sizeof *p->number);
     return HEMI_OK;
 }
@@ -113,21 +115,25 @@ hemi_status hemi_codec_encrypt(const hemi_module *m, hemi_keys *keys, hemi_form 
     *request = NULL;
     *request_bytes = 0;
     if (!e.layout) return hemi_fail(err, HEMI_ERR_ARGUMENT, "the module has no form %d", (int)form);
-    HEMI_TRY(hemi_keys_secret(keys, m->layout.params, &e.key, err));
     HEMI_TRY(pending_new(&p, m, form, zero_unit, rows, err));
+    hemi_status s = hemi_keys_hold(keys, m->layout.params, &e.key, &p->key_generation, err);
+    if (s != HEMI_OK) {
+        hemi_pending_free(p);
+        return s;
+    }
     e.request = hemi_module_request(m, form, all_units(p));
     const size_t count = e.request.coefficients, bytes = hemi_request_bytes(&e.request);
     e.positions = hemi_alloc(count, sizeof *e.positions);
     e.index = hemi_alloc(count, sizeof *e.index);
     e.message = hemi_alloc(count, sizeof *e.message);
     e.out = hemi_alloc(bytes, 1);
-    hemi_status s = HEMI_OK;
     if (!e.positions || !e.index || !e.message || !e.out) s = hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a request of %zu bytes", bytes);
     if (s == HEMI_OK) {
         (void)hemi_linear_input_positions(e.layout, e.positions);
         hemi_request_write_header(e.out, &e.request);
         s = encrypt_units(&e, p, x, err);
     }
+    hemi_keys_let_go(keys);
     hemi_free(e.positions);
     hemi_free(e.index);
     hemi_free(e.message);
@@ -247,17 +253,21 @@ hemi_status hemi_decrypt(const hemi_module *m, hemi_keys *keys, hemi_pending *p,
                          hemi_error *err) {
     decryption d = {.module = m};
     HEMI_TRY(check_reply(&d, p, reply, reply_bytes, err));
-    HEMI_TRY(hemi_keys_secret(keys, m->layout.params, &d.key, err));
+    uint64_t generation;
+    HEMI_TRY(hemi_keys_hold(keys, m->layout.params, &d.key, &generation, err));
     d.positions = hemi_alloc(d.count, sizeof *d.positions);
     d.index = hemi_alloc(d.count, sizeof *d.index);
     d.phase = hemi_alloc(d.count, sizeof *d.phase);
     d.b0 = hemi_alloc(d.layout->outputs, sizeof *d.b0);
     hemi_status s = HEMI_OK;
     if (!d.positions || !d.index || !d.phase || !d.b0) s = hemi_fail(err, HEMI_ERR_MEMORY, "no memory to decrypt a reply");
+    if (s == HEMI_OK && generation != p->key_generation)
+        s = hemi_fail(err, HEMI_ERR_STATE, "the secret key was replaced between request and reply: send the request anew");
     if (s == HEMI_OK) {
         (void)hemi_linear_output_positions(d.layout, d.positions);
         s = decrypt_units(&d, keys, p, y, err);
     }
+    hemi_keys_let_go(keys);
     if (s != HEMI_OK) memset(y, 0, p->rows * hemi_module_row_outputs(m) * sizeof *y);
     hemi_free(d.positions);
     hemi_free(d.index);

@@ -36,7 +36,8 @@ typedef struct bias {
 struct hemi_keys {
     pthread_mutex_t lock;
     pthread_cond_t unheld;
-    size_t holders; /* of hemi_keys_hold: no key is replaced meanwhile */
+    size_t holders;   /* of hemi_keys_hold: no key is replaced meanwhile */
+    size_t replacers; /* that wait for them, before whom nobody new takes hold */
     char *folder; /* NULL: in memory only */
     set sets[SETS_MAX];
     size_t count;
@@ -158,19 +159,11 @@ static hemi_status find_set(hemi_keys *keys, const hemi_params *params, set **ou
     return HEMI_OK;
 }
 
-hemi_status hemi_keys_secret(hemi_keys *keys, const hemi_params *params, const hemi_secret_key **out, hemi_error *err) {
-    set *s = NULL;
-    pthread_mutex_lock(&keys->lock);
-    const hemi_status status = find_set(keys, params, &s, err);
-    if (status == HEMI_OK) *out = s->key;
-    pthread_mutex_unlock(&keys->lock);
-    return status;
-}
-
 hemi_status hemi_keys_hold(hemi_keys *keys, const hemi_params *params, const hemi_secret_key **out, uint64_t *generation,
                            hemi_error *err) {
     set *s = NULL;
     pthread_mutex_lock(&keys->lock);
+    while (keys->replacers > 0) pthread_cond_wait(&keys->unheld, &keys->lock);
     const hemi_status status = find_set(keys, params, &s, err);
     if (status == HEMI_OK) {
         *out = s->key;
@@ -190,7 +183,9 @@ void hemi_keys_let_go(hemi_keys *keys) {
 hemi_status hemi_keys_generate(hemi_keys *keys, const hemi_params *params, bool force, hemi_error *err) {
     set *s = NULL;
     pthread_mutex_lock(&keys->lock);
+    keys->replacers += force;
     while (force && keys->holders > 0) pthread_cond_wait(&keys->unheld, &keys->lock);
+    keys->replacers -= force;
     hemi_status status = find_set(keys, params, &s, err);
     if (status == HEMI_OK && force) {
         set fresh = {.params = params, .ctx = s->ctx};
@@ -203,6 +198,7 @@ hemi_status hemi_keys_generate(hemi_keys *keys, const hemi_params *params, bool 
             keys->generation++;
         }
     }
+    if (force) pthread_cond_broadcast(&keys->unheld);
     pthread_mutex_unlock(&keys->lock);
     return status;
 }

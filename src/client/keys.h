@@ -5,10 +5,8 @@
 #include "hemi/client.h"
 #include "secret/key.h"
 
-/* The secret key of a set, made or read if need be; owned by keys, which must outlive its use. */
-HEMI_CHECK hemi_status hemi_keys_secret(hemi_keys *keys, const hemi_params *params, const hemi_secret_key **out, hemi_error *err);
-
-/* The same for a thread that the application does not know of: until hemi_keys_let_go, hemi_keys_generate waits. *generation: of the key. */
+/* The secret key of a set, made or read if need be; owned by keys. Until hemi_keys_let_go, hemi_keys_generate waits: no thread uses a key
+ * that another replaces. Not twice at once by one thread: a replacer may wait in between. *generation: of the key. */
 HEMI_CHECK hemi_status hemi_keys_hold(hemi_keys *keys, const hemi_params *params, const hemi_secret_key **out, uint64_t *generation,
                                       hemi_error *err);
 void hemi_keys_let_go(hemi_keys *keys);

@@ -135,6 +135,23 @@ TEST_UNUSED static double product_expected(const product *p, uint32_t o) {
     return (double)sum + (p->bias ? p->bias[o] : 0);
 }
 
+/* Uniform weights of 8 bits and whole biases, so that results are whole numbers. */
+TEST_UNUSED static void product_uniform_weights(product *p, test_rng *rng) {
+    for (uint32_t i = 0; i < p->l.inputs * p->l.outputs; i++) p->w[i] = (int16_t)((int)test_below(rng, 255) - 127);
+    for (uint32_t o = 0; p->bias && o < p->l.outputs; o++) p->bias[o] = (double)test_below(rng, 1 << 16) - (1 << 15);
+}
+
+/* Of whole numbers: every output rounds to what it must be, with room to spare. */
+TEST_UNUSED static void product_check_exact(const product *p) {
+    const hemi_linear_layout *l = &p->l;
+    for (uint32_t o = 0; o < l->outputs; o++) {
+        const double y = (double)p->phase[o] / (double)p->delta, want = product_expected(p, o);
+        if (rint(y) != want || fabs(y - want) > 0.3)
+            fail_msg("N = %u, %u x %u, S = %u, babies %u, K = %u: output %u is %.3f, not %.0f", l->n, l->inputs, l->outputs, l->s, l->babies,
+                     l->group[0].k, o, y, want);
+    }
+}
+
 /* The predicted standard deviation of a phase; without re-randomisation it is a little smaller. */
 TEST_UNUSED static double product_predicted(const product *p) {
     return sqrt(hemi_linear_noise_variance(&p->l, p->norm2, p->in_bits) +

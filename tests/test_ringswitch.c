@@ -14,19 +14,13 @@ static void check_exact(ring_keys *r, const hemi_linear_layout *l, test_rng *rng
     product_open(&p, l, bias);
     p.ring_switch = true;
     p.in_bits = p.a_bits = p.b_bits = 44;
-    for (uint32_t i = 0; i < l->inputs * l->outputs; i++) p.w[i] = (int16_t)((int)test_below(rng, 255) - 127);
-    for (uint32_t o = 0; bias && o < l->outputs; o++) p.bias[o] = (double)test_below(rng, 1 << 16) - (1 << 15);
+    product_uniform_weights(&p, rng);
     product_load(&p, r->p.ctx, 127, NULL);
     product_random_input(&p, 127, rng);
     product_encrypt(&p, r->p.sk);
     product_multiply(&p, r->keys, bare, NULL);
     product_decrypt(&p, r->p.sk);
-    for (uint32_t o = 0; o < l->outputs; o++) {
-        const double y = (double)p.phase[o] / (double)p.delta, want = product_expected(&p, o);
-        if (rint(y) != want || fabs(y - want) > 0.3)
-            fail_msg("N = %u, %u x %u, S = %u, babies %u, K = %u: output %u is %.3f, not %.0f", l->n, l->inputs,
-                     l->outputs, l->s, l->babies, l->group[0].k, o, y, want);
-    }
+    product_check_exact(&p);
     product_close(&p);
 }
 

@@ -87,15 +87,22 @@ static hemi_status load(const char *folder, const hemi_evaluator_options *option
     return HEMI_OK;
 }
 
+hemi_status cli_temporary_folder(char folder[CLI_FOLDER_MAX], hemi_error *err) {
+    const char *parent = getenv("TMPDIR");
+    if (!parent || !parent[0]) parent = "/tmp";
+    snprintf(folder, CLI_FOLDER_MAX, "%.400s/hemi-bench-XXXXXX", parent);
+    if (mkdtemp(folder)) return HEMI_OK;
+    folder[0] = 0;
+    return hemi_fail(err, HEMI_ERR_IO, "no temporary folder can be made in %.400s: set TMPDIR to a folder that can be written", parent);
+}
+
 hemi_status cli_through_files(const hemi_module *made, const hemi_evaluator_options *options, int loads,
                               hemi_module **module, hemi_evaluator **evaluator, double *load_ms, hemi_error *err) {
-    const char *parent = getenv("TMPDIR");
-    char folder[512];
+    char folder[CLI_FOLDER_MAX];
     *module = NULL;
     *evaluator = NULL;
     loads = loads > LOADS_MAX ? LOADS_MAX : loads;
-    snprintf(folder, sizeof folder, "%.400s/hemi-bench-XXXXXX", parent && parent[0] ? parent : "/tmp");
-    if (!mkdtemp(folder)) return hemi_fail(err, HEMI_ERR_IO, "no temporary folder can be made as %s", folder);
+    HEMI_TRY(cli_temporary_folder(folder, err));
     hemi_status status = hemi_module_save(made, folder, err);
     if (status == HEMI_OK) status = load(folder, options, loads, module, evaluator, load_ms, err);
     remove_files(folder);

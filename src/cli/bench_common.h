@@ -10,6 +10,7 @@
 #include "hemi/server.h"
 
 #define CLI_INPUT_BITS   8
+#define CLI_FOLDER_MAX   512
 #define CLI_WRONG_SIGMAS 8 /* an output further off than this many predicted deviations is wrong */
 
 /* A run can be repeated. */
@@ -31,6 +32,9 @@ float *cli_random_weights(cli_random *random, size_t count);
 HEMI_CHECK hemi_status cli_through_files(const hemi_module *made, const hemi_evaluator_options *options, int loads,
                                          hemi_module **module, hemi_evaluator **evaluator, double *load_ms,
                                          hemi_error *err);
+
+/* Makes a folder under $TMPDIR (or /tmp); *folder is empty on error. */
+HEMI_CHECK hemi_status cli_temporary_folder(char folder[CLI_FOLDER_MAX], hemi_error *err);
 
 /* Errors of results against the product of the quantised values. */
 typedef struct cli_errors {

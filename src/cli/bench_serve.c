@@ -38,7 +38,7 @@ typedef struct bench {
     hemi_http_server *server;
     cli_random random;
     float *x, *expected;
-    char folder[512], url[64];
+    char folder[CLI_FOLDER_MAX], url[64];
     size_t levels;
     level http[LEVELS_MAX], direct[LEVELS_MAX];
 } bench;
@@ -83,7 +83,6 @@ static void remove_files(const bench *b) {
 static hemi_status prepare(bench *b, hemi_error *err) {
     const size_t d = (size_t)b->inputs, m = (size_t)b->outputs;
     const hemi_compile_options options = {.weight_bits = (int)b->weight_bits};
-    const char *parent = getenv("TMPDIR");
     b->x = hemi_alloc(d, sizeof *b->x);
     b->expected = hemi_alloc(m, sizeof *b->expected);
     if (!b->x || !b->expected) return hemi_fail(err, HEMI_ERR_MEMORY, "out of memory");
@@ -91,11 +90,7 @@ static hemi_status prepare(bench *b, hemi_error *err) {
     HEMI_TRY(cli_random_module(&b->module, &b->random, (uint32_t)d, (uint32_t)m, b->x, 1, options, err));
     HEMI_TRY(hemi_module_run_clear(b->module, b->x, 1, b->expected, false, err));
     HEMI_TRY(hemi_evaluator_new(&b->evaluator, b->module, (int)b->threads, err));
-    snprintf(b->folder, sizeof b->folder, "%.400s/hemi-bench-XXXXXX", parent && parent[0] ? parent : "/tmp");
-    if (!mkdtemp(b->folder)) {
-        b->folder[0] = 0;
-        return hemi_fail(err, HEMI_ERR_IO, "no temporary folder can be made");
-    }
+    HEMI_TRY(cli_temporary_folder(b->folder, err));
     return start_server(b, err);
 }
 

@@ -125,6 +125,16 @@ void hemi_view_metrics(hemi_exchange *x);
 void hemi_view_models(hemi_exchange *x);
 void hemi_view_client(hemi_exchange *x);
 
+/* compute.c: for infer.c and prepare.c, on a worker. */
+/* The module of this id, and the evaluation keys that the request names (for hemi_key_store_release); NULL: answered. */
+hemi_served_shape *hemi_compute_shape(hemi_exchange *x, const uint8_t id[HEMI_MODULE_ID_BYTES]);
+const hemi_server_keys *hemi_compute_keys(hemi_exchange *x);
+/* The caller's worker and those that are idle. */
+int hemi_compute_threads(hemi_service *service);
+/* The reply was computed, in x->compute_ms. Takes reply. */
+void hemi_compute_answer(hemi_exchange *x, uint8_t *reply, size_t bytes);
+void hemi_compute_count(hemi_exchange *x, hemi_served_shape *const *shape, size_t modules, size_t rows);
+
 /* infer.c */
 void hemi_infer_begin(hemi_exchange *x); /* of an announcement, too */
 void hemi_infer_work(hemi_exchange *x);

@@ -26,14 +26,8 @@ static bool find_shapes(hemi_exchange *x, const hemi_request *r, hemi_served_sha
     *products = 0;
     *rows = 0;
     for (size_t i = 0; i < r->modules; i++) {
-        shape[i] = hemi_served_model_shape(x->model, r->module_id[i]);
-        if (!shape[i]) {
-            hemi_answer_error(x, 0, HEMI_ERR_CONFLICT,
-                              "the model %s has no module with this id: it was compiled anew since the client "
-                              "fetched its description; fetch it again",
-                              x->model->name);
-            return false;
-        }
+        shape[i] = hemi_compute_shape(x, r->module_id[i]);
+        if (!shape[i]) return false;
         const hemi_linear_layout *l = hemi_module_layout(shape[i]->module, r->form);
         if (!l) {
             hemi_answer_error(x, 0, HEMI_ERR_FORMAT, "the request is of form %d, which the module does not have", (int)r->form);
@@ -60,13 +54,10 @@ static size_t reply_bytes(const hemi_request *r, hemi_served_shape *const *shape
 
 /* Large work takes the workers that are idle along; small work would wait longer for them than it runs. */
 static int threads_for(hemi_service *s, size_t products) {
-    if (products < HEMI_SERVER_PARALLEL_PRODUCTS) return 1;
-    const int busy = (int)hemi_jobs_busy(s->jobs); /* this one included */
-    return busy < s->workers ? s->workers - busy + 1 : 1;
+    return products < HEMI_SERVER_PARALLEL_PRODUCTS ? 1 : hemi_compute_threads(s);
 }
 
 static void evaluate(hemi_exchange *x, const hemi_server_keys *keys, int threads) {
-    hemi_service *s = x->service;
     hemi_error err = {0};
     uint8_t *reply = NULL;
     size_t bytes = 0;
@@ -78,11 +69,7 @@ static void evaluate(hemi_exchange *x, const hemi_server_keys *keys, int threads
         hemi_answer_error(x, 0, status, "%s", err.message);
         return;
     }
-    x->computed = true;
-    hemi_metrics_compute(&s->metrics, x->compute_ms);
-    hemi_answer_header(x, "Hemi-Server-Ms", "%.4f", x->compute_ms);
-    hemi_answer_header(x, "Server-Timing", "compute;dur=%.4f", x->compute_ms);
-    hemi_answer_bytes(x, MHD_HTTP_OK, "application/octet-stream", reply, bytes, hemi_bytes_free);
+    hemi_compute_answer(x, reply, bytes);
 }
 
 void hemi_infer_work(hemi_exchange *x) {
@@ -97,19 +84,9 @@ void hemi_infer_work(hemi_exchange *x) {
         return;
     }
     if (!find_shapes(x, &r, shape, &products, &rows) || !hemi_exchange_hold_reply(x, reply_bytes(&r, shape))) return;
-    const hemi_server_keys *keys = hemi_key_store_acquire(s->keys, x->key);
-    if (!keys) {
-        hemi_answer_error(x, 0, HEMI_ERR_KEY,
-                          "this server does not have these evaluation keys (any more): put them at /v2/keys/{hash} and "
-                          "send the same request again");
-        return;
-    }
+    const hemi_server_keys *keys = hemi_compute_keys(x);
+    if (!keys) return;
     evaluate(x, keys, threads_for(s, products));
     hemi_key_store_release(s->keys, keys);
-    if (!x->computed) return;
-    x->rows = rows;
-    for (size_t i = 0; i < r.modules; i++) {
-        atomic_fetch_add_explicit(&shape[i]->requests, 1, memory_order_relaxed);
-        atomic_fetch_add_explicit(&shape[i]->rows, rows, memory_order_relaxed);
-    }
+    if (x->computed) hemi_compute_count(x, shape, r.modules, rows);
 }

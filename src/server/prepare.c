@@ -23,14 +23,8 @@ static bool find_shapes(hemi_exchange *x, const hemi_batch_request *r, hemi_serv
         return false;
     }
     for (size_t i = 0; i < r->modules; i++) {
-        shape[i] = hemi_served_model_shape(x->model, r->module[i].id);
-        if (!shape[i]) {
-            hemi_answer_error(x, 0, HEMI_ERR_CONFLICT,
-                              "the model %s has no module with this id: it was compiled anew since the client "
-                              "fetched its description; fetch it again",
-                              x->model->name);
-            return false;
-        }
+        shape[i] = hemi_compute_shape(x, r->module[i].id);
+        if (!shape[i]) return false;
         *work += (r->seconds ? HEMI_BATCH_SLOTS_MAX : r->rows) * (size_t)shape[i]->info.inputs * shape[i]->info.outputs;
     }
     return true;
@@ -52,30 +46,22 @@ static size_t reply_bytes(const hemi_batch_request *r, hemi_served_shape *const 
 
 /* An announcement keeps to its own worker; other large work takes those along that are idle. */
 static int threads_for(const hemi_exchange *x, size_t work) {
-    const hemi_service *s = x->service;
-    if (x->route.id == HEMI_ROUTE_PREPARE || work < HEMI_SERVER_PARALLEL_BATCH) return 1;
-    const int busy = (int)hemi_jobs_busy(s->jobs); /* this one included */
-    return busy < s->workers ? s->workers - busy + 1 : 1;
+    return x->route.id == HEMI_ROUTE_PREPARE || work < HEMI_SERVER_PARALLEL_BATCH ? 1 : hemi_compute_threads(x->service);
 }
 
 static void compute(hemi_exchange *x, const hemi_server_keys *keys, int threads) {
-    hemi_service *s = x->service;
     hemi_error err = {0};
     uint8_t *reply = NULL;
     size_t bytes = 0;
     const double start = hemi_now_ms();
-    const hemi_status status = hemi_batches_answer(s->prepared, x->model->evaluator, x->model->evaluators, keys,
+    const hemi_status status = hemi_batches_answer(x->service->prepared, x->model->evaluator, x->model->evaluators, keys,
                                                    x->body, x->received, threads, &reply, &bytes, &err);
     x->compute_ms = hemi_now_ms() - start;
     if (status != HEMI_OK) {
         hemi_answer_error(x, status == HEMI_ERR_STATE ? MHD_HTTP_GONE : 0, status, "%s", err.message);
         return;
     }
-    x->computed = true;
-    if (x->route.id == HEMI_ROUTE_INFER) hemi_metrics_compute(&s->metrics, x->compute_ms);
-    hemi_answer_header(x, "Hemi-Server-Ms", "%.4f", x->compute_ms);
-    hemi_answer_header(x, "Server-Timing", "compute;dur=%.4f", x->compute_ms);
-    hemi_answer_bytes(x, MHD_HTTP_OK, "application/octet-stream", reply, bytes, hemi_bytes_free);
+    hemi_compute_answer(x, reply, bytes);
 }
 
 static bool has_place(hemi_exchange *x, const hemi_batch_request *r) {
@@ -99,19 +85,9 @@ void hemi_batch_work(hemi_exchange *x) {
     }
     if (!has_place(x, &r) || !find_shapes(x, &r, shape, &work) || !hemi_exchange_hold_reply(x, reply_bytes(&r, shape)))
         return;
-    const hemi_server_keys *keys = hemi_key_store_acquire(s->keys, x->key);
-    if (!keys) {
-        hemi_answer_error(x, 0, HEMI_ERR_KEY,
-                          "this server does not have these evaluation keys (any more): put them at /v2/keys/{hash} and "
-                          "send the same request again");
-        return;
-    }
+    const hemi_server_keys *keys = hemi_compute_keys(x);
+    if (!keys) return;
     compute(x, keys, threads_for(x, work));
     hemi_key_store_release(s->keys, keys);
-    if (!x->computed || r.rows == 0) return;
-    x->rows = r.rows;
-    for (size_t i = 0; i < r.modules; i++) {
-        atomic_fetch_add_explicit(&shape[i]->requests, 1, memory_order_relaxed);
-        atomic_fetch_add_explicit(&shape[i]->rows, r.rows, memory_order_relaxed);
-    }
+    if (x->computed && r.rows > 0) hemi_compute_count(x, shape, r.modules, r.rows);
 }

@@ -23,13 +23,21 @@ typedef struct hemi_params {
     uint32_t log2_n;        /* ring degree N = 2^log2_n */
     uint64_t q;             /* ciphertext modulus: a prime, = 1 mod 2N */
     uint64_t special;       /* special prime P of key switching, = 1 mod 2N; 0: the set has no key switching */
-    double log2_modulus;    /* log2(q P) */
+    double log2_modulus;    /* of the product of all primes */
     double security_bits;   /* the estimate */
     const struct hemi_params *reply; /* the row of degree N/2 that replies of few outputs may be switched to; NULL: none */
     bool reply_only;        /* this is such a row: no modules, requests or keys of its own */
     unsigned baby_digits;   /* rotations of inputs are kept over qP, from digits of digit_bits bits each, every one by keys of its own; */
     unsigned digit_bits;    /* 0: over q, from one another, by one digit */
+    /* Levelled sets (CKKS), for modules with non-linearities; of other sets chain = 0. q is prime[0], special is prime[chain]. */
+    uint32_t chain;         /* primes of ciphertexts: the base, then one for each level */
+    uint32_t specials;      /* special primes */
+    uint32_t digit_limbs;   /* primes of a digit of key switching (the base is a digit of its own) */
+    unsigned scale_bits;    /* primes of levels are about 2^scale_bits, and so are scales */
+    const uint64_t *prime;  /* chain + specials of them */
 } hemi_params;
+
+#define HEMI_PARAMS_PRIMES_MAX 64
 
 #define HEMI_SECURITY_BITS_MIN 128.0
 

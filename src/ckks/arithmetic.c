@@ -1,0 +1,195 @@
+/* Operations limb by limb: none of them changes the secret that a ciphertext is under. */
+#include <math.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "ckks/workspace.h"
+
+hemi_status hemi_ckks_cipher_init(hemi_ckks_cipher *c, const hemi_ckks_context *ctx, uint32_t limbs, hemi_error *err) {
+    *c = (hemi_ckks_cipher){.limbs = limbs};
+    c->c0 = hemi_alloc_large(2 * (size_t)limbs * ctx->n, sizeof *c->c0);
+    if (!c->c0) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a ciphertext of %u limbs", limbs);
+    c->c1 = c->c0 + (size_t)limbs * ctx->n;
+    return HEMI_OK;
+}
+
+void hemi_ckks_cipher_clear(hemi_ckks_cipher *c) {
+    hemi_free(c->c0);
+    *c = (hemi_ckks_cipher){0};
+}
+
+hemi_status hemi_ckks_workspace_new(hemi_ckks_workspace **out, const hemi_ckks_context *ctx, uint32_t limbs, hemi_team *team,
+                                    hemi_error *err) {
+    const size_t n = ctx->n, total = limbs + ctx->specials, digits = hemi_ckks_digits(ctx->params, limbs);
+    const size_t workers = (size_t)hemi_team_size(team);
+    const size_t words = (limbs + digits * total + 2 * total + 3 * workers + 3 * (size_t)limbs) * n;
+    *out = NULL;
+    hemi_ckks_workspace *w = hemi_alloc(1, sizeof *w);
+    uint64_t *at = w ? hemi_alloc_large(words, sizeof *at) : NULL;
+    if (!at) {
+        hemi_free(w);
+        return hemi_fail(err, HEMI_ERR_MEMORY, "no memory to compute on ciphertexts of %u limbs", limbs);
+    }
+    *w = (hemi_ckks_workspace){.ctx = ctx, .team = team, .limbs = limbs, .workers = workers, .storage = at};
+    w->coefficient = at, at += limbs * n;
+    w->digit = at, at += digits * total * n;
+    w->extended0 = at, at += total * n;
+    w->extended1 = at, at += total * n;
+    w->scratch = at, at += 3 * workers * n;
+    for (size_t i = 0; i < 3; i++) w->product[i] = at, at += limbs * n;
+    *out = w;
+    return HEMI_OK;
+}
+
+void hemi_ckks_workspace_free(hemi_ckks_workspace *w) {
+    if (!w) return;
+    hemi_free(w->storage);
+    hemi_free(w);
+}
+
+static uint32_t fewer(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
+/* One operation on both components of every limb. */
+typedef struct limbwise {
+    hemi_ckks_workspace *w;
+    hemi_ckks_cipher *r;
+    const hemi_ckks_cipher *a, *b;
+    const uint64_t *pt;
+    int64_t constant;
+} limbwise;
+
+static void run(hemi_ckks_workspace *w, uint32_t limbs, hemi_step step, limbwise *x) {
+    x->w = w;
+    hemi_team_run(w->team, limbs, step, x);
+}
+
+static void add_step(void *context, size_t i, size_t worker) {
+    const limbwise *x = context;
+    const size_t n = x->w->ctx->n, at = i * n;
+    const hemi_modulus *m = &hemi_ckks_limb(x->w->ctx, (uint32_t)i)->m;
+    (void)worker;
+    x->w->ctx->k->add(x->r->c0 + at, x->a->c0 + at, x->b->c0 + at, n, m);
+    x->w->ctx->k->add(x->r->c1 + at, x->a->c1 + at, x->b->c1 + at, n, m);
+}
+
+static void sub_step(void *context, size_t i, size_t worker) {
+    const limbwise *x = context;
+    const size_t n = x->w->ctx->n, at = i * n;
+    const hemi_modulus *m = &hemi_ckks_limb(x->w->ctx, (uint32_t)i)->m;
+    (void)worker;
+    x->w->ctx->k->sub(x->r->c0 + at, x->a->c0 + at, x->b->c0 + at, n, m);
+    x->w->ctx->k->sub(x->r->c1 + at, x->a->c1 + at, x->b->c1 + at, n, m);
+}
+
+void hemi_ckks_add(hemi_ckks_workspace *w, hemi_ckks_cipher *r, const hemi_ckks_cipher *a, const hemi_ckks_cipher *b) {
+    r->limbs = fewer(a->limbs, b->limbs);
+    r->scale = a->scale;
+    run(w, r->limbs, add_step, &(limbwise){.r = r, .a = a, .b = b});
+}
+
+void hemi_ckks_sub(hemi_ckks_workspace *w, hemi_ckks_cipher *r, const hemi_ckks_cipher *a, const hemi_ckks_cipher *b) {
+    r->limbs = fewer(a->limbs, b->limbs);
+    r->scale = a->scale;
+    run(w, r->limbs, sub_step, &(limbwise){.r = r, .a = a, .b = b});
+}
+
+static void constant_step(void *context, size_t i, size_t worker) {
+    const limbwise *x = context;
+    const size_t n = x->w->ctx->n, at = i * n;
+    const hemi_modulus *m = &hemi_ckks_limb(x->w->ctx, (uint32_t)i)->m;
+    const uint64_t s = hemi_mod_from_signed(x->constant, m);
+    (void)worker;
+    x->w->ctx->k->mul_scalar(x->r->c0 + at, x->a->c0 + at, s, n, m);
+    x->w->ctx->k->mul_scalar(x->r->c1 + at, x->a->c1 + at, s, n, m);
+}
+
+void hemi_ckks_mul_constant(hemi_ckks_workspace *w, hemi_ckks_cipher *r, const hemi_ckks_cipher *a, double constant, double scale) {
+    r->limbs = a->limbs;
+    run(w, r->limbs, constant_step, &(limbwise){.r = r, .a = a, .constant = llrint(constant * scale)});
+    r->scale = a->scale * scale;
+}
+
+static void constant_add_step(void *context, size_t i, size_t worker) {
+    const limbwise *x = context;
+    const hemi_kernels *k = x->w->ctx->k;
+    const size_t n = x->w->ctx->n, at = i * n;
+    const hemi_modulus *m = &hemi_ckks_limb(x->w->ctx, (uint32_t)i)->m;
+    const uint64_t s = hemi_mod_from_signed(x->constant, m);
+    uint64_t *scratch = hemi_ckks_scratch(x->w, worker);
+    k->mul_scalar(scratch, x->a->c0 + at, s, n, m);
+    k->add(x->r->c0 + at, x->r->c0 + at, scratch, n, m);
+    k->mul_scalar(scratch, x->a->c1 + at, s, n, m);
+    k->add(x->r->c1 + at, x->r->c1 + at, scratch, n, m);
+}
+
+void hemi_ckks_mul_constant_add(hemi_ckks_workspace *w, hemi_ckks_cipher *r, const hemi_ckks_cipher *a, double constant, double scale) {
+    run(w, r->limbs, constant_add_step, &(limbwise){.r = r, .a = a, .constant = llrint(constant * scale)});
+}
+
+static void add_constant_step(void *context, size_t i, size_t worker) {
+    const limbwise *x = context;
+    const size_t n = x->w->ctx->n;
+    const hemi_modulus *m = &hemi_ckks_limb(x->w->ctx, (uint32_t)i)->m;
+    const uint64_t s = hemi_mod_from_signed(x->constant, m);
+    uint64_t *c0 = x->r->c0 + i * n;
+    (void)worker;
+    for (size_t j = 0; j < n; j++) c0[j] = hemi_mod_add(c0[j], s, m);
+}
+
+void hemi_ckks_add_constant(hemi_ckks_workspace *w, hemi_ckks_cipher *r, double constant) {
+    run(w, r->limbs, add_constant_step, &(limbwise){.r = r, .constant = llrint(constant * r->scale)});
+}
+
+static void plain_step(void *context, size_t i, size_t worker) {
+    const limbwise *x = context;
+    const size_t n = x->w->ctx->n, at = i * n;
+    const hemi_modulus *m = &hemi_ckks_limb(x->w->ctx, (uint32_t)i)->m;
+    (void)worker;
+    x->w->ctx->k->mul(x->r->c0 + at, x->a->c0 + at, x->pt + at, n, m);
+    x->w->ctx->k->mul(x->r->c1 + at, x->a->c1 + at, x->pt + at, n, m);
+}
+
+void hemi_ckks_mul_plain(hemi_ckks_workspace *w, hemi_ckks_cipher *r, const hemi_ckks_cipher *a, const uint64_t *pt, double scale) {
+    r->limbs = a->limbs;
+    run(w, r->limbs, plain_step, &(limbwise){.r = r, .a = a, .pt = pt});
+    r->scale = a->scale * scale;
+}
+
+static void add_plain_step(void *context, size_t i, size_t worker) {
+    const limbwise *x = context;
+    const size_t n = x->w->ctx->n, at = i * n;
+    (void)worker;
+    x->w->ctx->k->add(x->r->c0 + at, x->r->c0 + at, x->pt + at, n, &hemi_ckks_limb(x->w->ctx, (uint32_t)i)->m);
+}
+
+void hemi_ckks_add_plain(hemi_ckks_workspace *w, hemi_ckks_cipher *r, const uint64_t *pt) {
+    run(w, r->limbs, add_plain_step, &(limbwise){.r = r, .pt = pt});
+}
+
+static void multiply_step(void *context, size_t i, size_t worker) {
+    const limbwise *x = context;
+    const hemi_kernels *k = x->w->ctx->k;
+    const size_t n = x->w->ctx->n, at = i * n;
+    const hemi_modulus *m = &hemi_ckks_limb(x->w->ctx, (uint32_t)i)->m;
+    uint64_t *d0 = x->w->product[0] + at, *d1 = x->w->product[1] + at, *d2 = x->w->product[2] + at;
+    (void)worker;
+    k->mul(d0, x->a->c0 + at, x->b->c0 + at, n, m);
+    k->mul(d1, x->a->c0 + at, x->b->c1 + at, n, m);
+    k->mul_add(d1, x->a->c1 + at, x->b->c0 + at, n, m);
+    k->mul(d2, x->a->c1 + at, x->b->c1 + at, n, m);
+}
+
+hemi_status hemi_ckks_mul(hemi_ckks_workspace *w, hemi_ckks_cipher *r, const hemi_ckks_cipher *a, const hemi_ckks_cipher *b,
+                          const hemi_ckks_keys *keys, hemi_error *err) {
+    const hemi_ckks_key *key = hemi_ckks_keys_find(keys, HEMI_CKKS_KEY_PRODUCT);
+    if (!key) return hemi_fail(err, HEMI_ERR_KEY, "the evaluation keys have none for products");
+    const double scale = a->scale * b->scale;
+    r->limbs = fewer(a->limbs, b->limbs);
+    run(w, r->limbs, multiply_step, &(limbwise){.a = a, .b = b});
+    hemi_ckks_decompose(w, w->product[2], r->limbs);
+    hemi_ckks_gadget_product(w, key, keys, r->limbs);
+    hemi_ckks_divide_by_special(w, r->c0, r->c1, w->product[0], w->product[1], NULL, r->limbs);
+    r->scale = scale;
+    return HEMI_OK;
+}

@@ -1,0 +1,173 @@
+#include "ckks/chebyshev.h"
+
+#include <string.h>
+
+#include "base/error.h"
+#include "ckks/workspace.h"
+
+#define BABIES_LOG2_MAX 5
+
+/* w NULL: only counts. */
+typedef struct evaluation {
+    hemi_ckks_workspace *w;
+    const hemi_ckks_keys *keys;
+    uint32_t limbs;      /* of u */
+    uint32_t direct_max; /* degrees up to this are sums of constants times powers, where levels allow it */
+    uint32_t products;
+    bool made[HEMI_CKKS_DEGREE_MAX + 1];
+    hemi_ckks_cipher power[HEMI_CKKS_DEGREE_MAX + 1]; /* T_i(u); power[1] is u itself */
+} evaluation;
+
+static uint32_t ceil_log2(uint32_t x) { return x <= 1 ? 0 : 32u - (uint32_t)__builtin_clz(x - 1); }
+static uint32_t floor_power(uint32_t x) { return UINT32_C(1) << (31 - __builtin_clz(x)); }
+
+uint32_t hemi_ckks_chebyshev_levels(uint32_t degree) { return ceil_log2(degree + 1); }
+
+static double prime_value(const evaluation *e, uint32_t limb) { return (double)hemi_ckks_limb(e->w->ctx, limb)->m.p; }
+
+/* T_i: 2 T_(i/2)^2 - 1, or 2 T_a T_b - T_(a-b) with a the largest power of two below i. It has limbs - ceil(log2 i) limbs. */
+static hemi_status make_power(evaluation *e, uint32_t i, hemi_error *err) {
+    if (e->made[i]) return HEMI_OK;
+    const uint32_t a = i == floor_power(i) ? i / 2 : floor_power(i), b = i - a;
+    HEMI_TRY(make_power(e, a, err));
+    HEMI_TRY(make_power(e, b, err));
+    if (a != b) HEMI_TRY(make_power(e, a - b, err));
+    e->made[i] = true;
+    e->products++;
+    if (!e->w) return HEMI_OK;
+    hemi_ckks_cipher *r = &e->power[i];
+    const hemi_ckks_cipher *ta = &e->power[a], *tb = &e->power[b], *td = &e->power[a - b];
+    HEMI_TRY(hemi_ckks_cipher_init(r, e->w->ctx, ta->limbs < tb->limbs ? ta->limbs : tb->limbs, err));
+    HEMI_TRY(hemi_ckks_mul(e->w, r, ta, tb, e->keys, err));
+    hemi_ckks_add(e->w, r, r, r);
+    if (a != b) hemi_ckks_mul_constant_add(e->w, r, td, -1, r->scale / td->scale);
+    hemi_ckks_rescale(e->w, r, r);
+    if (a == b) hemi_ckks_add_constant(e->w, r, -1);
+    return HEMI_OK;
+}
+
+/* p = q T_g + r: q_0 = p_g, q_i = 2 p_(g+i); r_(g-i) = p_(g-i) - p_(g+i). */
+static void split(const double *p, uint32_t degree, uint32_t g, double *q, double *r) {
+    memcpy(r, p, g * sizeof *r);
+    q[0] = p[g];
+    for (uint32_t i = 1; g + i <= degree; i++) {
+        q[i] = 2 * p[g + i];
+        r[g - i] -= p[g + i];
+    }
+}
+
+static uint32_t trimmed(const double *c, uint32_t degree) {
+    while (degree > 0 && c[degree] == 0) degree--;
+    return degree;
+}
+
+/* r = sum of c_i T_i, i >= 1, at `limbs` limbs and scale: one rescaling. */
+static hemi_status direct_sum(evaluation *e, hemi_ckks_cipher *r, const double *c, uint32_t degree, uint32_t limbs, double scale, hemi_error *err) {
+    for (uint32_t i = 1; i <= degree; i++)
+        if (c[i] != 0) HEMI_TRY(make_power(e, i, err));
+    if (!e->w) return HEMI_OK;
+    const size_t bytes = (limbs + 1) * (size_t)e->w->ctx->n * sizeof *r->c0;
+    r->limbs = limbs + 1;
+    r->scale = scale * prime_value(e, limbs);
+    memset(r->c0, 0, bytes);
+    memset(r->c1, 0, bytes);
+    for (uint32_t i = 1; i <= degree; i++)
+        if (c[i] != 0) hemi_ckks_mul_constant_add(e->w, r, &e->power[i], c[i], r->scale / e->power[i].scale);
+    hemi_ckks_rescale(e->w, r, r);
+    return HEMI_OK;
+}
+
+static bool is_direct(const evaluation *e, const double *c, uint32_t degree, uint32_t limbs) {
+    if (degree > e->direct_max) return false;
+    uint32_t depth = 0;
+    for (uint32_t i = 1; i <= degree; i++)
+        if (c[i] != 0 && ceil_log2(i) > depth) depth = ceil_log2(i);
+    return e->limbs - depth >= limbs + 1;
+}
+
+static hemi_status evaluate(evaluation *e, hemi_ckks_cipher *r, const double *c, uint32_t degree, uint32_t limbs, double scale, hemi_error *err);
+
+/* r = q T_g + rest. A quotient that is a constant is no product of ciphertexts. */
+static hemi_status split_sum(evaluation *e, hemi_ckks_cipher *r, const double *c, uint32_t degree, uint32_t limbs, double scale, hemi_error *err) {
+    double q[HEMI_CKKS_DEGREE_MAX + 1] = {0}, rest[HEMI_CKKS_DEGREE_MAX + 1];
+    const uint32_t g = floor_power(degree), q_degree = degree - g;
+    hemi_ckks_cipher other = {0};
+    split(c, degree, g, q, rest);
+    HEMI_TRY(make_power(e, g, err));
+    const hemi_ckks_cipher *tg = &e->power[g];
+    hemi_status s = HEMI_OK;
+    if (q_degree == 0) {
+        double only[HEMI_CKKS_DEGREE_MAX + 1] = {0};
+        only[g] = q[0];
+        s = direct_sum(e, r, only, g, limbs, scale, err);
+    } else {
+        s = evaluate(e, r, q, q_degree, limbs + 1, e->w ? scale * prime_value(e, limbs) / tg->scale : 0, err);
+        e->products++;
+        if (s == HEMI_OK && e->w) {
+            s = hemi_ckks_mul(e->w, r, r, tg, e->keys, err);
+            if (s == HEMI_OK) hemi_ckks_rescale(e->w, r, r);
+        }
+    }
+    const uint32_t rest_degree = trimmed(rest, g - 1);
+    if (s == HEMI_OK && rest_degree == 0 && e->w) {
+        r->scale = scale; /* up to the rounding of a double */
+        hemi_ckks_add_constant(e->w, r, rest[0]);
+    }
+    if (s == HEMI_OK && rest_degree > 0) {
+        if (e->w) s = hemi_ckks_cipher_init(&other, e->w->ctx, e->limbs, err);
+        if (s == HEMI_OK) s = evaluate(e, &other, rest, rest_degree, limbs, scale, err);
+        if (s == HEMI_OK && e->w) hemi_ckks_add(e->w, r, r, &other);
+    }
+    hemi_ckks_cipher_clear(&other);
+    return s;
+}
+
+static hemi_status evaluate(evaluation *e, hemi_ckks_cipher *r, const double *c, uint32_t degree, uint32_t limbs, double scale, hemi_error *err) {
+    if (!is_direct(e, c, degree, limbs)) return split_sum(e, r, c, degree, limbs, scale, err);
+    HEMI_TRY(direct_sum(e, r, c, degree, limbs, scale, err));
+    if (e->w) {
+        r->scale = scale;
+        hemi_ckks_add_constant(e->w, r, c[0]);
+    }
+    return HEMI_OK;
+}
+
+/* The number of babies with the fewest products. */
+static uint32_t choose(const double *c, uint32_t degree, uint32_t levels, uint32_t *products) {
+    uint32_t best = 0;
+    *products = UINT32_MAX;
+    for (uint32_t b = 0; b <= BABIES_LOG2_MAX; b++) {
+        evaluation e = {.limbs = levels + 1, .direct_max = (1u << b) - 1 > 0 ? (1u << b) - 1 : 1};
+        e.made[0] = e.made[1] = true;
+        if (evaluate(&e, NULL, c, degree, 1, 0, NULL) == HEMI_OK && e.products < *products) {
+            *products = e.products;
+            best = e.direct_max;
+        }
+    }
+    return best;
+}
+
+uint32_t hemi_ckks_chebyshev_products(const double *c, uint32_t degree) {
+    uint32_t products;
+    degree = trimmed(c, degree);
+    (void)choose(c, degree, degree == 0 ? 1 : hemi_ckks_chebyshev_levels(degree), &products);
+    return products;
+}
+
+hemi_status hemi_ckks_chebyshev(hemi_ckks_workspace *w, hemi_ckks_cipher *r, const hemi_ckks_cipher *u, const double *c, uint32_t degree,
+                                uint32_t limbs, double scale, const hemi_ckks_keys *keys, hemi_error *err) {
+    if (degree > HEMI_CKKS_DEGREE_MAX) return hemi_fail(err, HEMI_ERR_ARGUMENT, "a polynomial of degree %u: at most %d", degree, HEMI_CKKS_DEGREE_MAX);
+    degree = trimmed(c, degree);
+    const uint32_t levels = degree == 0 ? 1 : hemi_ckks_chebyshev_levels(degree);
+    if (limbs == 0 || u->limbs < limbs + levels)
+        return hemi_fail(err, HEMI_ERR_ARGUMENT, "degree %u takes %u levels, from %u limbs to %u", degree, levels, u->limbs, limbs);
+    uint32_t products;
+    evaluation e = {.w = w, .keys = keys, .limbs = u->limbs};
+    e.direct_max = choose(c, degree, u->limbs - limbs, &products);
+    e.products = 0;
+    e.made[0] = e.made[1] = true;
+    e.power[1] = *u;
+    const hemi_status s = evaluate(&e, r, c, degree, limbs, scale, err);
+    for (uint32_t i = 2; i <= degree; i++) hemi_ckks_cipher_clear(&e.power[i]);
+    return s;
+}

@@ -377,6 +377,68 @@ static void sums_of_products(void **state) {
                 one_dot(primes[pi], 1 + (s + pi) % 5, shape[s].count, shape[s].len, shape[s].gap, pattern, &rng);
 }
 
+/* ---- the product of key switching with several digits */
+
+/* LARGEST sums, and sums that lose the most on the way: products that are 2^s - 1 modulo 2^(s+1), where doubles in reach of the sums are
+ * multiples of 2^(s+1). */
+static uint64_t gadget_operand(int pattern, size_t i, bool left, uint64_t p, test_rng *rng) {
+    const unsigned s = p >> 48 ? 49 : 47;
+    const uint64_t w = UINT64_C(0x2f0123456789) % (p / 2 + 1) | 1, half = UINT64_C(1) << s;
+    if (pattern == ONE_WAY) {
+        uint64_t inverse = w;
+        for (int k = 0; k < 6; k++) inverse *= 2 - w * inverse;
+        return (left ? inverse * (half - 1) % (2 * half) : w) % p;
+    }
+    if (pattern == ALL_RANDOM && i % 3 == 0) return extreme(test_below(rng, 8), p);
+    return dot_operand(pattern, left, p, rng);
+}
+
+static void one_gadget(uint64_t p, size_t digits, size_t n, int pattern, test_rng *rng) {
+    const hemi_kernels *k = test_table();
+    const hemi_modulus m = modulus(p);
+    const size_t d_stride = n + 3, w_stride = n + 8;
+    uint64_t *d = vector(digits * d_stride), *b = vector(2 * digits * w_stride), *w = vector(2 * digits * w_stride);
+    uint64_t *r0 = vector(n + 1), *r1 = vector(n + 1), *b1 = b + digits * w_stride;
+    uint32_t *index = hemi_alloc(n, sizeof *index);
+    assert_non_null(index);
+    for (size_t i = 0; i < digits * d_stride; i++) d[i] = gadget_operand(pattern, i, true, p, rng);
+    for (size_t i = 0; i < 2 * digits * w_stride; i++) b[i] = gadget_operand(pattern, i, false, p, rng);
+    k->fix(w, b, 2 * digits * w_stride, &m);
+    for (int kind = 0; kind < 3; kind++) { /* no index, any index, that of an automorphism */
+        if (kind == 2 && (n < 4 || (n & (n - 1)) != 0)) continue;
+        for (size_t i = 0; i < n; i++) index[i] = (uint32_t)i;
+        if (kind == 1) shuffle(index, n, rng);
+        if (kind == 2) hemi_ring_automorphism_index(index, (uint32_t)__builtin_ctzll(n), 5);
+        r0[n] = r1[n] = GUARD;
+        k->gadget_product(r0, r1, d, d_stride, kind ? index : NULL, w, w + digits * w_stride, w_stride, digits, n, &m);
+        for (size_t i = 0; i < n; i++) {
+            u128 s0 = 0, s1 = 0;
+            for (size_t j = 0; j < digits; j++) {
+                s0 += (u128)d[j * d_stride + index[i]] * b[j * w_stride + i];
+                s1 += (u128)d[j * d_stride + index[i]] * b1[j * w_stride + i];
+            }
+            if (r0[i] != s0 % p || r1[i] != s1 % p)
+                fail_msg("p %llu, %zu digits, length %zu, pattern %d, index %d: slot %zu", (unsigned long long)p, digits, n, pattern, kind, i);
+        }
+        assert_true(r0[n] == GUARD && r1[n] == GUARD);
+    }
+    uint64_t *const all[] = {d, b, w, r0, r1};
+    for (size_t i = 0; i < TEST_COUNT(all); i++) hemi_free(all[i]);
+    hemi_free(index);
+}
+
+static void gadget_products(void **state) {
+    (void)state;
+    test_rng rng = test_rng_new();
+    static const size_t n[] = {64, 16, 1, 32, 8, 7, 4, 40, 17, 128, 2, 15};
+    for (size_t pi = 0; pi < TEST_COUNT(primes); pi++)
+        for (size_t digits = 1; primes[pi] > 16 && digits <= HEMI_GADGET_DIGITS_MAX; digits += digits < 48 ? 1 : 8)
+            for (int pattern = 0; pattern < PATTERNS; pattern++) {
+                one_gadget(primes[pi], digits, 16, pattern, &rng);
+                one_gadget(primes[pi], digits, n[(digits + (size_t)pattern) % TEST_COUNT(n)], pattern, &rng);
+            }
+}
+
 /* ---- integer matrices */
 
 enum { W_RANDOM, W_LEAST, W_MOST, W_SIGNS, W_PATTERNS };
@@ -559,6 +621,54 @@ static void transforms_are_those_of_the_portable_table(void **state) {
     }
 }
 
+/* The largest ring with primes of 31, 34 and 48 bits, as levelled parameter sets have them: all that their operations use. */
+static void large_rings_of_small_primes(void **state) {
+    (void)state;
+    enum { LOG2_N = HEMI_RING_LOG2_N_MAX, N = 1 << LOG2_N, PRIMES = 3 };
+    const hemi_kernels *k = test_table(), *portable = &hemi_kernels_portable;
+    const uint64_t p[PRIMES] = {UINT64_C(2147352577), UINT64_C(17176854529), P48};
+    test_rng rng = test_rng_new();
+    hemi_ring *fast, *plain;
+    assert_ok(hemi_ring_new(&fast, LOG2_N, p, PRIMES, k, NULL), NULL);
+    assert_ok(hemi_ring_new(&plain, LOG2_N, p, PRIMES, portable, NULL), NULL);
+    uint64_t *a = vector(N), *b = vector(N), *c = vector(N), *w = vector(N), *v = vector(N), *r = vector(N), *s = vector(N);
+    const size_t bytes = N * sizeof *a;
+    for (size_t i = 0; i < PRIMES; i++)
+        for (size_t operand = 0; operand < 9; operand += operand == 0 ? 5 : 1) {
+            const hemi_limb *l = &fast->limb[i], *q = &plain->limb[i];
+            for (size_t j = 0; j < N; j++) {
+                a[j] = transform_operand(operand, j, p[i], &rng);
+                b[j] = transform_operand(5, j, p[i], &rng);
+                c[j] = transform_operand(7, j, p[i], &rng);
+            }
+            const uint64_t factor = test_below(&rng, p[i]);
+            k->fix(w, b, N, &l->m);
+            portable->fix(v, b, N, &q->m);
+#define SAME(call_r, call_s)                                                                                           \
+    do {                                                                                                               \
+        memcpy(r, c, bytes);                                                                                           \
+        memcpy(s, c, bytes);                                                                                           \
+        k->call_r;                                                                                                     \
+        portable->call_s;                                                                                              \
+        if (memcmp(r, s, bytes) != 0) fail_msg("p %llu, operand %zu: " #call_r, (unsigned long long)p[i], operand);    \
+    } while (0)
+            SAME(ntt(memcpy(r, a, bytes), l), ntt(memcpy(s, a, bytes), q));
+            SAME(intt(r, a, l), intt(s, a, q));
+            for (size_t to = 0; to < PRIMES; to++)
+                SAME(lift(r, a, N, &l->m, &fast->limb[to].m), lift(s, a, N, &q->m, &plain->limb[to].m));
+            SAME(sub_mul_scalar(r, a, b, factor, N, &l->m), sub_mul_scalar(s, a, b, factor, N, &q->m));
+            SAME(mul_scalar(r, a, factor, N, &l->m), mul_scalar(s, a, factor, N, &q->m));
+            SAME(mul_add(r, a, b, N, &l->m), mul_add(s, a, b, N, &q->m));
+            SAME(mul_fixed(r, a, w, N, &l->m), mul_fixed(s, a, v, N, &q->m));
+            SAME(mul_add_fixed(r, a, w, N, &l->m), mul_add_fixed(s, a, v, N, &q->m));
+#undef SAME
+        }
+    uint64_t *const all[] = {a, b, c, w, v, r, s};
+    for (size_t i = 0; i < TEST_COUNT(all); i++) hemi_free(all[i]);
+    hemi_ring_free(fast);
+    hemi_ring_free(plain);
+}
+
 /* ---- choosing a table */
 
 static void tables_are_found_by_name(void **state) {
@@ -594,9 +704,11 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(switches_up, set_up, tear_down),
     cmocka_unit_test_setup_teardown(small_integers, set_up, tear_down),
     cmocka_unit_test(sums_of_products),
+    cmocka_unit_test(gadget_products),
     cmocka_unit_test(integer_products),
     cmocka_unit_test(integer_products_at_their_bounds),
     cmocka_unit_test(transforms_are_those_of_the_portable_table),
+    cmocka_unit_test(large_rings_of_small_primes),
     cmocka_unit_test(tables_are_found_by_name),
 };
 

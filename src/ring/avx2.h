@@ -37,6 +37,12 @@ HEMI_INLINE void store(void *p, vf x) { _mm256_storeu_pd((double *)p, x); }
 HEMI_INLINE vi load_int(const void *p) { return _mm256_loadu_si256((const vi *)p); }
 HEMI_INLINE void store_int(void *p, vi x) { _mm256_storeu_si256((vi *)p, x); }
 
+/* a[index[i]]: four loads; on a processor whose microcode guards vpgatherqq, that takes four times as long. */
+HEMI_INLINE vi gather(const uint64_t *a, const uint32_t *index) {
+    return _mm256_set_epi64x((long long)a[index[3]], (long long)a[index[2]], (long long)a[index[1]],
+                             (long long)a[index[0]]);
+}
+
 /* Unsigned integers below 2^52 to doubles and back: they are the low bits of 2^52 + x. */
 HEMI_INLINE vf from_int(vi a) {
     return sub(_mm256_castsi256_pd(_mm256_or_si256(a, _mm256_castpd_si256(all(TWO52)))), all(TWO52));
@@ -100,6 +106,9 @@ void hemi_avx2_ntt(uint64_t *a, const hemi_limb *l);
 void hemi_avx2_intt(uint64_t *r, const uint64_t *a, const hemi_limb *l);
 void hemi_avx2_fix(uint64_t *w, const uint64_t *a, size_t n, const hemi_modulus *m);
 void hemi_avx2_dot_right(uint8_t *w, const uint64_t *a, size_t n, const hemi_modulus *m);
+void hemi_avx2_gadget_product(uint64_t *r0, uint64_t *r1, const uint64_t *d, size_t d_stride, const uint32_t *index,
+                                const uint64_t *w0, const uint64_t *w1, size_t w_stride, size_t digits, size_t n,
+                                const hemi_modulus *m);
 void hemi_avx2_dot2(uint64_t *r0, uint64_t *r1, size_t r_stride, size_t sums, const uint64_t *x0, const uint64_t *x1,
                     size_t stride, const uint8_t *w, size_t count, size_t len, const hemi_modulus *m);
 size_t hemi_avx2_int_right_bytes(const hemi_int_matrix *w, size_t count);

@@ -1,4 +1,4 @@
-/* The sum of products of the AVX2 table: p < 2^48, two sums that share one factor (arithmetic: avx2.h).
+/* The sums of products of the AVX2 table: two sums that share one factor (arithmetic: avx2.h). dot2: p < 2^48.
  *
  * Both factors are centred, below 2^47. A sum is kept in two doubles. `high` starts at 1.5 2^99 and takes every product
  * with one FMA; it stays in [2^99, 2^100], where doubles are multiples of 2^47. `low` takes what the rounding dropped:
@@ -57,19 +57,23 @@ typedef struct sum {
     vf high, low;
 } sum;
 
-HEMI_INLINE void accumulate(sum *s, const uint64_t *left, vf w) {
-    vf x = load(left);
-    /* Keeps x in a register: the compiler would load it twice, which costs a tenth of all the time. */
+/* In a register: the compiler would load it twice, which costs a tenth of all the time. */
+HEMI_INLINE vf load_once(const uint64_t *a) {
+    vf x = load(a);
     __asm__("" : "+x"(x));
+    return x;
+}
+
+HEMI_INLINE void accumulate(sum *s, vf x, vf w) {
     const vf high = fma_(x, w, s->high);
     s->low = add(s->low, fma_(x, w, sub(s->high, high)));
     s->high = high;
 }
 
 /* high back to its start: low grows by 3/4 p at most. */
-HEMI_INLINE void fold(sum *s, const prime_avx2 *m) {
-    s->low = add(s->low, reduce(sub(s->high, all(START)), m));
-    s->high = all(START);
+HEMI_INLINE void fold(sum *s, vf start, const prime_avx2 *m) {
+    s->low = add(s->low, reduce(sub(s->high, start), m));
+    s->high = start;
 }
 
 /* Eight coefficients: eight chains of dependent instructions. low starts at -(p-1)/2, as canonical_biased wants it, and
@@ -85,12 +89,12 @@ HEMI_INLINE void dot8(uint64_t *r0, uint64_t *r1, const uint64_t *x0, const uint
         for (; k < end; k++, x0 += stride, x1 += stride, w += 6 * len) {
             vf w0, w1;
             load_right(&w0, &w1, w);
-            accumulate(&s[0], x0, w0);
-            accumulate(&s[1], x0 + 4, w1);
-            accumulate(&s[2], x1, w0);
-            accumulate(&s[3], x1 + 4, w1);
+            accumulate(&s[0], load_once(x0), w0);
+            accumulate(&s[1], load_once(x0 + 4), w1);
+            accumulate(&s[2], load_once(x1), w0);
+            accumulate(&s[3], load_once(x1 + 4), w1);
         }
-        for (size_t i = 0; i < 4; i++) fold(&s[i], m);
+        for (size_t i = 0; i < 4; i++) fold(&s[i], all(START), m);
     }
     store_int(r0, canonical_biased(s[0].low, m));
     store_int(r0 + 4, canonical_biased(s[1].low, m));
@@ -115,4 +119,71 @@ void hemi_avx2_dot2(uint64_t *r0, uint64_t *r1, size_t r_stride, size_t sums, co
     const prime_avx2 prime = prime_of(m);
     for (size_t c = 0; c < sums; c++, w += 6 * len * count)
         dot_one(r0 + c * r_stride, r1 + c * r_stride, x0, x1, stride, w, count, len, &prime);
+}
+
+/* ---- the product of key switching with several digits. Here only w is centred, and p < 2^50, so a sum starts elsewhere:
+ *   p < 2^48: at 1.5 2^100, 16 products below 2^95 each; doubles in [2^100, 2^101] are multiples of 2^48;
+ *   p < 2^50: at 1.5 2^102, 4 products below 2^99 each; multiples of 2^50.
+ * Either way a group is off the start by less than half of it and (high - start) / p, a quotient, by at most 2^51; what is dropped adds up
+ * to 2^51 at most, and with the 3/4 p of a fold and the p/2 that low begins with, low stays below 2^52 - 3/4 p, as canonical_biased wants.
+ * Four instructions for a product; Barrett's reduction of each, seven, takes a sixth longer where all is in the caches. */
+typedef struct gadget {
+    const uint64_t *d, *w0, *w1;
+    const uint32_t *index;
+    size_t d_stride, w_stride, digits, group;
+    vf start;
+    prime_avx2 m;
+} gadget;
+
+HEMI_INLINE void gadget_slots(uint64_t *r0, uint64_t *r1, size_t i, unsigned vectors, bool in_order, const gadget *g) {
+    const sum first = {g->start, sub(_mm256_setzero_pd(), g->m.half)};
+    sum s0[2] = {first, first}, s1[2] = {first, first};
+    const uint64_t *d = g->d, *w0 = g->w0 + i, *w1 = g->w1 + i;
+    for (size_t k = 0; k < g->digits;) {
+        const size_t end = g->digits - k < g->group ? g->digits : k + g->group;
+        for (unsigned v = 0; k > 0 && v < vectors; v++) {
+            s0[v].low = reduce(s0[v].low, &g->m);
+            s1[v].low = reduce(s1[v].low, &g->m);
+        }
+        for (; k < end; k++, d += g->d_stride, w0 += g->w_stride, w1 += g->w_stride)
+#pragma GCC unroll 2
+            for (unsigned v = 0; v < vectors; v++) {
+                const vf x = from_int(in_order ? load_int(d + i + 4 * v) : gather(d, g->index + i + 4 * v));
+                accumulate(&s0[v], x, load_once(w0 + 4 * v));
+                accumulate(&s1[v], x, load_once(w1 + 4 * v));
+            }
+        for (unsigned v = 0; v < vectors; v++) {
+            fold(&s0[v], g->start, &g->m);
+            fold(&s1[v], g->start, &g->m);
+        }
+    }
+    for (unsigned v = 0; v < vectors; v++) {
+        store_int(r0 + i + 4 * v, canonical_biased(s0[v].low, &g->m));
+        store_int(r1 + i + 4 * v, canonical_biased(s1[v].low, &g->m));
+    }
+}
+
+/* The slot of a length that is no multiple of four. */
+static void gadget_slot(uint64_t *r, size_t from, const uint64_t *w, const gadget *g, const hemi_modulus *m) {
+    hemi_u128 s = 0;
+    for (size_t k = 0; k < g->digits; k++) {
+        double centred_w;
+        memcpy(&centred_w, w + k * g->w_stride, sizeof centred_w);
+        s += (hemi_u128)g->d[k * g->d_stride + from] * hemi_mod_from_signed((int64_t)centred_w, m);
+    }
+    *r = hemi_mod_reduce128(s, m);
+}
+
+void hemi_avx2_gadget_product(uint64_t *r0, uint64_t *r1, const uint64_t *d, size_t d_stride, const uint32_t *index,
+                              const uint64_t *w0, const uint64_t *w1, size_t w_stride, size_t digits, size_t n,
+                              const hemi_modulus *m) {
+    const bool small = m->bits <= 48;
+    const gadget g = {d, w0, w1, index, d_stride, w_stride, digits, small ? 16 : 4, all(small ? 0x1.8p100 : 0x1.8p102), prime_of(m)};
+    size_t i = 0;
+    for (; !index && i + 8 <= n; i += 8) gadget_slots(r0, r1, i, 2, true, &g);
+    for (; index && i + 8 <= n; i += 8) gadget_slots(r0, r1, i, 2, false, &g);
+    for (; i < n; i++) {
+        gadget_slot(r0 + i, index ? index[i] : i, w0 + i, &g, m);
+        gadget_slot(r1 + i, index ? index[i] : i, w1 + i, &g, m);
+    }
 }

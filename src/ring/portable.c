@@ -96,6 +96,21 @@ static void keyswitch_product(uint64_t *r0, uint64_t *r1, const uint64_t *d, con
     }
 }
 
+static void gadget_product(uint64_t *r0, uint64_t *r1, const uint64_t *d, size_t d_stride, const uint32_t *index,
+                           const uint64_t *w0, const uint64_t *w1, size_t w_stride, size_t digits, size_t n,
+                           const hemi_modulus *m) {
+    for (size_t i = 0; i < n; i++) {
+        const uint64_t *from = d + (index ? index[i] : i);
+        hemi_u128 s0 = 0, s1 = 0; /* 64 products below 2^100 */
+        for (size_t k = 0; k < digits; k++) {
+            s0 += (hemi_u128)from[k * d_stride] * w0[k * w_stride + i];
+            s1 += (hemi_u128)from[k * d_stride] * w1[k * w_stride + i];
+        }
+        r0[i] = hemi_mod_reduce128(s0, m);
+        r1[i] = hemi_mod_reduce128(s1, m);
+    }
+}
+
 static void from_int16(uint64_t *r, const int16_t *a, size_t n, const hemi_modulus *m) {
     for (size_t i = 0; i < n; i++) {
         const int64_t v = a[i];
@@ -174,6 +189,7 @@ const hemi_kernels hemi_kernels_portable = {
     .mul_add_fixed = mul_add,
     .permute = permute,
     .keyswitch_product = keyswitch_product,
+    .gadget_product = gadget_product,
     .from_int16 = from_int16,
     .lift = lift,
     .sub_mul_scalar = sub_mul_scalar,

@@ -176,12 +176,7 @@ static void k_switch_up(uint64_t *r, const uint64_t *a, size_t n, unsigned bits,
     map(r, a, a, a, n, slot_switch_up, &j);
 }
 
-/* ---- permutations. Four loads: on a processor whose microcode guards vpgatherqq, that takes four times as long. */
-HEMI_INLINE vi gather(const uint64_t *a, const uint32_t *index) {
-    return _mm256_set_epi64x((long long)a[index[3]], (long long)a[index[2]], (long long)a[index[1]],
-                             (long long)a[index[0]]);
-}
-
+/* ---- permutations */
 static void k_permute(uint64_t *r, const uint64_t *a, const uint32_t *index, size_t n) {
     for (size_t i = 0; i < n; i++) r[i] = a[index[i]];
 }
@@ -219,6 +214,7 @@ const hemi_kernels hemi_kernels_avx2 = {
     .mul_add_fixed = k_mul_add_fixed,
     .permute = k_permute,
     .keyswitch_product = k_keyswitch_product,
+    .gadget_product = hemi_avx2_gadget_product,
     .lift = k_lift,
     .sub_mul_scalar = k_sub_mul_scalar,
     .switch_down = k_switch_down,

@@ -223,6 +223,7 @@ const hemi_kernels hemi_kernels_avx512 = {
     .mul_add_fixed = mul_add_fixed_,
     .permute = permute_,
     .keyswitch_product = keyswitch_product_,
+    .gadget_product = hemi_avx512_gadget_product,
     .lift = lift_,
     .sub_mul_scalar = sub_mul_scalar_,
     .switch_down = switch_down_,

@@ -18,6 +18,13 @@ TEST_UNUSED static hemi_error test_err;
 #define ERR             (&test_err)
 #define ASSERT_OK(call) assert_ok(call, ERR)
 
+/* Rows that are not levelled; they are the table's first. */
+TEST_UNUSED static size_t test_linear_sets(void) {
+    size_t count = 0;
+    while (count < hemi_params_count() && hemi_params_at(count)->chain == 0) count++;
+    return count;
+}
+
 /* A row for tests alone. special = 0: no key switching. */
 TEST_UNUSED static hemi_params test_params(uint32_t log2_n, uint64_t q, uint64_t special) {
     const double log2_modulus = log2((double)q) + (special ? log2((double)special) : 0);

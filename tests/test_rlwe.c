@@ -182,7 +182,7 @@ static void fresh_encryption_noise(void **state) {
     (void)state;
     const size_t samples = test_quick() ? 8192 : 120000;
     moments m;
-    for (size_t i = 0; i < hemi_params_count(); i++) {
+    for (size_t i = 0; i < test_linear_sets(); i++) {
         const hemi_params *p = hemi_params_at(i);
         gather_fresh(&m, p, 48, samples); /* q is below 2^48: nothing is cut off */
         moments_check(&m, HEMI_ERROR_VARIANCE, 0, "fresh encryption, every bit sent");
@@ -307,7 +307,7 @@ static void division_is_exact(void **state) {
 
 static void zero_product_noise(void **state) {
     (void)state;
-    for (size_t set = 0; set < hemi_params_count(); set++) {
+    for (size_t set = 0; set < test_linear_sets(); set++) {
         const hemi_params *row = hemi_params_at(set);
         moments m = {0};
         const size_t samples = test_quick() ? 20000 : 120000;
@@ -414,7 +414,7 @@ static void switch_down_noise(void **state) {
                  {24, 20, "24 and 20 bits"},
                  {34, 20, "34 and 20 bits: b alone counts"},
                  {20, 48, "20 and 48 bits"}};
-    for (size_t set = 0; set < hemi_params_count(); set++)
+    for (size_t set = 0; set < test_linear_sets(); set++)
         for (size_t c = 0; c < TEST_COUNT(cases); c++) {
             moments m = {0};
             test_rng rng = test_rng_new();

@@ -248,6 +248,7 @@ static hemi_status begin(hemi_linear_layout *l, const hemi_params *params, uint3
     *l = (hemi_linear_layout){.params = params, .log2_n = params->log2_n, .n = UINT32_C(1) << params->log2_n};
     if (params->reply_only)
         return hemi_fail(err, HEMI_ERR_PARAMS, "set %s is for replies of other sets: no module is of it", params->name);
+    HEMI_TRY(hemi_context_check(params, err));
     if (inputs == 0 || outputs == 0 || inputs > HEMI_LINEAR_FEATURES_MAX || outputs > HEMI_LINEAR_FEATURES_MAX)
         return hemi_fail(err, HEMI_ERR_SHAPE, "a linear map of %u inputs and %u outputs: there may be 1 to %u of each", inputs, outputs,
                          HEMI_LINEAR_FEATURES_MAX);

@@ -10,6 +10,7 @@
 #include "model/plan.h"
 #include "model/quantise.h"
 #include "random/sample.h"
+#include "rlwe/context.h"
 
 #define DEFAULT_SET        "L4096"
 #define DEFAULT_INPUT_BITS 16
@@ -56,6 +57,7 @@ static hemi_status check_options(const hemi_compile_options *o, const hemi_param
     if (*params == NULL)
         return hemi_fail(err, HEMI_ERR_PARAMS, "there is no parameter set '%.40s'; the default is %s", set,
                          DEFAULT_SET);
+    HEMI_TRY(hemi_context_check(*params, err));
     const unsigned q_bits = 64u - (unsigned)__builtin_clzll((*params)->q);
     if (o->b_bits != 0 && (o->b_bits < B_BITS_MIN || o->b_bits > q_bits))
         return hemi_fail(err, HEMI_ERR_ARGUMENT, "b_bits is %u: %d to %u, or 0 to choose", o->b_bits, B_BITS_MIN,

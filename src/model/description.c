@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "model/plan.h"
+#include "rlwe/context.h"
 
 #define BITS_SENT_MIN                8 /* of a coefficient on the wire; at most the bits of q */
 #define SCALE_MIN                    1e-200
@@ -209,6 +210,10 @@ static const hemi_params *read_set(reader *r) {
     if ((params == NULL || params->reply_only) && r->status == HEMI_OK)
         r->status =
             hemi_fail(r->err, HEMI_ERR_PARAMS, "%s: the parameter set is unknown, or not one of modules", r->file);
+    if (params != NULL && r->status == HEMI_OK) {
+        r->status = hemi_context_check(params, r->err);
+        if (r->status != HEMI_OK) (void)hemi_fail_in(r->err, r->status, "%s", r->file);
+    }
     return params;
 }
 

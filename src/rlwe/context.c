@@ -11,8 +11,15 @@
 
 static uint32_t family(const hemi_context *ctx, uint32_t i) { return i < ctx->log2_n ? 1 + (2u << i) : 2 * ctx->n - 1; }
 
+hemi_status hemi_context_check(const hemi_params *params, hemi_error *err) {
+    return params->chain == 0 ? HEMI_OK
+                              : hemi_fail(err, HEMI_ERR_PARAMS, "set %s is for circuits (modules with non-linearities), not for linear maps",
+                                          params->name);
+}
+
 hemi_status hemi_context_new(hemi_context **out, const hemi_params *params, const hemi_kernels *kernels, hemi_error *err) {
     *out = NULL;
+    HEMI_TRY(hemi_context_check(params, err));
     hemi_context *ctx = hemi_alloc(1, sizeof *ctx);
     if (!ctx) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for parameter set %s", params->name);
     const uint64_t primes[2] = {params->q, params->special};

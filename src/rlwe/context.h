@@ -23,7 +23,9 @@ typedef struct hemi_context {
     uint32_t *index[HEMI_FAMILY_MAX]; /* slot permutations of the family: element j < log2 N is 1 + 2^(j+1), element log2 N is -1 */
 } hemi_context;
 
-/* kernels: NULL for the default table. */
+/* ERR_PARAMS if the set is levelled: for circuits (ckks/context.h), not for linear maps. */
+HEMI_CHECK hemi_status hemi_context_check(const hemi_params *params, hemi_error *err);
+/* kernels: NULL for the default table. ERR_PARAMS if the set is levelled. */
 HEMI_CHECK hemi_status hemi_context_new(hemi_context **out, const hemi_params *params, const hemi_kernels *kernels, hemi_error *err);
 void hemi_context_free(hemi_context *ctx);
 /* One context per set and default table, made when first asked for, living as long as the process. */

@@ -1,6 +1,5 @@
 #include "secret/key.h"
 
-#include <sodium.h>
 #include <string.h>
 
 #include "base/bits.h"
@@ -9,9 +8,6 @@
 #include "rlwe/keyswitch.h"
 #include "secret/ringswitch.h"
 #include "wire/wire.h"
-
-#define FILE_HEADER_BYTES 32
-#define FILE_HASH_BYTES 32
 
 static void expand(hemi_secret_key *key) {
     const hemi_context *ctx = key->ctx;
@@ -22,11 +18,6 @@ static void expand(hemi_secret_key *key) {
     hemi_ring_from_int8(key->s_p, key->s, ctx->special);
     ctx->k->ntt(key->s_p, ctx->special);
     ctx->k->fix(key->s_p, key->s_p, ctx->n, &ctx->special->m);
-}
-
-/* Of s, and of s' where there is one. */
-static size_t coefficients(const hemi_params *params) {
-    return ((size_t)1 << params->log2_n) + (params->reply ? (size_t)1 << params->reply->log2_n : 0);
 }
 
 static hemi_status allocate(hemi_secret_key **out, const hemi_context *ctx, hemi_error *err) {
@@ -66,10 +57,8 @@ hemi_status hemi_secret_key_new(hemi_secret_key **out, const hemi_context *ctx, 
 }
 
 hemi_status hemi_secret_key_from(hemi_secret_key **out, const hemi_context *ctx, const int8_t *s, hemi_error *err) {
-    unsigned outside = 0;
     *out = NULL;
-    for (size_t i = 0; i < coefficients(ctx->params); i++) outside |= (unsigned)(s[i] + 1) > 2;
-    if (outside) return hemi_fail(err, HEMI_ERR_FORMAT, "a secret key has coefficients -1, 0 and 1");
+    HEMI_TRY(hemi_secret_check_ternary(s, hemi_secret_file_coefficients(ctx->params), err));
     HEMI_TRY(allocate(out, ctx, err));
     for (hemi_secret_key *key = *out; key; s += key->ctx->n, key = key->reply) {
         memcpy(key->s, s, key->ctx->n);
@@ -85,52 +74,18 @@ void hemi_secret_key_free(hemi_secret_key *key) {
     hemi_free(key);
 }
 
-size_t hemi_secret_key_file_bytes(const hemi_params *params) {
-    return FILE_HEADER_BYTES + coefficients(params) / 4 + FILE_HASH_BYTES;
-}
-
-static void file_header(uint8_t out[FILE_HEADER_BYTES], const hemi_params *params) {
-    memset(out, 0, FILE_HEADER_BYTES);
-    memcpy(out, "HEMI", 4);
-    hemi_store16(out + 4, HEMI_SECRET_KEY_VERSION);
-    hemi_store16(out + 6, HEMI_WIRE_SECRET_KEY);
-    hemi_store32(out + 8, params->id);
-}
-
-static void file_hash(uint8_t out[FILE_HASH_BYTES], const uint8_t *bytes, size_t count) {
-    (void)crypto_generichash(out, FILE_HASH_BYTES, bytes, count, NULL, 0);
-}
+size_t hemi_secret_key_file_bytes(const hemi_params *params) { return hemi_secret_file_bytes(params); }
 
 void hemi_secret_key_export(uint8_t *out, const hemi_secret_key *key) {
-    file_header(out, key->ctx->params);
-    uint8_t *at = out + FILE_HEADER_BYTES;
-    for (const hemi_secret_key *part = key; part; part = part->reply)
-        for (size_t i = 0; i < part->ctx->n; i += 4) {
-            unsigned v = 0;
-            for (size_t j = 0; j < 4; j++) v |= (unsigned)(part->s[i + j] + 1) << (2 * j);
-            *at++ = (uint8_t)v;
-        }
-    file_hash(at, out, (size_t)(at - out));
+    uint8_t *at = hemi_secret_file_begin(out, key->ctx->params);
+    for (const hemi_secret_key *part = key; part; part = part->reply) at = hemi_secret_file_pack(at, part->s, part->ctx->n);
+    hemi_secret_file_end(out, at);
 }
 
 hemi_status hemi_secret_key_import(hemi_secret_key **out, const hemi_context *ctx, const uint8_t *bytes, size_t count, hemi_error *err) {
-    const size_t n = coefficients(ctx->params);
-    uint8_t header[FILE_HEADER_BYTES], hash[FILE_HASH_BYTES];
+    int8_t *s;
     *out = NULL;
-    file_header(header, ctx->params);
-    if (count >= 8 && memcmp(bytes, header, 4) == 0 && memcmp(bytes + 6, header + 6, 2) == 0 &&
-        hemi_load16(bytes + 4) != HEMI_SECRET_KEY_VERSION)
-        return hemi_fail(err, HEMI_ERR_VERSION, "a secret key file of version %u, this release reads version %d: make a new key",
-                         hemi_load16(bytes + 4), HEMI_SECRET_KEY_VERSION);
-    if (count != hemi_secret_key_file_bytes(ctx->params) || memcmp(bytes, header, sizeof header) != 0)
-        return hemi_fail(err, HEMI_ERR_FORMAT, "this is not a secret key of set %s, version %d", ctx->params->name,
-                         HEMI_SECRET_KEY_VERSION);
-    file_hash(hash, bytes, count - FILE_HASH_BYTES);
-    if (sodium_memcmp(hash, bytes + count - FILE_HASH_BYTES, sizeof hash) != 0)
-        return hemi_fail(err, HEMI_ERR_FORMAT, "the secret key file is damaged: restore it from a copy, or make new keys");
-    int8_t *s = hemi_secure_alloc(n, 1);
-    if (!s) return hemi_fail(err, HEMI_ERR_MEMORY, "no guarded memory for a secret key");
-    for (size_t i = 0; i < n; i++) s[i] = (int8_t)((bytes[FILE_HEADER_BYTES + i / 4] >> (2 * (i % 4)) & 3) - 1);
+    HEMI_TRY(hemi_secret_file_read(&s, ctx->params, bytes, count, err));
     const hemi_status status = hemi_secret_key_from(out, ctx, s, err);
     hemi_secure_free(s);
     return status;

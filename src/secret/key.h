@@ -3,6 +3,7 @@
 #define HEMI_SECRET_KEY_H
 
 #include "rlwe/context.h"
+#include "secret/file.h"
 
 /* s uniform ternary, in guarded memory, wiped when freed. Immutable; shared between threads. */
 typedef struct hemi_secret_key {
@@ -19,9 +20,7 @@ HEMI_CHECK hemi_status hemi_secret_key_new(hemi_secret_key **out, const hemi_con
 HEMI_CHECK hemi_status hemi_secret_key_from(hemi_secret_key **out, const hemi_context *ctx, const int8_t *s, hemi_error *err);
 void hemi_secret_key_free(hemi_secret_key *key);
 
-/* The file format (docs/wire-format.md): header, 2 bits per coefficient of s and of s', BLAKE2b-256 of what precedes. The
- * caller wipes the buffer. ERR_VERSION: a file of another version (1: of before s'). */
-#define HEMI_SECRET_KEY_VERSION 2
+/* Key files (secret/file.h), of s and of s'. The caller wipes the buffer. */
 size_t hemi_secret_key_file_bytes(const hemi_params *params);
 void hemi_secret_key_export(uint8_t *out, const hemi_secret_key *key);
 HEMI_CHECK hemi_status hemi_secret_key_import(hemi_secret_key **out, const hemi_context *ctx, const uint8_t *bytes, size_t count,

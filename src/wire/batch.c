@@ -4,37 +4,17 @@
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "wire/common.h"
 
 #define SECONDS 1u /* in the header's flags, and in a frame's */
 
 static size_t degree(const hemi_params *p) { return (size_t)1 << p->log2_n; }
 
-static void write_common(uint8_t *out, hemi_wire_kind kind, const hemi_params *params) {
-    memcpy(out, "HEMI", 4);
-    hemi_store16(out + 4, HEMI_WIRE_VERSION);
-    hemi_store16(out + 6, (uint16_t)kind);
-    hemi_store32(out + 8, params->id);
-    hemi_store32(out + 12, 0);
-}
-
 static hemi_status parse_common(const uint8_t *in, size_t count, size_t least, hemi_wire_kind kind, const char *what,
                                 const hemi_params **params, hemi_error *err) {
-    if (count < least) return hemi_fail(err, HEMI_ERR_FORMAT, "%zu bytes are too few for %s", count, what);
-    if (memcmp(in, "HEMI", 4) != 0)
-        return hemi_fail(err, HEMI_ERR_FORMAT, "this is not %s: it does not begin with \"HEMI\"", what);
-    if (hemi_load16(in + 4) != HEMI_WIRE_VERSION)
-        return hemi_fail(err, HEMI_ERR_VERSION,
-                         "format version %u, expected %d: client and server are of different releases",
-                         hemi_load16(in + 4), HEMI_WIRE_VERSION);
-    if (hemi_load16(in + 6) != kind)
-        return hemi_fail(err, HEMI_ERR_FORMAT, "kind %u where %s (kind %d) is expected", hemi_load16(in + 6), what,
-                         (int)kind);
-    *params = hemi_params_by_id(hemi_load32(in + 8));
-    if (!*params || strcmp((*params)->name, HEMI_BATCH_SET) != 0)
-        return hemi_fail(err, HEMI_ERR_PARAMS, "parameter set %u: batches are of set " HEMI_BATCH_SET,
-                         hemi_load32(in + 8));
-    if (hemi_load32(in + 12) != 0)
-        return hemi_fail(err, HEMI_ERR_FORMAT, "flags 0x%x, expected 0", hemi_load32(in + 12));
+    HEMI_TRY(hemi_wire_parse_header(in, count, least, kind, what, params, err));
+    if (strcmp((*params)->name, HEMI_BATCH_SET) != 0)
+        return hemi_fail(err, HEMI_ERR_PARAMS, "set %s: batches are of set " HEMI_BATCH_SET, (*params)->name);
     return HEMI_OK;
 }
 
@@ -51,7 +31,7 @@ size_t hemi_batch_request_bytes(const hemi_batch_request *r) {
 }
 
 void hemi_batch_request_write_header(uint8_t *out, const hemi_batch_request *r) {
-    write_common(out, HEMI_WIRE_BATCH_REQUEST, r->params);
+    hemi_wire_write_header(out, HEMI_WIRE_BATCH_REQUEST, r->params);
     hemi_store16(out + 16, (uint16_t)r->modules);
     hemi_store16(out + 18, (uint16_t)r->b_bits);
     hemi_store32(out + 20, r->inputs);
@@ -67,10 +47,7 @@ void hemi_batch_request_write_header(uint8_t *out, const hemi_batch_request *r) 
     }
 }
 
-bool hemi_batch_request_is(const uint8_t *in, size_t count) {
-    return count >= HEMI_WIRE_HEADER_BYTES && memcmp(in, "HEMI", 4) == 0 &&
-           hemi_load16(in + 6) == HEMI_WIRE_BATCH_REQUEST;
-}
+bool hemi_batch_request_is(const uint8_t *in, size_t count) { return hemi_wire_is(in, count, HEMI_WIRE_BATCH_REQUEST); }
 
 static hemi_status check_numbers(const hemi_batch_request *r, uint32_t flags, hemi_error *err) {
     if (r->modules == 0 || r->modules > HEMI_REQUEST_MODULES_MAX)
@@ -153,7 +130,7 @@ size_t hemi_batch_frame_bytes(const hemi_params *params, const hemi_batch_frame 
 }
 
 void hemi_batch_reply_write_header(uint8_t *out, const hemi_params *params, size_t modules, uint64_t total_bytes) {
-    write_common(out, HEMI_WIRE_BATCH_REPLY, params);
+    hemi_wire_write_header(out, HEMI_WIRE_BATCH_REPLY, params);
     hemi_store16(out + 16, (uint16_t)modules);
     hemi_store16(out + 18, 0);
     hemi_store32(out + 20, (uint32_t)total_bytes);

@@ -9,6 +9,7 @@
 #define HEMI_CKKS_REQUEST_HEADER_BYTES 48
 #define HEMI_CKKS_REPLY_HEADER_BYTES   48
 #define HEMI_CKKS_UNITS_MAX            1024
+#define HEMI_CKKS_CIPHERTEXTS_MAX      4096 /* of a unit */
 #define HEMI_CKKS_KEYS_MAX             256 /* entries */
 
 /* Coefficients of `limbs` limbs, packed at the bits of each prime, limb after limb, each padded to whole bytes. */
@@ -35,7 +36,8 @@ typedef struct hemi_ckks_request {
 
 size_t hemi_ckks_request_bytes(const hemi_ckks_request *r);
 void hemi_ckks_request_write_header(uint8_t *out, const hemi_ckks_request *r);
-/* ERR_FORMAT, ERR_VERSION, ERR_PARAMS: everything that can be checked without the module, the length included. */
+/* ERR_FORMAT, ERR_VERSION, ERR_PARAMS, ERR_SHAPE: everything that can be checked without the module, the length included, and that every
+ * residue is canonical. */
 HEMI_CHECK hemi_status hemi_ckks_request_parse(hemi_ckks_request *r, const uint8_t *bytes, size_t count, hemi_error *err);
 /* Whether the bytes are of this kind (and not those of a request of wire/wire.h or wire/batch.h). */
 bool hemi_ckks_request_is(const uint8_t *bytes, size_t count);

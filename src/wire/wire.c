@@ -6,31 +6,13 @@
 #include "base/error.h"
 #include "linear/layout.h"
 #include "rlwe/ringswitch.h"
+#include "wire/common.h"
 
-static const char *const kind_names[] = {"nothing", "a request", "a reply", "evaluation keys", "a secret key"};
-
-static void write_header(uint8_t *out, hemi_wire_kind kind, const hemi_params *params) {
-    memcpy(out, "HEMI", 4);
-    hemi_store16(out + 4, HEMI_WIRE_VERSION);
-    hemi_store16(out + 6, (uint16_t)kind);
-    hemi_store32(out + 8, params->id);
-    hemi_store32(out + 12, 0);
-}
-
-static hemi_status parse_header(const uint8_t *in, size_t count, hemi_wire_kind kind, const hemi_params **params, hemi_error *err) {
-    if (count < HEMI_WIRE_HEADER_BYTES)
-        return hemi_fail(err, HEMI_ERR_FORMAT, "%zu bytes are too few for %s", count, kind_names[kind]);
-    if (memcmp(in, "HEMI", 4) != 0) return hemi_fail(err, HEMI_ERR_FORMAT, "this is not %s: it does not begin with \"HEMI\"", kind_names[kind]);
-    if (hemi_load16(in + 4) != HEMI_WIRE_VERSION)
-        return hemi_fail(err, HEMI_ERR_VERSION, "format version %u, expected %d: client and server are of different releases",
-                         hemi_load16(in + 4), HEMI_WIRE_VERSION);
-    if (hemi_load16(in + 6) != kind)
-        return hemi_fail(err, HEMI_ERR_FORMAT, "kind %u where %s (kind %d) is expected", hemi_load16(in + 6), kind_names[kind], (int)kind);
-    *params = hemi_params_by_id(hemi_load32(in + 8));
-    if (!*params || (*params)->reply_only)
-        return hemi_fail(err, HEMI_ERR_PARAMS, "parameter set %u is unknown", hemi_load32(in + 8));
-    if (hemi_load32(in + 12) != 0) return hemi_fail(err, HEMI_ERR_FORMAT, "flags 0x%x, expected 0", hemi_load32(in + 12));
-    return HEMI_OK;
+static hemi_status parse_header(const uint8_t *in, size_t count, hemi_wire_kind kind, const char *what, const hemi_params **params,
+                                hemi_error *err) {
+    HEMI_TRY(hemi_wire_parse_header(in, count, HEMI_WIRE_HEADER_BYTES, kind, what, params, err));
+    if ((*params)->reply_only) return hemi_fail(err, HEMI_ERR_PARAMS, "set %s is for replies of other sets", (*params)->name);
+    return hemi_context_check(*params, err);
 }
 
 static uint32_t degree(const hemi_params *p) { return UINT32_C(1) << p->log2_n; }
@@ -46,7 +28,7 @@ size_t hemi_request_ciphertext_offset(const hemi_request *r, size_t i) {
 size_t hemi_request_bytes(const hemi_request *r) { return hemi_request_ciphertext_offset(r, r->ciphertexts); }
 
 void hemi_request_write_header(uint8_t *out, const hemi_request *r) {
-    write_header(out, HEMI_WIRE_REQUEST, r->params);
+    hemi_wire_write_header(out, HEMI_WIRE_REQUEST, r->params);
     hemi_store16(out + 16, (uint16_t)r->modules);
     hemi_store16(out + 18, (uint16_t)r->b_bits);
     hemi_store32(out + 20, r->layout);
@@ -79,7 +61,7 @@ static hemi_status check_request_fields(const hemi_request *r, hemi_error *err) 
 
 hemi_status hemi_request_parse(hemi_request *r, const uint8_t *in, size_t count, hemi_error *err) {
     memset(r, 0, sizeof *r);
-    HEMI_TRY(parse_header(in, count, HEMI_WIRE_REQUEST, &r->params, err));
+    HEMI_TRY(parse_header(in, count, HEMI_WIRE_REQUEST, "a request", &r->params, err));
     if (count < HEMI_REQUEST_HEADER_BYTES) return hemi_fail(err, HEMI_ERR_FORMAT, "%zu bytes are too few for a request", count);
     r->modules = hemi_load16(in + 16);
     r->b_bits = hemi_load16(in + 18);
@@ -112,7 +94,7 @@ size_t hemi_reply_frame_bytes(const hemi_params *params, const hemi_reply_frame 
 }
 
 void hemi_reply_write_header(uint8_t *out, const hemi_params *params, size_t modules, size_t total_bytes) {
-    write_header(out, HEMI_WIRE_REPLY, params);
+    hemi_wire_write_header(out, HEMI_WIRE_REPLY, params);
     hemi_store16(out + 16, (uint16_t)modules);
     hemi_store16(out + 18, 0);
     hemi_store32(out + 20, (uint32_t)total_bytes);
@@ -135,7 +117,7 @@ hemi_status hemi_reply_parse(const uint8_t *in, size_t count, const hemi_params 
     const hemi_params *found = NULL;
     uint8_t header[HEMI_REPLY_FRAME_BYTES];
     size_t at = HEMI_REPLY_HEADER_BYTES;
-    HEMI_TRY(parse_header(in, count, HEMI_WIRE_REPLY, &found, err));
+    HEMI_TRY(parse_header(in, count, HEMI_WIRE_REPLY, "a reply", &found, err));
     if (found != params) return hemi_fail(err, HEMI_ERR_PARAMS, "the reply is of set %s, expected %s", found->name, params->name);
     if (count < HEMI_REPLY_HEADER_BYTES || hemi_load16(in + 16) != modules || hemi_load16(in + 18) != 0 ||
         hemi_load32(in + 20) != (uint32_t)count)
@@ -157,15 +139,13 @@ hemi_status hemi_reply_parse(const uint8_t *in, size_t count, const hemi_params 
     return HEMI_OK;
 }
 
-static unsigned bits_of(uint64_t p) { return 64u - (unsigned)__builtin_clzll(p); }
-
 size_t hemi_key_entry_bytes(const hemi_params *params, uint32_t t) {
     const size_t n = degree(params);
     if (t == HEMI_KEY_RING_SWITCH && params->reply)
         return HEMI_KEY_ENTRY_HEADER_BYTES +
-               HEMI_RINGSWITCH_SAMPLES * hemi_packed_bytes(degree(params->reply), bits_of(params->reply->q));
-    return HEMI_KEY_ENTRY_HEADER_BYTES + hemi_packed_bytes(n, bits_of(params->q)) +
-           (t == 0 ? 0 : hemi_packed_bytes(n, bits_of(params->special)));
+               HEMI_RINGSWITCH_SAMPLES * hemi_packed_bytes(degree(params->reply), hemi_wire_bits(params->reply->q));
+    return HEMI_KEY_ENTRY_HEADER_BYTES + hemi_packed_bytes(n, hemi_wire_bits(params->q)) +
+           (t == 0 ? 0 : hemi_packed_bytes(n, hemi_wire_bits(params->special)));
 }
 
 size_t hemi_keys_total_bytes(const hemi_params *params, size_t automorphisms) {
@@ -174,7 +154,7 @@ size_t hemi_keys_total_bytes(const hemi_params *params, size_t automorphisms) {
 }
 
 void hemi_keys_write_header(uint8_t *out, const hemi_params *params, size_t entries) {
-    write_header(out, HEMI_WIRE_EVALUATION_KEYS, params);
+    hemi_wire_write_header(out, HEMI_WIRE_EVALUATION_KEYS, params);
     hemi_store32(out + 16, (uint32_t)entries);
     hemi_store32(out + 20, 0);
 }
@@ -185,30 +165,17 @@ void hemi_key_entry_write_header(uint8_t *out, uint32_t t, const uint8_t seed[HE
     memcpy(out + 8, seed, HEMI_SEED_BYTES);
 }
 
-static hemi_status check_residues(const uint8_t *in, size_t n, uint64_t p, uint32_t t, hemi_error *err) {
-    uint64_t chunk[64];
-    const unsigned bits = bits_of(p);
-    for (size_t i = 0; i < n; i += 64) { /* 64 fields are a whole number of bytes */
-        const size_t count = n - i < 64 ? n - i : 64;
-        hemi_unpack(chunk, in + i * bits / 8, count, bits);
-        for (size_t j = 0; j < count; j++)
-            if (chunk[j] >= p)
-                return hemi_fail(err, HEMI_ERR_FORMAT, "a coefficient of key %u is not below its prime: the keys were damaged", t);
-    }
-    return HEMI_OK;
-}
-
 static hemi_status check_entry(const uint8_t *in, const hemi_params *params, uint32_t t, hemi_error *err) {
-    const size_t n = degree(params), q_bytes = hemi_packed_bytes(n, bits_of(params->q));
+    const size_t n = degree(params), q_bytes = hemi_packed_bytes(n, hemi_wire_bits(params->q));
     if (hemi_load32(in + 4) != 0) return hemi_fail(err, HEMI_ERR_FORMAT, "a reserved field of key %u is not zero", t);
     if (t == HEMI_KEY_RING_SWITCH) {
-        const size_t m = degree(params->reply), bytes = hemi_packed_bytes(m, bits_of(params->reply->q));
+        const size_t m = degree(params->reply), bytes = hemi_packed_bytes(m, hemi_wire_bits(params->reply->q));
         for (size_t j = 0; j < HEMI_RINGSWITCH_SAMPLES; j++)
-            HEMI_TRY(check_residues(in + HEMI_KEY_ENTRY_HEADER_BYTES + j * bytes, m, params->reply->q, t, err));
+            HEMI_TRY(hemi_wire_check_residues(in + HEMI_KEY_ENTRY_HEADER_BYTES + j * bytes, m, params->reply->q, "key", t, err));
         return HEMI_OK;
     }
-    HEMI_TRY(check_residues(in + HEMI_KEY_ENTRY_HEADER_BYTES, n, params->q, t, err));
-    return t == 0 ? HEMI_OK : check_residues(in + HEMI_KEY_ENTRY_HEADER_BYTES + q_bytes, n, params->special, t, err);
+    HEMI_TRY(hemi_wire_check_residues(in + HEMI_KEY_ENTRY_HEADER_BYTES, n, params->q, "key", t, err));
+    return t == 0 ? HEMI_OK : hemi_wire_check_residues(in + HEMI_KEY_ENTRY_HEADER_BYTES + q_bytes, n, params->special, "key", t, err);
 }
 
 /* Whether the second entry is the ring-switching key. */
@@ -223,7 +190,7 @@ uint32_t hemi_keys_most(const hemi_params *p) {
 }
 
 hemi_status hemi_keys_check(const uint8_t *in, size_t count, const hemi_params **params, size_t *entries, hemi_error *err) {
-    HEMI_TRY(parse_header(in, count, HEMI_WIRE_EVALUATION_KEYS, params, err));
+    HEMI_TRY(parse_header(in, count, HEMI_WIRE_EVALUATION_KEYS, "evaluation keys", params, err));
     if (count < HEMI_KEYS_HEADER_BYTES) return hemi_fail(err, HEMI_ERR_FORMAT, "%zu bytes are too few for evaluation keys", count);
     const bool may_switch = (*params)->reply != NULL;
     const uint32_t stated = hemi_load32(in + 16), most = hemi_keys_most(*params);

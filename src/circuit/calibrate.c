@@ -26,7 +26,7 @@ typedef struct calibration {
     const float *x;
     size_t samples, search; /* all; at once, and of the search */
     hemi_calibration options;
-    hemi_batch batch;
+    hemi_lanes batch;
     hemi_degrees degrees;
     hemi_range *reached, *seen; /* with functions; with polynomials */
     double *truth, *first, *sum, *squares; /* outputs of a batch; of the first sample; sums, less the first */
@@ -39,7 +39,7 @@ static uint32_t outputs_of(const calibration *c) { return c->circuit->value[last
 
 /* ---- passes over all samples */
 static void keep_truth(calibration *c) {
-    const size_t count = c->batch.groups * outputs_of(c) * HEMI_BATCH_LANES;
+    const size_t count = c->batch.groups * outputs_of(c) * HEMI_LANES;
     for (size_t i = 0; i < count; i++) c->truth[i] = c->batch.value[last_of(c)][i];
 }
 
@@ -47,7 +47,7 @@ static void add_outputs(calibration *c, bool first) {
     const size_t outputs = outputs_of(c);
     for (size_t s = 0; s < c->batch.samples; s++)
         for (size_t i = 0; i < outputs; i++) {
-            const double y = c->batch.value[last_of(c)][(s / HEMI_BATCH_LANES * outputs + i) * HEMI_BATCH_LANES + s % HEMI_BATCH_LANES];
+            const double y = c->batch.value[last_of(c)][(s / HEMI_LANES * outputs + i) * HEMI_LANES + s % HEMI_LANES];
             if (first && s == 0) c->first[i] = y;
             c->sum[i] += y - c->first[i];
             c->squares[i] += (y - c->first[i]) * (y - c->first[i]);
@@ -77,11 +77,11 @@ static void pass(calibration *c, bool polynomials) {
     for (size_t at = 0; at < c->samples; at += c->search) {
         const size_t count = c->samples - at < c->search ? c->samples - at : c->search;
         if (c->options.progress != NULL) c->options.progress(c->options.progress_context, "ranges", at, c->samples);
-        hemi_batch_load(&c->batch, c->x, at, count, count);
-        hemi_batch_run(&c->batch, NULL);
+        hemi_lanes_load(&c->batch, c->x, at, count, count);
+        hemi_lanes_run(&c->batch, NULL);
         if (polynomials) {
             keep_truth(c);
-            hemi_batch_run(&c->batch, c->degrees.chosen);
+            hemi_lanes_run(&c->batch, c->degrees.chosen);
             hemi_degrees_compare(&squares, &largest, &c->batch, c->truth);
         } else {
             add_outputs(c, at == 0);
@@ -136,8 +136,8 @@ static hemi_status set_intervals(calibration *c, bool *changed, hemi_error *err)
 static void prepare_search(calibration *c) {
     hemi_degrees *d = &c->degrees;
     hemi_degrees_forget(d);
-    hemi_batch_load(&c->batch, c->x, 0, c->samples, c->search);
-    hemi_batch_run(&c->batch, NULL);
+    hemi_lanes_load(&c->batch, c->x, 0, c->samples, c->search);
+    hemi_lanes_run(&c->batch, NULL);
     keep_truth(c);
     for (size_t i = 0; i < c->circuit->values; i++)
         if (is_function(c, i))
@@ -224,9 +224,9 @@ static size_t search_samples(const calibration *c) {
         for (size_t t = 0; t < v->b.terms; t++) weights += hemi_sparse_count(&v->b.term[t].map);
     }
     if (most > WORK_MOST / weights) most = WORK_MOST / weights > SEARCH_LEAST ? WORK_MOST / weights : SEARCH_LEAST;
-    const uint64_t fit = NUMBERS_MOST / hemi_batch_numbers(c->circuit);
+    const uint64_t fit = NUMBERS_MOST / hemi_lanes_numbers(c->circuit);
     if (most > fit) most = fit;
-    if (most > HEMI_BATCH_LANES) most -= most % HEMI_BATCH_LANES;
+    if (most > HEMI_LANES) most -= most % HEMI_LANES;
     if (most == 0) most = 1;
     return c->samples < most ? c->samples : (size_t)most;
 }
@@ -234,11 +234,11 @@ static size_t search_samples(const calibration *c) {
 static hemi_status prepare(calibration *c, hemi_team *team, hemi_error *err) {
     const size_t values = c->circuit->values, outputs = outputs_of(c);
     c->search = search_samples(c);
-    HEMI_TRY(hemi_batch_new(&c->batch, c->circuit, c->search, team, err));
+    HEMI_TRY(hemi_lanes_new(&c->batch, c->circuit, c->search, team, err));
     HEMI_TRY(hemi_degrees_new(&c->degrees, c->circuit, &c->batch, err));
     c->reached = hemi_alloc(2 * values, sizeof *c->reached);
     c->first = hemi_alloc(3 * outputs, sizeof *c->first);
-    c->truth = hemi_alloc(c->batch.most * outputs, HEMI_BATCH_LANES * sizeof *c->truth);
+    c->truth = hemi_alloc(c->batch.most * outputs, HEMI_LANES * sizeof *c->truth);
     if (c->reached == NULL || c->first == NULL || c->truth == NULL)
         return hemi_fail(err, HEMI_ERR_MEMORY, "no memory to calibrate a module with %zu outputs", outputs);
     c->seen = c->reached + values;
@@ -288,7 +288,7 @@ hemi_status hemi_circuit_calibrate(hemi_circuit *circuit, const float *x, size_t
     if (status == HEMI_OK) finish(&c);
     if (status == HEMI_OK && report != NULL) *report = c.report;
     hemi_degrees_clear(&c.degrees);
-    hemi_batch_clear(&c.batch);
+    hemi_lanes_clear(&c.batch);
     hemi_free(c.reached);
     hemi_free(c.first);
     hemi_free(c.truth);

@@ -5,10 +5,10 @@
 #include "base/error.h"
 #include "base/memory.h"
 
-#define LANES HEMI_BATCH_LANES
+#define LANES HEMI_LANES
 #define FITS  (HEMI_CIRCUIT_DEGREE_MAX + 1) /* for each value */
 
-hemi_status hemi_degrees_new(hemi_degrees *d, const hemi_circuit *circuit, hemi_batch *batch, hemi_error *err) {
+hemi_status hemi_degrees_new(hemi_degrees *d, const hemi_circuit *circuit, hemi_lanes *batch, hemi_error *err) {
     const size_t values = circuit->values;
     *d = (hemi_degrees){.circuit = circuit, .batch = batch, .degree_max = HEMI_CIRCUIT_DEGREE_MAX};
     d->degree = hemi_alloc(2 * values, sizeof *d->degree);
@@ -32,7 +32,7 @@ void hemi_degrees_forget(hemi_degrees *d) {
             hemi_free(d->fitted[i * FITS + k].coefficient);
             d->fitted[i * FITS + k] = (hemi_circuit_polynomial){0};
         }
-        if (d->circuit->value[i].kind == HEMI_CIRCUIT_FUNCTION) hemi_batch_touch(d->batch, i);
+        if (d->circuit->value[i].kind == HEMI_CIRCUIT_FUNCTION) hemi_lanes_touch(d->batch, i);
     }
 }
 
@@ -70,7 +70,7 @@ bool hemi_degrees_choose(hemi_degrees *d) {
     return true;
 }
 
-void hemi_degrees_compare(double *squares, double *largest, const hemi_batch *batch, const double *truth) {
+void hemi_degrees_compare(double *squares, double *largest, const hemi_lanes *batch, const double *truth) {
     const size_t last = batch->circuit->values - 1, size = batch->circuit->value[last].size;
     const double *y = batch->value[last];
     for (size_t g = 0; g < batch->groups; g++) {
@@ -86,7 +86,7 @@ void hemi_degrees_compare(double *squares, double *largest, const hemi_batch *ba
 
 double hemi_degrees_error(hemi_degrees *d) {
     if (!hemi_degrees_choose(d)) return INFINITY;
-    hemi_batch_run(d->batch, d->chosen);
+    hemi_lanes_run(d->batch, d->chosen);
     double squares = 0, largest = 0;
     hemi_degrees_compare(&squares, &largest, d->batch, d->truth);
     const double count = (double)d->batch->samples * (double)d->circuit->value[d->circuit->values - 1].size;

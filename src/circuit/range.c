@@ -2,7 +2,7 @@
 
 #include <math.h>
 
-#define LANES      HEMI_BATCH_LANES
+#define LANES      HEMI_LANES
 #define GRID       1024  /* places where a function is looked at */
 #define GROWTH     10.0  /* how far beyond the data's values a function may rise within the margin */
 #define OFF_CENTRE 0.125 /* of the radius: with a middle nearer to 0 the interval is made symmetric */
@@ -10,7 +10,7 @@
 
 void hemi_range_reset(hemi_range *range) { *range = (hemi_range){INFINITY, -INFINITY, 0, 0}; }
 
-void hemi_range_add(hemi_range *range, const hemi_batch *batch, size_t value) {
+void hemi_range_add(hemi_range *range, const hemi_lanes *batch, size_t value) {
     const hemi_circuit_value *v = &batch->circuit->value[value];
     const size_t count = batch->groups * v->size * LANES;
     const double *x = v->kind == HEMI_CIRCUIT_FUNCTION ? batch->a[value] : batch->value[value];
@@ -25,7 +25,7 @@ void hemi_range_add(hemi_range *range, const hemi_batch *batch, size_t value) {
     }
 }
 
-void hemi_range_histogram(double *count, size_t bins, const hemi_batch *batch, size_t value, double low, double high) {
+void hemi_range_histogram(double *count, size_t bins, const hemi_lanes *batch, size_t value, double low, double high) {
     const size_t numbers = batch->groups * batch->circuit->value[value].size * LANES;
     for (size_t i = 0; i < bins; i++) count[i] = 0;
     for (size_t i = 0; i < numbers; i++) {

@@ -1,10 +1,10 @@
-#include "circuit/batch.h"
+#include "circuit/lanes.h"
 
 #include "base/error.h"
 #include "base/memory.h"
 #include "circuit/calibrate.h"
 
-#define LANES HEMI_BATCH_LANES
+#define LANES HEMI_LANES
 #define ROWS  16 /* of a map in one step of a loop: their weights stay in the cache from group to group */
 #define CHUNK 256 /* numbers of a value in one step of a loop */
 
@@ -12,21 +12,21 @@ static size_t blocks_of(const hemi_circuit_value *v) {
     return v->kind == HEMI_CIRCUIT_PRODUCT ? 3 : v->kind == HEMI_CIRCUIT_FUNCTION ? 2 : 1;
 }
 
-size_t hemi_batch_numbers(const hemi_circuit *circuit) {
+size_t hemi_lanes_numbers(const hemi_circuit *circuit) {
     size_t total = 0;
     for (size_t i = 0; i < circuit->values; i++) total += blocks_of(&circuit->value[i]) * circuit->value[i].size;
     return total;
 }
 
-hemi_status hemi_batch_new(hemi_batch *batch, const hemi_circuit *circuit, size_t samples, hemi_team *team, hemi_error *err) {
-    const size_t values = circuit->values, most = (samples + LANES - 1) / LANES, total = hemi_batch_numbers(circuit);
-    *batch = (hemi_batch){.circuit = circuit, .team = team, .most = most};
+hemi_status hemi_lanes_new(hemi_lanes *batch, const hemi_circuit *circuit, size_t samples, hemi_team *team, hemi_error *err) {
+    const size_t values = circuit->values, most = (samples + LANES - 1) / LANES, total = hemi_lanes_numbers(circuit);
+    *batch = (hemi_lanes){.circuit = circuit, .team = team, .most = most};
     batch->value = hemi_alloc(3 * values, sizeof *batch->value);
     batch->with = hemi_alloc(values, sizeof *batch->with);
     batch->stale = hemi_alloc(values, sizeof *batch->stale);
     batch->block = hemi_alloc_large(total * most, LANES * sizeof *batch->block);
     if (batch->value == NULL || batch->with == NULL || batch->stale == NULL || batch->block == NULL) {
-        hemi_batch_clear(batch);
+        hemi_lanes_clear(batch);
         return hemi_fail(err, HEMI_ERR_MEMORY, "no memory to calibrate with %zu samples of %zu numbers", samples, total);
     }
     batch->a = batch->value + values;
@@ -42,15 +42,15 @@ hemi_status hemi_batch_new(hemi_batch *batch, const hemi_circuit *circuit, size_
     return HEMI_OK;
 }
 
-void hemi_batch_clear(hemi_batch *batch) {
+void hemi_lanes_clear(hemi_lanes *batch) {
     hemi_free(batch->value);
     hemi_free(batch->with);
     hemi_free(batch->stale);
     hemi_free(batch->block);
-    *batch = (hemi_batch){0};
+    *batch = (hemi_lanes){0};
 }
 
-void hemi_batch_load(hemi_batch *batch, const float *x, size_t first, size_t span, size_t count) {
+void hemi_lanes_load(hemi_lanes *batch, const float *x, size_t first, size_t span, size_t count) {
     const size_t size = batch->circuit->value[0].size;
     batch->samples = count;
     batch->groups = (count + LANES - 1) / LANES;
@@ -63,11 +63,11 @@ void hemi_batch_load(hemi_batch *batch, const float *x, size_t first, size_t spa
     for (size_t i = 0; i < batch->circuit->values; i++) batch->stale[i] = true;
 }
 
-void hemi_batch_touch(hemi_batch *batch, size_t value) { batch->stale[value] = true; }
+void hemi_lanes_touch(hemi_lanes *batch, size_t value) { batch->stale[value] = true; }
 
 /* ---- affine maps */
 typedef struct affine_job {
-    const hemi_batch *batch;
+    const hemi_lanes *batch;
     const hemi_circuit_affine *a;
     uint32_t size;
     double *out;
@@ -108,7 +108,7 @@ static void affine_step(void *context, size_t index, size_t worker) {
     }
 }
 
-static void affine_run(const hemi_batch *batch, double *out, const hemi_circuit_affine *a, uint32_t size) {
+static void affine_run(const hemi_lanes *batch, double *out, const hemi_circuit_affine *a, uint32_t size) {
     affine_job job = {batch, a, size, out};
     hemi_team_run(batch->team, (size + ROWS - 1) / ROWS, affine_step, &job);
 }
@@ -157,7 +157,7 @@ static bool follows_from_stale(const bool *stale, const hemi_circuit_affine *a) 
     return false;
 }
 
-void hemi_batch_run(hemi_batch *batch, const hemi_circuit_polynomial *const *polynomial) {
+void hemi_lanes_run(hemi_lanes *batch, const hemi_circuit_polynomial *const *polynomial) {
     const size_t values = batch->circuit->values;
     for (size_t i = 1; i < values; i++) {
         const hemi_circuit_value *v = &batch->circuit->value[i];

@@ -19,11 +19,11 @@ typedef struct hemi_calibration {
     void *progress_context;
 } hemi_calibration;
 
-/* What was reached, on the calibration data. */
+/* What was reached, on all of the calibration data. */
 typedef struct hemi_calibration_report {
     double error_rms;       /* of the outputs with polynomials against those with functions, relative to output_rms */
     double error_max;       /* absolute */
-    double output_rms, output_max; /* of the outputs with functions */
+    double output_rms, output_max; /* of the outputs with functions; rms: about the mean of each output (with few samples: about 0) */
 } hemi_calibration_report;
 
 /* The least c[0 .. degree] in the Chebyshev basis on [-1, 1] of f(middle + radius u): weighted least squares at Chebyshev nodes. histogram: NULL

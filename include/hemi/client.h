@@ -66,6 +66,8 @@ typedef struct hemi_call_stats {
     size_t upload_bytes, download_bytes;                  /* bodies */
     size_t evaluation_key_bytes;                          /* uploaded in this call; 0 when the server had them */
     size_t prepared_rows;                                 /* that used what was prepared before */
+    /* Of circuits: rows of which a number, or a result, is beyond what was calibrated: their results are not to be relied on. */
+    size_t rows_out_of_range;
 } hemi_call_stats;
 
 /* What the server has of a model: the bytes of GET /v2/models/{model} (JSON), freed with hemi_bytes_release. */

@@ -35,11 +35,17 @@ typedef struct hemi_compile_options {
                                  * hemi_remote_call_many can serve them; NULL: none */
     void (*progress)(void *context, const char *what, size_t done, size_t total); /* may be NULL */
     void *progress_context;
+    /* Of modules with non-linearities, which are compiled to circuits. set: one of the levelled sets; NULL: the cheapest that fits. */
+    double tolerance;    /* rms of the error that polynomials may add to outputs on the calibration data, relative to their rms; 0: 1 % */
+    double range_margin; /* of the ranges of activations, over what the calibration data reaches; 0: 1.1 */
+    uint32_t degree_max; /* of polynomials; 0: 127 */
+    uint32_t rows;       /* samples of a ciphertext, a power of two; 0: chosen by the compiler */
+    bool force_circuit;  /* linear modules too */
 } hemi_compile_options;
 
 /* What a module is. Strings and arrays live as long as the module. Bytes are exact. */
 typedef struct hemi_module_info {
-    const char *operation;            /* "linear": rows of any number; "conv", "dense": samples of one shape */
+    const char *operation;            /* "linear": rows of any number; "conv", "dense": samples of one shape; "circuit": with non-linearities */
     uint8_t id[HEMI_MODULE_ID_BYTES]; /* random, new with every compilation */
     const hemi_params *params;
     uint32_t inputs, outputs;         /* features of one row; numbers of one sample */
@@ -68,7 +74,21 @@ typedef struct hemi_module_info {
     double predicted_error;           /* standard deviation of the error of an output, in units of the output */
     double output_max;                /* largest |output| on the calibration data, 0 if unknown (server file only) */
     bool has_weights;                 /* false when only the client file was there */
+    /* Of circuits alone; 0 otherwise. A unit is a ciphertext, or several for large samples, of `packed_rows` rows. */
+    bool circuit_rows;                /* works on the last dimension alone: rows of any number and leading shape, as "linear" */
+    uint32_t levels;                  /* that it takes, of those of the set */
+    size_t activations;               /* values that are functions or products (server file only): hemi_module_get_activation */
+    double approximation_error;       /* rms of the error that polynomials add to outputs on the calibration data, relative to their rms (server file only) */
+    double input_low, input_high;     /* the calibrated range of inputs, margin included: what is outside is told, not clipped */
 } hemi_module_info;
+
+/* One non-linearity of a circuit: what the report shows. Strings live as long as the module. */
+typedef struct hemi_activation_info {
+    const char *name;                 /* "Relu (node '/seq/1/Relu')" */
+    uint32_t size;                    /* numbers of a sample */
+    double low, high;                 /* the range its polynomial is for */
+    uint32_t degree, levels;          /* of the polynomial; products of two values: 2 and 1 */
+} hemi_activation_info;
 
 /* Compiles ONNX (a sub-module of linear operators) with calibration inputs x, float32, row-major, of that shape.
  * What works on the last dimension becomes rows, for calls of any other dimensions ("linear"). The rest is compiled for samples of one shape: the
@@ -110,6 +130,11 @@ HEMI_API void hemi_module_get_info(const hemi_module *module, hemi_module_info *
  * noise, each output gets an independent Gaussian error of the predicted size. ERR_STATE without weights. */
 HEMI_API HEMI_CHECK hemi_status hemi_module_run_clear(const hemi_module *module, const float *x, size_t rows, float *y, bool noise,
                                                       hemi_error *err);
+/* Of circuits, run_clear gives with noise what the encrypted module gives, polynomials in place of functions; without it the functions themselves,
+ * of the quantised weights. */
+
+/* Activation i < info.activations of a circuit. ERR_STATE without weights, ERR_ARGUMENT. */
+HEMI_API HEMI_CHECK hemi_status hemi_module_get_activation(const hemi_module *module, size_t i, hemi_activation_info *info, hemi_error *err);
 
 #ifdef __cplusplus
 }

@@ -2,6 +2,7 @@
 #ifndef HEMI_MODEL_MODULE_H
 #define HEMI_MODEL_MODULE_H
 
+#include "circuit/io.h"
 #include "hemi/model.h"
 #include "linear/layout.h"
 #include "wire/wire.h"
@@ -17,6 +18,11 @@ struct hemi_module {
     double *bias;              /* outputs numbers in units of the integer product (bias / output_scale); NULL without bias or weights */
     int32_t weight_max;        /* max |weights| */
     char *client_json;
+    /* Operation "circuit" (a module with non-linearities); what is above, but for info and client_json, is empty then. */
+    bool is_circuit;
+    hemi_circuit_io io;
+    hemi_circuit *circuit;     /* NULL when only the client file was read; */
+    hemi_circuit_plan *plan;   /* and so is this */
 };
 
 /* The entries of evaluation keys that the module needs beside the public key: HEMI_KEY_RING_SWITCH if its replies are switched, then its

@@ -37,6 +37,13 @@ static bool is_function(const calibration *c, size_t i) { return c->circuit->val
 static size_t last_of(const calibration *c) { return c->circuit->values - 1; }
 static uint32_t outputs_of(const calibration *c) { return c->circuit->value[last_of(c)].size; }
 
+/* The largest of n normal numbers is about sqrt(2 ln n) deviations from 0. */
+static double margin_of(const calibration *c, size_t i) {
+    if (c->options.margin != 0) return c->options.margin;
+    const double numbers = fmax((double)c->samples * c->circuit->value[i].size, 2);
+    return fmin(fmax(sqrt(log(HEMI_CIRCUIT_OUTSIDE) / log(numbers)), HEMI_CIRCUIT_MARGIN), HEMI_CIRCUIT_MARGIN_MAX);
+}
+
 /* ---- passes over all samples */
 static void keep_truth(calibration *c) {
     const size_t count = c->batch.groups * outputs_of(c) * HEMI_LANES;
@@ -121,7 +128,7 @@ static hemi_status set_intervals(calibration *c, bool *changed, hemi_error *err)
         double low, high;
         if (!isfinite(c->reached[i].low) || !isfinite(c->reached[i].high)) return undefined(c, i, err);
         if (d->high[i] > d->low[i]) limit_stray(&c->seen[i], &c->reached[i], d->low[i], d->high[i]);
-        if (!hemi_range_interval(&low, &high, &c->reached[i], &c->seen[i], &c->circuit->value[i].function, c->options.margin))
+        if (!hemi_range_interval(&low, &high, &c->reached[i], &c->seen[i], &c->circuit->value[i].function, margin_of(c, i)))
             return undefined(c, i, err);
         const double shift = SHIFT * (d->high[i] - d->low[i]);
         if (low >= d->low[i] - shift && high <= d->high[i] + shift && shift > 0) continue;
@@ -202,7 +209,7 @@ static hemi_status check(const calibration *c, hemi_error *err) {
     const hemi_calibration *o = &c->options;
     if (circuit->values < 2 || circuit->values > HEMI_CIRCUIT_VALUES_MAX)
         return hemi_fail(err, HEMI_ERR_ARGUMENT, "a circuit has 2 to %d values, not %zu", HEMI_CIRCUIT_VALUES_MAX, circuit->values);
-    if (!(o->tolerance > 0 && isfinite(o->tolerance)) || !(o->margin >= 1 && isfinite(o->margin)))
+    if (!(o->tolerance > 0 && isfinite(o->tolerance)) || (o->margin != 0 && !(o->margin >= 1 && isfinite(o->margin))))
         return hemi_fail(err, HEMI_ERR_ARGUMENT, "the tolerance must be positive, the margin at least 1");
     if (o->degree_max > HEMI_CIRCUIT_DEGREE_MAX || o->degree > HEMI_CIRCUIT_DEGREE_MAX)
         return hemi_fail(err, HEMI_ERR_ARGUMENT, "a polynomial has degree 1 to %d", HEMI_CIRCUIT_DEGREE_MAX);
@@ -261,9 +268,9 @@ static void finish(calibration *c) {
     for (size_t i = 0; i < c->circuit->values; i++) {
         hemi_circuit_value *v = &c->circuit->value[i];
         if (!is_function(c, i)) {
-            hemi_range_widen(&v->low, &v->high, &c->seen[i], c->options.margin);
-            v->a_high = c->seen[i].a * c->options.margin;
-            v->b_high = c->seen[i].b * c->options.margin;
+            hemi_range_widen(&v->low, &v->high, &c->seen[i], margin_of(c, i));
+            v->a_high = c->seen[i].a * margin_of(c, i);
+            v->b_high = c->seen[i].b * margin_of(c, i);
             continue;
         }
         hemi_circuit_polynomial *p = &c->degrees.fitted[i * (HEMI_CIRCUIT_DEGREE_MAX + 1) + c->degrees.degree[i]];
@@ -280,7 +287,6 @@ hemi_status hemi_circuit_calibrate(hemi_circuit *circuit, const float *x, size_t
     calibration c = {.circuit = circuit, .x = x, .samples = samples};
     if (options != NULL) c.options = *options;
     if (c.options.tolerance == 0) c.options.tolerance = TOLERANCE;
-    if (c.options.margin == 0) c.options.margin = HEMI_CIRCUIT_MARGIN;
     if (c.options.degree_max == 0) c.options.degree_max = HEMI_CIRCUIT_DEGREE_MAX;
     hemi_status status = check(&c, err);
     if (status == HEMI_OK) status = prepare(&c, team, err);

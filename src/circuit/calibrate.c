@@ -37,13 +37,6 @@ static bool is_function(const calibration *c, size_t i) { return c->circuit->val
 static size_t last_of(const calibration *c) { return c->circuit->values - 1; }
 static uint32_t outputs_of(const calibration *c) { return c->circuit->value[last_of(c)].size; }
 
-/* The largest of n normal numbers is about sqrt(2 ln n) deviations from 0. */
-static double margin_of(const calibration *c, size_t i) {
-    if (c->options.margin != 0) return c->options.margin;
-    const double numbers = fmax((double)c->samples * c->circuit->value[i].size, 2);
-    return fmin(fmax(sqrt(log(HEMI_CIRCUIT_OUTSIDE) / log(numbers)), HEMI_CIRCUIT_MARGIN), HEMI_CIRCUIT_MARGIN_MAX);
-}
-
 /* ---- passes over all samples */
 static void keep_truth(calibration *c) {
     const size_t count = c->batch.groups * outputs_of(c) * HEMI_LANES;
@@ -128,7 +121,7 @@ static hemi_status set_intervals(calibration *c, bool *changed, hemi_error *err)
         double low, high;
         if (!isfinite(c->reached[i].low) || !isfinite(c->reached[i].high)) return undefined(c, i, err);
         if (d->high[i] > d->low[i]) limit_stray(&c->seen[i], &c->reached[i], d->low[i], d->high[i]);
-        if (!hemi_range_interval(&low, &high, &c->reached[i], &c->seen[i], &c->circuit->value[i].function, margin_of(c, i)))
+        if (!hemi_range_interval(&low, &high, &c->reached[i], &c->seen[i], &c->circuit->value[i].function, c->options.margin))
             return undefined(c, i, err);
         const double shift = SHIFT * (d->high[i] - d->low[i]);
         if (low >= d->low[i] - shift && high <= d->high[i] + shift && shift > 0) continue;
@@ -268,9 +261,10 @@ static void finish(calibration *c) {
     for (size_t i = 0; i < c->circuit->values; i++) {
         hemi_circuit_value *v = &c->circuit->value[i];
         if (!is_function(c, i)) {
-            hemi_range_widen(&v->low, &v->high, &c->seen[i], margin_of(c, i));
-            v->a_high = c->seen[i].a * margin_of(c, i);
-            v->b_high = c->seen[i].b * margin_of(c, i);
+            hemi_range_widen(&v->low, &v->high, &c->seen[i], c->options.margin);
+            const double margin = c->options.margin != 0 ? c->options.margin : HEMI_CIRCUIT_MARGIN;
+            v->a_high = c->seen[i].a * margin;
+            v->b_high = c->seen[i].b * margin;
             continue;
         }
         hemi_circuit_polynomial *p = &c->degrees.fitted[i * (HEMI_CIRCUIT_DEGREE_MAX + 1) + c->degrees.degree[i]];

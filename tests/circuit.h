@@ -10,6 +10,12 @@
 #define TEST_F0(name)    ((hemi_function){1, {{HEMI_FUNCTION_##name, 0, 0, {0}}}})
 #define TEST_F(name, ...) ((hemi_function){1, {{HEMI_FUNCTION_##name, 0, 0, {__VA_ARGS__}}}})
 
+#define assert_near(x, y, tolerance)                                                                        \
+    do {                                                                                                    \
+        const double test_x_ = (x), test_y_ = (y);                                                          \
+        if (!(fabs(test_x_ - test_y_) <= (tolerance))) fail_msg("%.17g is not near %.17g", test_x_, test_y_); \
+    } while (0)
+
 TEST_UNUSED static hemi_circuit *test_circuit_new(uint32_t inputs) {
     hemi_circuit *c = hemi_alloc(1, sizeof *c);
     assert_non_null(c);

@@ -202,7 +202,7 @@ static hemi_status check(const calibration *c, hemi_error *err) {
     const hemi_calibration *o = &c->options;
     if (circuit->values < 2 || circuit->values > HEMI_CIRCUIT_VALUES_MAX)
         return hemi_fail(err, HEMI_ERR_ARGUMENT, "a circuit has 2 to %d values, not %zu", HEMI_CIRCUIT_VALUES_MAX, circuit->values);
-    if (!(o->tolerance > 0 && isfinite(o->tolerance)) || !(o->margin >= 1 && isfinite(o->margin)))
+    if (!(o->tolerance > 0 && isfinite(o->tolerance)) || (o->margin != 0 && !(o->margin >= 1 && isfinite(o->margin))))
         return hemi_fail(err, HEMI_ERR_ARGUMENT, "the tolerance must be positive, the margin at least 1");
     if (o->degree_max > HEMI_CIRCUIT_DEGREE_MAX || o->degree > HEMI_CIRCUIT_DEGREE_MAX)
         return hemi_fail(err, HEMI_ERR_ARGUMENT, "a polynomial has degree 1 to %d", HEMI_CIRCUIT_DEGREE_MAX);
@@ -262,8 +262,9 @@ static void finish(calibration *c) {
         hemi_circuit_value *v = &c->circuit->value[i];
         if (!is_function(c, i)) {
             hemi_range_widen(&v->low, &v->high, &c->seen[i], c->options.margin);
-            v->a_high = c->seen[i].a * c->options.margin;
-            v->b_high = c->seen[i].b * c->options.margin;
+            const double margin = c->options.margin != 0 ? c->options.margin : HEMI_CIRCUIT_MARGIN;
+            v->a_high = c->seen[i].a * margin;
+            v->b_high = c->seen[i].b * margin;
             continue;
         }
         hemi_circuit_polynomial *p = &c->degrees.fitted[i * (HEMI_CIRCUIT_DEGREE_MAX + 1) + c->degrees.degree[i]];
@@ -280,7 +281,6 @@ hemi_status hemi_circuit_calibrate(hemi_circuit *circuit, const float *x, size_t
     calibration c = {.circuit = circuit, .x = x, .samples = samples};
     if (options != NULL) c.options = *options;
     if (c.options.tolerance == 0) c.options.tolerance = TOLERANCE;
-    if (c.options.margin == 0) c.options.margin = HEMI_CIRCUIT_MARGIN;
     if (c.options.degree_max == 0) c.options.degree_max = HEMI_CIRCUIT_DEGREE_MAX;
     hemi_status status = check(&c, err);
     if (status == HEMI_OK) status = prepare(&c, team, err);

@@ -8,11 +8,16 @@
 #include "circuit/graph.h"
 
 #define HEMI_CIRCUIT_DEGREE_MAX 127
-#define HEMI_CIRCUIT_MARGIN     1.10 /* of ranges, over what the calibration data reaches */
+/* Of ranges, over what the calibration data reaches: outside its interval a polynomial soon means nothing, and a wider one costs little (a
+ * tenth more width, about a tenth more degree). Where samples differ so much that about one in HEMI_CIRCUIT_OUTSIDE would be outside, the
+ * margin is larger, but at most HEMI_CIRCUIT_MARGIN_MAX. */
+#define HEMI_CIRCUIT_MARGIN     1.25
+#define HEMI_CIRCUIT_MARGIN_MAX 1.60
+#define HEMI_CIRCUIT_OUTSIDE    1e6
 
 typedef struct hemi_calibration {
     double tolerance;       /* rms of the error of an output, relative to the rms of outputs; 0: the default, 1 % */
-    double margin;          /* 0: HEMI_CIRCUIT_MARGIN */
+    double margin;          /* 0: HEMI_CIRCUIT_MARGIN, or more as samples differ */
     uint32_t degree_max;    /* 0: HEMI_CIRCUIT_DEGREE_MAX */
     uint32_t degree;        /* not 0: this degree for every function, whatever the error */
     hemi_progress_fn progress;

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "model/fields.h"
 #include "model/plan.h"
 #include "rlwe/context.h"
 
@@ -24,16 +25,10 @@ static const char *format_name(hemi_description_kind kind) {
 
 /* ---- writing */
 
-static json_t *integers_json(const uint32_t *v, size_t count) {
-    json_t *list = json_array();
-    for (size_t i = 0; i < count; i++) json_array_append_new(list, json_integer(v[i]));
-    return list;
-}
-
 static json_t *layout_json(const hemi_linear_layout *l) {
     const hemi_linear_choice c = hemi_linear_layout_choice(l);
     json_t *j = json_pack("{s:I,s:I,s:o}", "s", (json_int_t)c.s, "babies", (json_int_t)c.babies, "groups",
-                          integers_json(c.k, c.groups));
+                          hemi_fields_integers(c.k, c.groups));
     json_t *unit = l->rows != 0
                        ? json_pack("{s:I,s:I}", "fan", (json_int_t)c.fan, "rows", (json_int_t)c.rows)
                        : json_pack("{s:I,s:I}", "tile_y", (json_int_t)c.tile_y, "tile_x", (json_int_t)c.tile_x);
@@ -58,29 +53,18 @@ static json_t *grid_json(const hemi_grid *g) {
 static json_t *automorphisms_json(const hemi_module *m) {
     uint32_t t[HEMI_AUTOMORPHISMS_MAX];
     const size_t count = hemi_module_key_entries(m, t);
-    return integers_json(t, count);
-}
-
-/* 128 bits in hexadecimal. */
-typedef struct id_text {
-    char s[2 * HEMI_MODULE_ID_BYTES + 1];
-} id_text;
-
-static id_text id_write(const uint8_t id[HEMI_MODULE_ID_BYTES]) {
-    id_text text;
-    for (size_t i = 0; i < HEMI_MODULE_ID_BYTES; i++) (void)snprintf(text.s + 2 * i, 3, "%02x", id[i]);
-    return text;
+    return hemi_fields_integers(t, count);
 }
 
 hemi_status hemi_description_write(char **text, const hemi_module *m, hemi_description_kind kind, hemi_error *err) {
     const hemi_module_info *info = &m->info;
-    id_text id = id_write(info->id), group = id_write(info->input_group);
+    hemi_id_text id = hemi_id_write(info->id), group = hemi_id_write(info->input_group);
     *text = NULL;
     json_t *j = json_pack("{s:s,s:i,s:s,s:s,s:s,s:I,s:I,s:o,s:o}", "format", format_name(kind), "version",
                           HEMI_DESCRIPTION_VERSION, "operation", info->operation, "module_id", id.s, "set",
                           info->params->name, "inputs", (json_int_t)info->inputs, "outputs", (json_int_t)info->outputs,
-                          "input_shape", integers_json(info->shape, info->shape_rank), "output_shape",
-                          integers_json(info->output_shape, info->output_rank));
+                          "input_shape", hemi_fields_integers(info->shape, info->shape_rank), "output_shape",
+                          hemi_fields_integers(info->output_shape, info->output_rank));
     json_t *numbers =
         json_pack("{s:o,s:i,s:i,s:i,s:i,s:i,s:f,s:f,s:I,s:b,s:o}", "layout", layout_json(&m->layout), "b_bits",
                   (int)info->b_bits, "reply_a_bits", (int)info->reply_a_bits, "reply_b_bits", (int)info->reply_b_bits,
@@ -106,79 +90,10 @@ hemi_status hemi_description_write(char **text, const hemi_module *m, hemi_descr
 
 /* ---- reading: the first thing that is wrong ends it */
 
-typedef struct reader {
-    const json_t *object;
-    const char *file; /* "client.json" */
-    hemi_error *err;
-    hemi_status status;
-} reader;
-
-static void wrong(reader *r, const char *name, const char *expected) {
-    if (r->status == HEMI_OK)
-        r->status = hemi_fail(r->err, HEMI_ERR_FORMAT, "%s: \"%s\" should be %s", r->file, name, expected);
-}
-
-static uint64_t get_integer(reader *r, const char *name, uint64_t min, uint64_t max) {
-    const json_t *v = json_object_get(r->object, name);
-    const json_int_t i = json_integer_value(v);
-    if (json_is_integer(v) && i >= 0 && (uint64_t)i >= min && (uint64_t)i <= max) return (uint64_t)i;
-    char expected[80];
-    (void)snprintf(expected, sizeof expected, "an integer from %llu to %llu", (unsigned long long)min,
-                   (unsigned long long)max);
-    wrong(r, name, expected);
-    return min;
-}
-
-static double get_real(reader *r, const char *name, double min, double max) {
-    const json_t *v = json_object_get(r->object, name);
-    const double x = json_number_value(v);
-    if (json_is_number(v) && x >= min && x <= max) return x;
-    char expected[80];
-    (void)snprintf(expected, sizeof expected, "a number from %g to %g", min, max);
-    wrong(r, name, expected);
-    return min;
-}
-
-static const char *get_string(reader *r, const char *name) {
-    const json_t *v = json_object_get(r->object, name);
-    if (!json_is_string(v)) wrong(r, name, "a string");
-    return json_is_string(v) ? json_string_value(v) : "";
-}
-
-static bool get_bool(reader *r, const char *name) {
-    const json_t *v = json_object_get(r->object, name);
-    if (!json_is_boolean(v)) wrong(r, name, "true or false");
-    return json_is_true(v);
-}
-
-/* An array of integers, min to max each, at least one and at most `room`; returns how many. */
-static size_t get_integers(reader *r, const char *name, int64_t *out, size_t room, int64_t min, int64_t max) {
-    const json_t *list = json_object_get(r->object, name);
-    const size_t count = json_array_size(list);
-    bool fits = json_is_array(list) && count <= room;
-    for (size_t i = 0; fits && i < count; i++) {
-        const json_t *v = json_array_get(list, i);
-        const json_int_t n = json_integer_value(v);
-        fits = json_is_integer(v) && n >= min && n <= max;
-        if (fits) out[i] = n;
-    }
-    if (!fits) wrong(r, name, "a list of integers that are in range");
-    return fits ? count : 0;
-}
-
-/* The same, 1 to max. */
-static size_t get_sizes(reader *r, const char *name, uint32_t *out, size_t room, int64_t max) {
-    int64_t wide[HEMI_AUTOMORPHISMS_MAX];
-    const size_t count =
-        get_integers(r, name, wide, room < HEMI_AUTOMORPHISMS_MAX ? room : HEMI_AUTOMORPHISMS_MAX, 1, max);
-    for (size_t i = 0; i < count; i++) out[i] = (uint32_t)wide[i];
-    return count;
-}
-
-static void read_kind(reader *r, hemi_description_kind kind) {
-    if (strcmp(get_string(r, "format"), format_name(kind)) != 0) wrong(r, "format", format_name(kind));
+static void read_kind(hemi_fields *r, hemi_description_kind kind) {
+    if (strcmp(hemi_fields_get_string(r, "format"), format_name(kind)) != 0) hemi_fields_wrong(r, "format", format_name(kind));
     const json_t *version = json_object_get(r->object, "version");
-    if (!json_is_integer(version)) wrong(r, "version", "an integer");
+    if (!json_is_integer(version)) hemi_fields_wrong(r, "version", "an integer");
     if (r->status == HEMI_OK && json_integer_value(version) != HEMI_DESCRIPTION_VERSION)
         r->status = hemi_fail(
             r->err, HEMI_ERR_VERSION,
@@ -186,27 +101,16 @@ static void read_kind(reader *r, hemi_description_kind kind) {
             r->file, (long long)json_integer_value(version), HEMI_DESCRIPTION_VERSION);
 }
 
-static void read_operation(reader *r, hemi_module *m) {
-    const char *operation = get_string(r, "operation");
+static void read_operation(hemi_fields *r, hemi_module *m) {
+    const char *operation = hemi_fields_get_string(r, "operation");
     m->is_grid = strcmp(operation, "conv") == 0;
     m->is_dense = strcmp(operation, "dense") == 0;
     if (!m->is_grid && !m->is_dense && strcmp(operation, "linear") != 0 && r->status == HEMI_OK)
         r->status = hemi_fail(r->err, HEMI_ERR_UNSUPPORTED, "%s: the operation is not known to this release", r->file);
 }
 
-static void read_id(reader *r, const char *name, uint8_t id[HEMI_MODULE_ID_BYTES]) {
-    const char *hex = get_string(r, name);
-    bool fits = strlen(hex) == 2 * HEMI_MODULE_ID_BYTES && strspn(hex, "0123456789abcdef") == 2 * HEMI_MODULE_ID_BYTES;
-    for (size_t i = 0; fits && i < HEMI_MODULE_ID_BYTES; i++) {
-        unsigned byte = 0;
-        fits = sscanf(hex + 2 * i, "%2x", &byte) == 1;
-        id[i] = (uint8_t)byte;
-    }
-    if (!fits) wrong(r, name, "32 lower-case hexadecimal digits");
-}
-
-static const hemi_params *read_set(reader *r) {
-    const hemi_params *params = hemi_params_by_name(get_string(r, "set"));
+static const hemi_params *read_set(hemi_fields *r) {
+    const hemi_params *params = hemi_params_by_name(hemi_fields_get_string(r, "set"));
     if ((params == NULL || params->reply_only) && r->status == HEMI_OK)
         r->status =
             hemi_fail(r->err, HEMI_ERR_PARAMS, "%s: the parameter set is unknown, or not one of modules", r->file);
@@ -217,48 +121,37 @@ static const hemi_params *read_set(reader *r) {
     return params;
 }
 
-/* 1, then a sample of `numbers`; or, of rows, anything and `numbers` last. */
-static size_t read_shape(reader *r, const char *name, uint32_t *shape, bool rows, uint32_t numbers) {
-    const size_t rank = get_sizes(r, name, shape, HEMI_SHAPE_MAX, UINT32_MAX);
-    if (r->status != HEMI_OK) return rank;
-    uint64_t product = 1;
-    for (size_t i = 1; !rows && i < rank && product <= numbers; i++) product *= shape[i]; /* < 2^64 */
-    if (rank < 2 || shape[0] != 1 || (rows ? shape[rank - 1] : product) != numbers)
-        wrong(r, name, rows ? "1, ..., and the features" : "1 and the sides of a sample");
-    return rank;
-}
-
-static void read_shapes(reader *r, hemi_module *m) {
+static void read_shapes(hemi_fields *r, hemi_module *m) {
     hemi_module_info *info = &m->info;
     const bool rows = !m->is_grid && !m->is_dense;
-    info->shape_rank = read_shape(r, "input_shape", info->shape, rows, info->inputs);
-    info->output_rank = read_shape(r, "output_shape", info->output_shape, rows, info->outputs);
+    info->shape_rank = hemi_fields_get_shape(r, "input_shape", info->shape, rows, info->inputs);
+    info->output_rank = hemi_fields_get_shape(r, "output_shape", info->output_shape, rows, info->outputs);
     if (r->status != HEMI_OK || !rows) return;
     if (info->output_rank != info->shape_rank ||
         memcmp(info->shape, info->output_shape, (info->shape_rank - 1) * sizeof *info->shape) != 0)
-        wrong(r, "output_shape", "the input's, up to the last dimension");
+        hemi_fields_wrong(r, "output_shape", "the input's, up to the last dimension");
 }
 
 /* Exactly `count` integers of the grid, each a side, or an origin. */
-static void read_sides(reader *r, const char *name, size_t count, uint32_t *const *out) {
+static void read_sides(hemi_fields *r, const char *name, size_t count, uint32_t *const *out) {
     uint32_t v[3] = {1, 1, 1};
-    if (get_sizes(r, name, v, count, HEMI_GRID_SIDE_MAX) != count) wrong(r, name, "a list of as many sides as it has");
+    if (hemi_fields_get_sizes(r, name, v, count, HEMI_GRID_SIDE_MAX) != count) hemi_fields_wrong(r, name, "a list of as many sides as it has");
     for (size_t i = 0; i < count; i++) *out[i] = v[i];
 }
 
-static void read_grid(reader *r, hemi_module *m) {
+static void read_grid(hemi_fields *r, hemi_module *m) {
     hemi_grid *g = &m->grid;
     hemi_error inner = {.status = HEMI_OK};
     int64_t origin[2] = {0, 0};
-    reader in = {.object = json_object_get(r->object, "grid"), .file = r->file, .err = r->err, .status = r->status};
+    hemi_fields in = {.object = json_object_get(r->object, "grid"), .file = r->file, .err = r->err, .status = r->status};
     read_sides(&in, "input", 3, (uint32_t *const[]){&g->in_channels, &g->in_height, &g->in_width});
     read_sides(&in, "output", 3, (uint32_t *const[]){&g->out_channels, &g->out_height, &g->out_width});
     read_sides(&in, "input_step", 2, (uint32_t *const[]){&g->in_step_y, &g->in_step_x});
     read_sides(&in, "input_skip", 2, (uint32_t *const[]){&g->in_skip_y, &g->in_skip_x});
     read_sides(&in, "output_step", 2, (uint32_t *const[]){&g->out_step_y, &g->out_step_x});
     read_sides(&in, "taps", 2, (uint32_t *const[]){&g->taps_y, &g->taps_x});
-    if (get_integers(&in, "origin", origin, 2, -(int64_t)HEMI_GRID_SIDE_MAX, HEMI_GRID_SIDE_MAX) != 2)
-        wrong(&in, "origin", "two integers");
+    if (hemi_fields_get_integers(&in, "origin", origin, 2, -(int64_t)HEMI_GRID_SIDE_MAX, HEMI_GRID_SIDE_MAX) != 2)
+        hemi_fields_wrong(&in, "origin", "two integers");
     g->origin_y = (int32_t)origin[0];
     g->origin_x = (int32_t)origin[1];
     r->status = in.status;
@@ -266,9 +159,9 @@ static void read_grid(reader *r, hemi_module *m) {
     if (hemi_grid_check(g, &inner) != HEMI_OK)
         r->status = hemi_fail(r->err, HEMI_ERR_FORMAT, "%s: the grid does not fit: %s", r->file, inner.message);
     else if (hemi_module_row_inputs(m) != m->info.inputs || hemi_module_row_outputs(m) != m->info.outputs)
-        wrong(r, "grid", "of the inputs and outputs");
+        hemi_fields_wrong(r, "grid", "of the inputs and outputs");
     else if (hemi_grid_outputs(g) > HEMI_DESCRIPTION_WEIGHTS_MAX / hemi_grid_inputs(g) / g->taps_y / g->taps_x)
-        wrong(r, "grid", "of at most 2^28 weights");
+        hemi_fields_wrong(r, "grid", "of at most 2^28 weights");
 }
 
 static bool same_choice(const hemi_linear_choice *a, const hemi_linear_choice *b) {
@@ -278,22 +171,22 @@ static bool same_choice(const hemi_linear_choice *a, const hemi_linear_choice *b
     return same;
 }
 
-static void read_layout(reader *r, const char *name, hemi_linear_layout *l, const hemi_module *m,
+static void read_layout(hemi_fields *r, const char *name, hemi_linear_layout *l, const hemi_module *m,
                         const hemi_params *params) {
     const uint64_t n = UINT64_C(1) << params->log2_n;
     hemi_linear_choice c = {.groups = 0};
     hemi_error inner = {.status = HEMI_OK};
-    reader in = {.object = json_object_get(r->object, name), .file = r->file, .err = r->err, .status = r->status};
-    c.s = (uint32_t)get_integer(&in, "s", 1, n);
-    c.babies = (uint32_t)get_integer(&in, "babies", 1, n);
-    c.groups = get_sizes(&in, "groups", c.k, HEMI_LINEAR_GROUPS_MAX, (int64_t)n);
-    if (c.groups == 0) wrong(&in, "groups", "a list of one or two");
+    hemi_fields in = {.object = json_object_get(r->object, name), .file = r->file, .err = r->err, .status = r->status};
+    c.s = (uint32_t)hemi_fields_get_integer(&in, "s", 1, n);
+    c.babies = (uint32_t)hemi_fields_get_integer(&in, "babies", 1, n);
+    c.groups = hemi_fields_get_sizes(&in, "groups", c.k, HEMI_LINEAR_GROUPS_MAX, (int64_t)n);
+    if (c.groups == 0) hemi_fields_wrong(&in, "groups", "a list of one or two");
     if (m->is_grid) {
-        c.tile_y = (uint32_t)get_integer(&in, "tile_y", 1, n);
-        c.tile_x = (uint32_t)get_integer(&in, "tile_x", 1, n);
+        c.tile_y = (uint32_t)hemi_fields_get_integer(&in, "tile_y", 1, n);
+        c.tile_x = (uint32_t)hemi_fields_get_integer(&in, "tile_x", 1, n);
     } else {
-        c.fan = (uint32_t)get_integer(&in, "fan", 1, n);
-        c.rows = (uint32_t)get_integer(&in, "rows", 1, n);
+        c.fan = (uint32_t)hemi_fields_get_integer(&in, "fan", 1, n);
+        c.rows = (uint32_t)hemi_fields_get_integer(&in, "rows", 1, n);
     }
     r->status = in.status;
     if (r->status != HEMI_OK) return;
@@ -309,68 +202,68 @@ static void read_layout(reader *r, const char *name, hemi_linear_layout *l, cons
         c.fan = made.fan, c.rows = made.rows;
     else
         c.tile_y = made.tile_y, c.tile_x = made.tile_x;
-    if (!same_choice(&c, &made)) wrong(r, name, "a layout that its numbers give");
+    if (!same_choice(&c, &made)) hemi_fields_wrong(r, name, "a layout that its numbers give");
 }
 
 /* Absent: the set's own ring. */
-static void read_reply_ring(reader *r, hemi_module *m) {
+static void read_reply_ring(hemi_fields *r, hemi_module *m) {
     if (json_object_get(r->object, "reply_ring") == NULL) return;
     const uint64_t half = m->layout.n / 2;
-    m->info.reply_ring = (uint32_t)get_integer(r, "reply_ring", half, half);
+    m->info.reply_ring = (uint32_t)hemi_fields_get_integer(r, "reply_ring", half, half);
     if (!hemi_linear_outputs_halve(&m->layout)) {
-        wrong(r, "reply_ring", "absent: the outputs do not fit that ring");
+        hemi_fields_wrong(r, "reply_ring", "absent: the outputs do not fit that ring");
         return;
     }
     const unsigned bits = bit_length(m->layout.params->reply->q);
     if (m->info.reply_a_bits > bits || m->info.reply_b_bits > bits)
-        wrong(r, "reply_a_bits", "within the modulus of the ring of replies");
+        hemi_fields_wrong(r, "reply_a_bits", "within the modulus of the ring of replies");
 }
 
-static void read_automorphisms(reader *r, hemi_module *m) {
+static void read_automorphisms(hemi_fields *r, hemi_module *m) {
     uint32_t there[HEMI_AUTOMORPHISMS_MAX], expected[HEMI_AUTOMORPHISMS_MAX];
-    const size_t count = get_sizes(r, "automorphisms", there, HEMI_AUTOMORPHISMS_MAX, UINT32_MAX);
+    const size_t count = hemi_fields_get_sizes(r, "automorphisms", there, HEMI_AUTOMORPHISMS_MAX, UINT32_MAX);
     if (r->status != HEMI_OK) return;
     if (count != hemi_module_key_entries(m, expected) || memcmp(there, expected, count * sizeof *there) != 0)
-        wrong(r, "automorphisms", "those that the layouts and the reply need");
+        hemi_fields_wrong(r, "automorphisms", "those that the layouts and the reply need");
 }
 
 /* The one-row form must be one row, the other several. */
-static void read_layouts(reader *r, hemi_module *m, const hemi_params *params) {
+static void read_layouts(hemi_fields *r, hemi_module *m, const hemi_params *params) {
     read_layout(r, "layout", &m->layout, m, params);
     m->has_packed = r->status == HEMI_OK && json_object_get(r->object, "packed") != NULL;
-    if (m->has_packed && m->is_grid) wrong(r, "packed", "left out for a convolution");
+    if (m->has_packed && m->is_grid) hemi_fields_wrong(r, "packed", "left out for a convolution");
     if (m->has_packed && r->status == HEMI_OK) read_layout(r, "packed", &m->packed, m, params);
     if (r->status != HEMI_OK || m->is_grid) return;
-    if (m->layout.rows != 1) wrong(r, "layout", "of one row");
-    if (m->has_packed && m->packed.rows < 2) wrong(r, "packed", "of several rows");
+    if (m->layout.rows != 1) hemi_fields_wrong(r, "layout", "of one row");
+    if (m->has_packed && m->packed.rows < 2) hemi_fields_wrong(r, "packed", "of several rows");
 }
 
-static void read_fields(reader *r, hemi_module *m, hemi_description_kind kind) {
+static void read_fields(hemi_fields *r, hemi_module *m, hemi_description_kind kind) {
     hemi_module_info *info = &m->info;
     read_kind(r, kind);
     const hemi_params *params = r->status == HEMI_OK ? read_set(r) : NULL;
     if (r->status != HEMI_OK || params == NULL) return;
     const unsigned q_bits = bit_length(params->q);
     read_operation(r, m);
-    read_id(r, "module_id", info->id);
+    hemi_fields_get_id(r, "module_id", info->id);
     info->has_input_group = json_object_get(r->object, "input_group") != NULL;
-    if (info->has_input_group) read_id(r, "input_group", info->input_group);
-    info->inputs = (uint32_t)get_integer(r, "inputs", 1, m->is_grid ? INT32_MAX : HEMI_LINEAR_FEATURES_MAX);
-    info->outputs = (uint32_t)get_integer(r, "outputs", 1, m->is_grid ? INT32_MAX : HEMI_LINEAR_FEATURES_MAX);
+    if (info->has_input_group) hemi_fields_get_id(r, "input_group", info->input_group);
+    info->inputs = (uint32_t)hemi_fields_get_integer(r, "inputs", 1, m->is_grid ? INT32_MAX : HEMI_LINEAR_FEATURES_MAX);
+    info->outputs = (uint32_t)hemi_fields_get_integer(r, "outputs", 1, m->is_grid ? INT32_MAX : HEMI_LINEAR_FEATURES_MAX);
     read_shapes(r, m);
-    info->b_bits = (unsigned)get_integer(r, "b_bits", BITS_SENT_MIN, q_bits);
-    info->reply_a_bits = (unsigned)get_integer(r, "reply_a_bits", BITS_SENT_MIN, q_bits);
-    info->reply_b_bits = (unsigned)get_integer(r, "reply_b_bits", BITS_SENT_MIN, q_bits);
-    info->weight_bits = (int)get_integer(r, "weight_bits", 2, 16);
-    info->input_bits = (int)get_integer(r, "input_bits", 2, 16);
-    info->input_scale = get_real(r, "input_scale", SCALE_MIN, SCALE_MAX);
-    info->output_scale = get_real(r, "output_scale", SCALE_MIN, SCALE_MAX);
+    info->b_bits = (unsigned)hemi_fields_get_integer(r, "b_bits", BITS_SENT_MIN, q_bits);
+    info->reply_a_bits = (unsigned)hemi_fields_get_integer(r, "reply_a_bits", BITS_SENT_MIN, q_bits);
+    info->reply_b_bits = (unsigned)hemi_fields_get_integer(r, "reply_b_bits", BITS_SENT_MIN, q_bits);
+    info->weight_bits = (int)hemi_fields_get_integer(r, "weight_bits", 2, 16);
+    info->input_bits = (int)hemi_fields_get_integer(r, "input_bits", 2, 16);
+    info->input_scale = hemi_fields_get_real(r, "input_scale", SCALE_MIN, SCALE_MAX);
+    info->output_scale = hemi_fields_get_real(r, "output_scale", SCALE_MIN, SCALE_MAX);
     /* a message of the largest input and weight 1 must fit */
-    info->delta = get_integer(r, "delta", HEMI_DELTA_MIN, params->q / 2 / (uint64_t)hemi_module_input_max(m));
-    info->has_bias = get_bool(r, "bias");
+    info->delta = hemi_fields_get_integer(r, "delta", HEMI_DELTA_MIN, params->q / 2 / (uint64_t)hemi_module_input_max(m));
+    info->has_bias = hemi_fields_get_bool(r, "bias");
     if (kind == HEMI_SERVER_DESCRIPTION) {
-        info->predicted_error = get_real(r, "predicted_error", 0, SCALE_MAX);
-        info->output_max = get_real(r, "output_max", 0, SCALE_MAX);
+        info->predicted_error = hemi_fields_get_real(r, "predicted_error", 0, SCALE_MAX);
+        info->output_max = hemi_fields_get_real(r, "output_max", 0, SCALE_MAX);
     }
     if (r->status == HEMI_OK && m->is_grid) read_grid(r, m);
     if (r->status == HEMI_OK) read_layouts(r, m, params);
@@ -388,7 +281,7 @@ hemi_status hemi_description_read(hemi_module *m, const void *text, size_t bytes
     json_t *j = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &where);
     if (j == NULL)
         return hemi_fail(err, HEMI_ERR_FORMAT, "%s is not JSON (line %d, column %d)", file, where.line, where.column);
-    reader r = {.object = j, .file = file, .err = err, .status = HEMI_OK};
+    hemi_fields r = {.object = j, .file = file, .err = err, .status = HEMI_OK};
     if (!json_is_object(j))
         r.status = hemi_fail(err, HEMI_ERR_FORMAT, "%s is not a JSON object", file);
     else

@@ -23,6 +23,9 @@
 #define TABLES    4
 #define BUDGET_US 5e5 /* for one figure */
 #define COLUMNS   256 /* of the right side of a matrix product */
+#define GADGET_N  16384
+#define DIGITS    10
+#define KEYS      (STREAM / (2 * DIGITS * GADGET_N * sizeof(uint64_t)))
 
 enum { SMALL8, SMALL16, LARGE8, LARGE16, MATRICES }; /* 768 and 4096 square, of one byte and of two */
 
@@ -33,10 +36,12 @@ typedef struct bench {
     uint64_t *a, *b, *c, *r, *s, *left0, *left1;
     uint32_t *index;
     uint8_t *right;
-    size_t at; /* in the stream */
+    size_t at, key; /* in the streams */
     hemi_int_matrix w[MATRICES];
     void *vector[MATRICES], *panels[MATRICES]; /* right sides */
     uint64_t *wide, *wide_r;                   /* 768 x COLUMNS */
+    uint64_t *digit, *keys;                    /* DIGITS x GADGET_N; KEYS times two of that */
+    uint32_t *gadget_index;
 } bench;
 
 static double now_us(void) {
@@ -59,6 +64,16 @@ static void b_mul_add_fixed(bench *b, size_t x) { b->k->mul_add_fixed(b->r, b->a
 static void b_permute(bench *b, size_t x) { b->k->permute(b->r, b->a, b->index, x); }
 static void b_keyswitch_product(bench *b, size_t x) {
     b->k->keyswitch_product(b->r, b->s, b->a, b->b, b->index, b->c, b->c, x, &b->m);
+}
+/* In the order of an automorphism, or as they are. */
+static void gadget(bench *b, bool automorphism, const uint64_t *key) {
+    b->k->gadget_product(b->r, b->s, b->digit, GADGET_N, automorphism ? b->gadget_index : NULL, key, key + DIGITS * GADGET_N, GADGET_N, DIGITS,
+                         GADGET_N, &b->m);
+}
+static void b_gadget(bench *b, size_t automorphism) { gadget(b, automorphism, b->keys); }
+static void b_gadget_stream(bench *b, size_t automorphism) {
+    b->key = (b->key + 1) % KEYS;
+    gadget(b, automorphism, b->keys + b->key * 2 * DIGITS * GADGET_N);
 }
 static void b_lift(bench *b, size_t x) { b->k->lift(b->r, b->a, x, &b->m, &b->to); }
 static void b_sub_mul(bench *b, size_t x) { b->k->sub_mul_scalar(b->r, b->a, b->b, 123456789, x, &b->m); }
@@ -119,6 +134,9 @@ static const struct row {
     {"mul_add_fixed", b_mul_add_fixed, N},
     {"permute", b_permute, N},
     {"keyswitch_product", b_keyswitch_product, N},
+    {"gadget_product, N = 16384, 10", b_gadget, 1},
+    {"  in order", b_gadget, 0},
+    {"  keys from memory", b_gadget_stream, 1},
     {"lift", b_lift, N},
     {"sub_mul_scalar", b_sub_mul, N},
     {"switch_down, 24 bits", b_switch_down, N},
@@ -236,6 +254,8 @@ static void prepare(bench *b, const hemi_kernels *k) {
         b->b[i] = next_random() % p;
     }
     k->fix(b->c, b->b, N, &b->m);
+    for (size_t i = 0; i < DIGITS * GADGET_N; i++) b->digit[i] = next_random() % p;
+    for (size_t i = 0; i < 2 * DIGITS * KEYS; i++) k->fix(b->keys + i * GADGET_N, b->digit, GADGET_N, &b->m);
     for (size_t i = 0; i < BABIES; i++) {
         k->dot_left(b->left0 + i * N, b->a, N, &b->m);
         k->dot_left(b->left1 + i * N, b->b, N, &b->m);
@@ -257,6 +277,10 @@ int main(int argc, char **argv) {
     bench b = {.right = memory(STREAM, 1)};
     uint64_t **const vectors[] = {&b.a, &b.b, &b.c, &b.r, &b.s, &b.left0, &b.left1};
     for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) *vectors[i] = memory(65536, sizeof(uint64_t));
+    b.digit = memory(DIGITS * GADGET_N, sizeof *b.digit);
+    b.keys = memory(2 * KEYS * DIGITS * GADGET_N, sizeof *b.keys);
+    b.gadget_index = memory(GADGET_N, sizeof *b.gadget_index);
+    hemi_ring_automorphism_index(b.gadget_index, 14, 5);
     b.index = memory(N, sizeof *b.index);
     hemi_ring_automorphism_index(b.index, LOG2_N, 5);
     if (!hemi_modulus_init(&b.m, PRIME) || !hemi_modulus_init(&b.to, TO)) return 3;
@@ -264,7 +288,7 @@ int main(int argc, char **argv) {
     make_matrices(&b);
 
     size_t tables = 0;
-    printf("%s; microseconds, median of %zu\n%-28s", hemi_cpu_name(), runs, "N = 4096");
+    printf("%s; microseconds, median of %zu\n%-30s", hemi_cpu_name(), runs, "N = 4096");
     for (; tables < TABLES && hemi_kernels_at(tables); tables++) {
         prepare(&b, hemi_kernels_at(tables));
         for (size_t i = 0; i < ROWS; i++) figure[i][tables] = median_us(&b, &rows[i], sample, runs);
@@ -273,7 +297,7 @@ int main(int argc, char **argv) {
         fflush(stdout);
     }
     for (size_t i = 0; i < ROWS; i++) {
-        printf("\n%-28s", rows[i].name);
+        printf("\n%-30s", rows[i].name);
         for (size_t t = 0; t < tables; t++) printf(" %10.2f", figure[i][t]);
     }
     printf("\nfloat32 (OpenBLAS), a vector: 768 x 768 %.2f, 4096 x 4096 %.2f\n", float32_us(768, sample, runs),
@@ -286,6 +310,9 @@ int main(int argc, char **argv) {
     hemi_free(b.wide);
     hemi_free(b.wide_r);
     for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) hemi_free(*vectors[i]);
+    hemi_free(b.digit);
+    hemi_free(b.keys);
+    hemi_free(b.gadget_index);
     hemi_free(b.index);
     hemi_free(b.right);
     hemi_free(sample);

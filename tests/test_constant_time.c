@@ -8,6 +8,7 @@
 #include <valgrind/memcheck.h>
 
 #include "base/bits.h"
+#include "ckks/encoder.h"
 #include "random/sample.h"
 #include "rlwe/context.h"
 #include "rlwe/keyswitch.h"
@@ -202,10 +203,44 @@ static void batches_of_rows(void **state) {
     close_party(&p);
 }
 
+/* Slots of a message, and those of what is decrypted. */
+static void embedding(void **state) {
+    (void)state;
+    enum { LOG2_N = 8, N = 1 << LOG2_N };
+    const uint64_t p = UINT64_C(0xfffffffa0001);
+    double re[N / 2], im[N / 2], work[N];
+    int64_t a[N];
+    hemi_ring *ring;
+    hemi_error err;
+    test_rng rng = test_rng_new();
+    hemi_ckks_encoder *encoder = hemi_ckks_encoder_new(LOG2_N);
+    assert_non_null(encoder);
+    assert_ok(hemi_ring_new(&ring, LOG2_N, &p, 1, test_table(), &err), &err);
+    uint64_t *r = aligned_alloc(64, N * sizeof *r);
+    assert_non_null(r);
+    for (size_t i = 0; i < N / 2; i++) {
+        re[i] = test_real(&rng);
+        im[i] = test_real(&rng);
+    }
+    reports();
+    SECRET(re, sizeof re);
+    SECRET(im, sizeof im);
+    bool fits = hemi_ckks_embed(a, encoder, 0x1p45, re, im, work);
+    assert_int_equal(reports(), 0);
+    REVEAL(&fits, sizeof fits);
+    assert_true(fits);
+    hemi_ckks_residues(r, a, ring->limb, ring->k);
+    hemi_ckks_unembed(re, im, encoder, 0x1p45, a, work);
+    assert_int_equal(reports(), 0);
+    free(r);
+    hemi_ring_free(ring);
+    hemi_ckks_encoder_free(encoder);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_leak_is_reported), cmocka_unit_test(sampling),  cmocka_unit_test(making_keys),
     cmocka_unit_test(exporting),          cmocka_unit_test(encryption_and_decryption),
-    cmocka_unit_test(batches_of_rows),
+    cmocka_unit_test(batches_of_rows),    cmocka_unit_test(embedding),
 };
 
 int main(void) { return TEST_RUN_PER_TABLE("constant time", tests); }

@@ -135,35 +135,62 @@ typedef struct gadget {
     prime_avx2 m;
 } gadget;
 
-HEMI_INLINE void gadget_slots(uint64_t *r0, uint64_t *r1, size_t i, unsigned vectors, bool in_order, const gadget *g) {
-    const sum first = {g->start, sub(_mm256_setzero_pd(), g->m.half)};
-    sum s0[2] = {first, first}, s1[2] = {first, first};
-    const uint64_t *d = g->d, *w0 = g->w0 + i, *w1 = g->w1 + i;
+/* How the index takes slots: not at all; aligned groups of four to such groups, as automorphisms do; or any way. It is public. */
+enum { IN_ORDER, BY_FOURS, ANY_WAY, GADGET_VECTORS = 2 };
+
+HEMI_INLINE bool by_fours(const uint32_t *index) {
+    const __m128i at = _mm_loadu_si128((const __m128i *)(const void *)index);
+    return _mm_testz_si128(_mm_xor_si128(at, _mm_set1_epi32((int)(index[0] & ~3u))), _mm_set1_epi32(~3));
+}
+/* For the permutation of 32-bit words that takes word 2 (index mod 4) and the next to words 2 i, 2 i + 1. */
+HEMI_INLINE vi halves_of(const uint32_t *index) {
+    const vi at = _mm256_cvtepu32_epi64(_mm_loadu_si128((const __m128i *)(const void *)index)), twice = _mm256_slli_epi64(at, 1);
+    return _mm256_or_si256(twice, _mm256_slli_epi64(_mm256_or_si256(twice, _mm256_set1_epi64x(1)), 32));
+}
+
+HEMI_INLINE void gadget_slots(uint64_t *r0, uint64_t *r1, size_t i, int kind, const gadget *g) {
+    const prime_avx2 m = g->m;
+    const sum first = {g->start, sub(_mm256_setzero_pd(), m.half)};
+    sum s0[GADGET_VECTORS] = {first, first}, s1[GADGET_VECTORS] = {first, first};
+    const uint32_t *index = kind == IN_ORDER ? NULL : g->index + i;
+    const uint64_t *d[GADGET_VECTORS], *w0 = g->w0 + i, *w1 = g->w1 + i;
+    vi halves[GADGET_VECTORS];
+#pragma GCC unroll 2
+    for (unsigned v = 0; v < GADGET_VECTORS; v++) {
+        d[v] = g->d + (kind == IN_ORDER ? i + 4 * v : kind == BY_FOURS ? index[4 * v] & ~3u : 0);
+        halves[v] = kind == BY_FOURS ? halves_of(index + 4 * v) : _mm256_setzero_si256();
+    }
     for (size_t k = 0; k < g->digits;) {
         const size_t end = g->digits - k < g->group ? g->digits : k + g->group;
-        for (unsigned v = 0; k > 0 && v < vectors; v++) {
-            s0[v].low = reduce(s0[v].low, &g->m);
-            s1[v].low = reduce(s1[v].low, &g->m);
-        }
-        for (; k < end; k++, d += g->d_stride, w0 += g->w_stride, w1 += g->w_stride)
 #pragma GCC unroll 2
-            for (unsigned v = 0; v < vectors; v++) {
-                const vf x = from_int(in_order ? load_int(d + i + 4 * v) : gather(d, g->index + i + 4 * v));
-                accumulate(&s0[v], x, load_once(w0 + 4 * v));
-                accumulate(&s1[v], x, load_once(w1 + 4 * v));
+        for (unsigned v = 0; v < GADGET_VECTORS; v++) {
+            if (k == 0) continue;
+            s0[v].low = reduce(s0[v].low, &m);
+            s1[v].low = reduce(s1[v].low, &m);
+        }
+        for (; k < end; k++, w0 += g->w_stride, w1 += g->w_stride)
+#pragma GCC unroll 2
+            for (unsigned v = 0; v < GADGET_VECTORS; v++) {
+                const vi x = kind == ANY_WAY ? gather(d[v], index + 4 * v) : load_int(d[v]);
+                const vf y = from_int(kind == BY_FOURS ? _mm256_permutevar8x32_epi32(x, halves[v]) : x);
+                d[v] += g->d_stride;
+                accumulate(&s0[v], y, load_once(w0 + 4 * v));
+                accumulate(&s1[v], y, load_once(w1 + 4 * v));
             }
-        for (unsigned v = 0; v < vectors; v++) {
-            fold(&s0[v], g->start, &g->m);
-            fold(&s1[v], g->start, &g->m);
+#pragma GCC unroll 2
+        for (unsigned v = 0; v < GADGET_VECTORS; v++) {
+            fold(&s0[v], g->start, &m);
+            fold(&s1[v], g->start, &m);
         }
     }
-    for (unsigned v = 0; v < vectors; v++) {
-        store_int(r0 + i + 4 * v, canonical_biased(s0[v].low, &g->m));
-        store_int(r1 + i + 4 * v, canonical_biased(s1[v].low, &g->m));
+#pragma GCC unroll 2
+    for (unsigned v = 0; v < GADGET_VECTORS; v++) {
+        store_int(r0 + i + 4 * v, canonical_biased(s0[v].low, &m));
+        store_int(r1 + i + 4 * v, canonical_biased(s1[v].low, &m));
     }
 }
 
-/* The slot of a length that is no multiple of four. */
+/* The slots of a length that is no multiple of eight. */
 static void gadget_slot(uint64_t *r, size_t from, const uint64_t *w, const gadget *g, const hemi_modulus *m) {
     hemi_u128 s = 0;
     for (size_t k = 0; k < g->digits; k++) {
@@ -180,8 +207,13 @@ void hemi_avx2_gadget_product(uint64_t *r0, uint64_t *r1, const uint64_t *d, siz
     const bool small = m->bits <= 48;
     const gadget g = {d, w0, w1, index, d_stride, w_stride, digits, small ? 16 : 4, all(small ? 0x1.8p100 : 0x1.8p102), prime_of(m)};
     size_t i = 0;
-    for (; !index && i + 8 <= n; i += 8) gadget_slots(r0, r1, i, 2, true, &g);
-    for (; index && i + 8 <= n; i += 8) gadget_slots(r0, r1, i, 2, false, &g);
+    for (; i + 4 * GADGET_VECTORS <= n; i += 4 * GADGET_VECTORS)
+        if (!index)
+            gadget_slots(r0, r1, i, IN_ORDER, &g);
+        else if (by_fours(index + i) && by_fours(index + i + 4))
+            gadget_slots(r0, r1, i, BY_FOURS, &g);
+        else
+            gadget_slots(r0, r1, i, ANY_WAY, &g);
     for (; i < n; i++) {
         gadget_slot(r0 + i, index ? index[i] : i, w0 + i, &g, m);
         gadget_slot(r1 + i, index ? index[i] : i, w1 + i, &g, m);

@@ -5,6 +5,8 @@
 
 #include "base/error.h"
 
+#define LIST_MAX 256
+
 json_t *hemi_fields_integers(const uint32_t *v, size_t count) {
     json_t *list = json_array();
     for (size_t i = 0; i < count; i++) json_array_append_new(list, json_integer(v[i]));
@@ -72,9 +74,9 @@ size_t hemi_fields_get_integers(hemi_fields *r, const char *name, int64_t *out, 
 
 /* The same, 1 to max. */
 size_t hemi_fields_get_sizes(hemi_fields *r, const char *name, uint32_t *out, size_t room, int64_t max) {
-    int64_t wide[HEMI_AUTOMORPHISMS_MAX];
+    int64_t wide[LIST_MAX];
     const size_t count =
-        hemi_fields_get_integers(r, name, wide, room < HEMI_AUTOMORPHISMS_MAX ? room : HEMI_AUTOMORPHISMS_MAX, 1, max);
+        hemi_fields_get_integers(r, name, wide, room < LIST_MAX ? room : LIST_MAX, 1, max);
     for (size_t i = 0; i < count; i++) out[i] = (uint32_t)wide[i];
     return count;
 }

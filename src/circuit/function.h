@@ -7,6 +7,7 @@
 
 #define HEMI_FUNCTION_STEPS_MAX 32
 #define HEMI_FUNCTION_PARAMETERS 4
+#define HEMI_FUNCTION_DEGREE_MAX 127 /* of what counts as a polynomial */
 
 /* X(name of the operator in ONNX or our own, id, parameters, what the parameters are) */
 #define HEMI_FUNCTION_LIST(X)                                                                                          \
@@ -85,7 +86,9 @@ bool hemi_function_is_binary(hemi_function_id id);
 size_t hemi_function_parameters(hemi_function_id id);
 /* NaN where the function is not defined. */
 double hemi_function_value(const hemi_function *f, double x);
-/* f(a x) = a f(x) for a > 0: Relu, LeakyRelu, Abs, and their chains. */
+/* f(a x) = a f(x) for a > 0, as far as the steps say so: Relu, LeakyRelu, Abs, Affine with p1 = 0, their chains, sums and differences. */
 bool hemi_function_is_homogeneous(const hemi_function *f);
+/* An upper bound of the degree of what is a polynomial by its steps (Affine, Square, Pow, Mul, Add, Sub), at least 1; 0: it is none. */
+unsigned hemi_function_degree(const hemi_function *f);
 
 #endif

@@ -69,7 +69,8 @@ typedef struct hemi_circuit_value {
     hemi_function function;             /* FUNCTION */
     /* Set by calibration: */
     double low, high;                   /* of a (FUNCTION: of what the function is taken of; otherwise of the value itself), margin included */
-    hemi_circuit_polynomial polynomial; /* FUNCTION */
+    double a_high, b_high;              /* PRODUCT: of |a| and |b|, margin included */
+    hemi_circuit_polynomial polynomial; /* FUNCTION; its interval is [low, high] */
 } hemi_circuit_value;
 
 typedef struct hemi_circuit {
@@ -81,7 +82,10 @@ typedef struct hemi_circuit {
     double input_step, input_low, input_high;
 } hemi_circuit;
 
-void hemi_circuit_free(hemi_circuit *circuit); /* takes NULL */
+void hemi_circuit_free(hemi_circuit *circuit); /* the struct too; takes NULL */
+
+/* What the circuit is given for a number x of its input: x, or what the quantiser makes of it. */
+double hemi_circuit_input_value(const hemi_circuit *circuit, double x);
 
 /* One sample in the clear: x has value[0].size numbers, y those of the last. polynomials: with the functions' polynomials (which are there),
  * otherwise with the functions themselves. ERR_MEMORY. */

@@ -155,6 +155,10 @@ static bool is_float(int32_t type) {
     return type == TYPE_FLOAT || type == TYPE_DOUBLE || type == TYPE_FLOAT16 || type == TYPE_BFLOAT16;
 }
 
+static float number_of(const hemi_onnx_constant *c, size_t i) {
+    return c->numbers != NULL ? c->numbers[i] : number(c->tensor, i);
+}
+
 hemi_status hemi_onnx_constant_floats(const hemi_onnx_constant *c, float *out, hemi_error *err) {
     if (c->attribute != NULL && c->attribute->type == ATTRIBUTE_FLOAT) {
         out[0] = c->attribute->f;
@@ -164,16 +168,16 @@ hemi_status hemi_onnx_constant_floats(const hemi_onnx_constant *c, float *out, h
         memcpy(out, c->attribute->floats, c->count * sizeof *out);
         return HEMI_OK;
     }
-    if (c->tensor == NULL || !is_float(c->tensor->data_type))
+    if (c->numbers == NULL && (c->tensor == NULL || !is_float(c->tensor->data_type)))
         return hemi_fail(err, HEMI_ERR_UNSUPPORTED, "the constant '%s' holds integers where weights are expected",
                          hemi_onnx_printable(c->name).s);
     if (!c->transposed) {
-        for (size_t i = 0; i < c->count; i++) out[i] = number(c->tensor, i);
+        for (size_t i = 0; i < c->count; i++) out[i] = number_of(c, i);
         return HEMI_OK;
     }
     const size_t rows = c->dims[0], columns = c->dims[1];
     for (size_t j = 0; j < columns; j++)
-        for (size_t i = 0; i < rows; i++) out[i * columns + j] = number(c->tensor, j * rows + i);
+        for (size_t i = 0; i < rows; i++) out[i * columns + j] = number_of(c, j * rows + i);
     return HEMI_OK;
 }
 

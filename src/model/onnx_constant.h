@@ -20,9 +20,11 @@ typedef struct hemi_onnx_text {
 hemi_onnx_text hemi_onnx_printable(const char *name);
 
 typedef struct hemi_onnx_constant {
-    const Hemi__Onnx__TensorProto *tensor;       /* one of the three */
+    const Hemi__Onnx__TensorProto *tensor;       /* one of the four */
     const Hemi__Onnx__AttributeProto *attribute; /* value_float(s), value_int(s) */
     const void *integers;                        /* int64_t: computed */
+    const float *numbers;                        /* computed, in the order of the file's tensor */
+    bool quantised;                              /* numbers: by a quantiser of the graph */
     bool transposed;                             /* of rank 2 */
     const char *name;
     size_t rank;

@@ -1,4 +1,5 @@
-/* The state of an ONNX import: the values computed so far, in the order of the nodes. Private to onnx*.c.
+/* The state of an ONNX import: the values computed so far, in the order of the nodes. Private to onnx*.c and circuit_*.c, two readers of the
+ * same graphs: one multiplies linear operators out, the other makes a circuit.
  *
  * A value is a constant or an affine image of the graph's input, in one of two readings of the graph:
  *   rows     only the last dimension counts, the others are rows: value = W x + b, with W = NULL for the identity
@@ -11,6 +12,7 @@
 #include "base/progress.h"
 #include "base/threads.h"
 #include "model/onnx_constant.h"
+#include "model/protobuf.h"
 #include "model/stencil.h"
 
 #define HEMI_ONNX_NODES_MAX    1024
@@ -33,11 +35,15 @@ typedef struct hemi_onnx_value {
     uint32_t features;    /* the last dimension; samples: all numbers of a sample */
     hemi_onnx_map map;    /* samples */
     hemi_stencil stencil; /* HEMI_ONNX_STENCIL */
+    struct hemi_circuit_tensor *tensor; /* of a circuit, in place of the map */
     size_t rank;
     int64_t dims[HEMI_ONNX_RANK_MAX]; /* -1: not known */
 } hemi_onnx_value;
 
-typedef struct hemi_onnx_graph {
+typedef struct hemi_onnx_graph hemi_onnx_graph;
+struct hemi_onnx_graph {
+    const struct hemi_onnx_reader *reader;
+    void *target;          /* what the reader fills in */
     uint32_t inputs;       /* features of a row, numbers of a sample */
     bool samples;          /* the reading */
     bool batched;          /* samples: the first dimension of every value is that of the batch */
@@ -53,7 +59,7 @@ typedef struct hemi_onnx_graph {
     hemi_team *team;
     hemi_progress_fn progress; /* may be NULL */
     void *progress_context;
-} hemi_onnx_graph;
+};
 
 /* "Gemm (node '/seq.0/Gemm')" */
 typedef struct hemi_onnx_label {
@@ -89,8 +95,31 @@ typedef struct hemi_onnx_entry {
 } hemi_onnx_entry;
 /* Operators, ended by a NULL: those that change the map of rows, those that change only the shape (in both readings), those that
  * change the map of samples: number by number and matrices, and windows. */
+hemi_onnx_operator hemi_onnx_find_operator(const hemi_onnx_entry *list, const char *op_type); /* NULL: not there */
+bool hemi_onnx_is_standard(const Hemi__Onnx__NodeProto *node);                               /* of ONNX's own domain */
 extern const hemi_onnx_entry hemi_onnx_rows_operators[], hemi_onnx_shape_operators[], hemi_onnx_sample_operators[],
     hemi_onnx_window_operators[];
+
+/* What is made of a graph. */
+typedef struct hemi_onnx_reader {
+    hemi_onnx_operator (*find)(hemi_onnx_graph *g, const Hemi__Onnx__NodeProto *node); /* NULL: not supported, in this reading */
+    hemi_status (*unsupported)(const Hemi__Onnx__NodeProto *node, hemi_error *err);
+    hemi_status (*begin)(hemi_onnx_graph *g, hemi_onnx_value *input, hemi_error *err); /* of a reading; may be NULL */
+    /* out[i] = in[order[i]] */
+    hemi_status (*permute)(hemi_onnx_graph *g, const Hemi__Onnx__NodeProto *node, const hemi_onnx_value *in,
+                           const size_t *order, hemi_onnx_value *out, hemi_error *err);
+    hemi_status (*take)(hemi_onnx_graph *g, const hemi_onnx_value *result, hemi_error *err);
+    void (*drop)(hemi_onnx_graph *g); /* after an error */
+} hemi_onnx_reader;
+
+/* Reads the graph, one reading after the other, on calibration data of a shape. ERR_UNSUPPORTED, ERR_FORMAT, ERR_SHAPE, ERR_TOO_LARGE, ERR_MEMORY. */
+HEMI_CHECK hemi_status hemi_onnx_read(const hemi_onnx_reader *reader, void *target, const void *bytes, size_t count,
+                                      const uint32_t *shape, size_t rank, hemi_progress_fn progress,
+                                      void *progress_context, hemi_error *err);
+/* The file as a ModelProto. ERR_FORMAT, ERR_TOO_LARGE, ERR_MEMORY. */
+HEMI_CHECK hemi_status hemi_onnx_open(hemi_protobuf *file, const void *bytes, size_t count, hemi_error *err);
+/* Another value of the graph, which no value is named as yet. ERR_FORMAT. */
+HEMI_CHECK hemi_status hemi_onnx_define(hemi_onnx_graph *g, const char *name, hemi_onnx_value value, hemi_error *err);
 
 /* Of integers: an operator that is computed at once, where the first input is a constant of integers (or what Shape is of); otherwise NULL. */
 hemi_onnx_operator hemi_onnx_integer_operator(const hemi_onnx_graph *g, const Hemi__Onnx__NodeProto *node);

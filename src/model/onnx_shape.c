@@ -97,7 +97,7 @@ static hemi_status transpose_value(hemi_onnx_graph *g, const node_proto *node, o
         for (size_t i = 0; i < a->rank; i++) order[n] += place[i] * stride[from[i]];
         for (size_t i = a->rank; i-- > 0 && ++place[i] == (size_t)out->dims[i];) place[i] = 0;
     }
-    const hemi_status status = hemi_onnx_sample_permute(g, node, a, order, out, err);
+    const hemi_status status = g->reader->permute(g, node, a, order, out, err);
     hemi_free(order);
     return status;
 }

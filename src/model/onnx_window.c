@@ -3,21 +3,17 @@
 
 #include "base/error.h"
 #include "model/onnx_sample.h"
+#include "model/onnx_window.h"
 
 typedef Hemi__Onnx__NodeProto node_proto;
 typedef const hemi_onnx_value *operand;
 
 #define refuse   hemi_onnx_refuse
-#define SIDE_MAX 65536 /* kernel, stride, dilation, padding */
+#define SIDE_MAX HEMI_ONNX_WINDOW_MAX
 
-/* What moves over a sample: y and x; of a sequence only x, and y is a lone row. */
-typedef struct window {
-    size_t dims; /* 1 or 2 */
-    uint32_t channels;
-    int64_t in[2], kernel[2], stride[2], dilation[2], begin[2], end[2]; /* end: padding after the last */
-} window;
+typedef hemi_onnx_window window;
 
-static hemi_status read_sides(const node_proto *node, operand a, window *w, hemi_error *err) {
+hemi_status hemi_onnx_window_sides(const node_proto *node, operand a, window *w, hemi_error *err) {
     if (a->rank != 3 && a->rank != 4)
         return hemi_fail(err, HEMI_ERR_UNSUPPORTED,
                          "%s has an input of %zu dimensions: N x C x H x W and N x C x L are supported",
@@ -33,7 +29,7 @@ static hemi_status read_sides(const node_proto *node, operand a, window *w, hemi
 }
 
 /* An attribute of `count` integers from min to SIDE_MAX; absent: all `otherwise`. */
-static hemi_status read_list(const node_proto *node, const char *name, size_t count, int64_t min, int64_t otherwise,
+hemi_status hemi_onnx_window_list(const node_proto *node, const char *name, size_t count, int64_t min, int64_t otherwise,
                              int64_t *out, hemi_error *err) {
     const Hemi__Onnx__AttributeProto *a = hemi_onnx_attribute(node, name);
     for (size_t i = 0; i < count; i++) out[i] = otherwise;
@@ -50,37 +46,37 @@ static hemi_status read_list(const node_proto *node, const char *name, size_t co
     return HEMI_OK;
 }
 
-static bool text_is(const Hemi__Onnx__AttributeProto *a, const char *text) {
+bool hemi_onnx_text_is(const Hemi__Onnx__AttributeProto *a, const char *text) {
     return a != NULL && a->s.len == strlen(text) && memcmp(a->s.data, text, a->s.len) == 0;
 }
 
 static int64_t extent(const window *w, size_t i) { return (w->kernel[i] - 1) * w->dilation[i] + 1; }
 
 /* kernel[] is set (of the weights) or read (of a pool). */
-static hemi_status read_window(const node_proto *node, window *w, bool has_kernel, hemi_error *err) {
+hemi_status hemi_onnx_window_read(const node_proto *node, window *w, bool has_kernel, hemi_error *err) {
     int64_t list[4];
     const size_t first = 2 - w->dims;
     w->stride[0] = w->dilation[0] = 1;
     w->begin[0] = w->end[0] = 0;
     if (!has_kernel) w->kernel[0] = 1;
-    HEMI_TRY(read_list(node, "kernel_shape", w->dims, 1, has_kernel ? 0 : -1, list, err));
+    HEMI_TRY(hemi_onnx_window_list(node, "kernel_shape", w->dims, 1, has_kernel ? 0 : -1, list, err));
     for (size_t i = 0; i < w->dims; i++) {
         if (!has_kernel) w->kernel[first + i] = list[i];
         if (list[i] == -1 || (list[i] != 0 && list[i] != w->kernel[first + i]))
             return hemi_fail(err, HEMI_ERR_FORMAT, "%s has a bad kernel_shape", hemi_onnx_label_of(node).s);
     }
-    HEMI_TRY(read_list(node, "strides", w->dims, 1, 1, w->stride + first, err));
-    HEMI_TRY(read_list(node, "dilations", w->dims, 1, 1, w->dilation + first, err));
-    HEMI_TRY(read_list(node, "pads", 2 * w->dims, 0, 0, list, err));
+    HEMI_TRY(hemi_onnx_window_list(node, "strides", w->dims, 1, 1, w->stride + first, err));
+    HEMI_TRY(hemi_onnx_window_list(node, "dilations", w->dims, 1, 1, w->dilation + first, err));
+    HEMI_TRY(hemi_onnx_window_list(node, "pads", 2 * w->dims, 0, 0, list, err));
     memcpy(w->begin + first, list, w->dims * sizeof *list);
     memcpy(w->end + first, list + w->dims, w->dims * sizeof *list);
     return HEMI_OK;
 }
 
-static hemi_status read_auto_pad(const node_proto *node, window *w, hemi_error *err) {
+hemi_status hemi_onnx_window_auto_pad(const node_proto *node, window *w, hemi_error *err) {
     const Hemi__Onnx__AttributeProto *a = hemi_onnx_attribute(node, "auto_pad");
-    const bool upper = text_is(a, "SAME_UPPER"), lower = text_is(a, "SAME_LOWER"), valid = text_is(a, "VALID");
-    if (a == NULL || a->s.len == 0 || text_is(a, "NOTSET")) return HEMI_OK;
+    const bool upper = hemi_onnx_text_is(a, "SAME_UPPER"), lower = hemi_onnx_text_is(a, "SAME_LOWER"), valid = hemi_onnx_text_is(a, "VALID");
+    if (a == NULL || a->s.len == 0 || hemi_onnx_text_is(a, "NOTSET")) return HEMI_OK;
     if (!upper && !lower && !valid)
         return hemi_fail(err, HEMI_ERR_FORMAT, "%s has a bad auto_pad", hemi_onnx_label_of(node).s);
     for (size_t i = 2 - w->dims; i < 2; i++) {
@@ -94,7 +90,7 @@ static hemi_status read_auto_pad(const node_proto *node, window *w, hemi_error *
 }
 
 /* The axis of a window that reads; `ceiling`: a window that begins inside counts. False if none fits. */
-static bool reading_axis(hemi_stencil_axis *axis, const window *w, size_t i, bool ceiling) {
+bool hemi_onnx_window_reading(hemi_stencil_axis *axis, const window *w, size_t i, bool ceiling) {
     const int64_t room = w->in[i] + w->begin[i] + w->end[i] - extent(w, i);
     if (room < 0) return false;
     int64_t out = (room + (ceiling ? w->stride[i] - 1 : 0)) / w->stride[i] + 1;
@@ -110,7 +106,7 @@ static bool reading_axis(hemi_stencil_axis *axis, const window *w, size_t i, boo
     return true;
 }
 
-static hemi_status no_output(const node_proto *node, hemi_error *err) {
+hemi_status hemi_onnx_no_output(const node_proto *node, hemi_error *err) {
     return hemi_fail(err, HEMI_ERR_SHAPE, "%s has a window that is larger than its input", hemi_onnx_label_of(node).s);
 }
 
@@ -129,7 +125,7 @@ static hemi_status apply(hemi_onnx_graph *g, const node_proto *node, operand a, 
 /* ---- convolutions */
 
 /* The weights, whose dimensions are [of_first][of_second] and the kernel; sets the kernel of the window. */
-static hemi_status read_weights(hemi_onnx_graph *g, const node_proto *node, window *w, int64_t *groups,
+hemi_status hemi_onnx_window_weights(hemi_onnx_graph *g, const node_proto *node, window *w, int64_t *groups,
                                 const hemi_onnx_constant **c, float **numbers, hemi_error *err) {
     operand weights = NULL;
     HEMI_TRY(hemi_onnx_input(g, node, 1, &weights, err));
@@ -151,7 +147,7 @@ static hemi_status read_weights(hemi_onnx_graph *g, const node_proto *node, wind
     return hemi_onnx_constant_floats(*c, *numbers, err);
 }
 
-static hemi_status wrong_channels(const node_proto *node, const window *w, hemi_error *err) {
+hemi_status hemi_onnx_wrong_channels(const node_proto *node, const window *w, hemi_error *err) {
     return hemi_fail(err, HEMI_ERR_SHAPE, "%s has weights that do not fit an input of %u channels",
                      hemi_onnx_label_of(node).s, w->channels);
 }
@@ -181,15 +177,15 @@ static hemi_status run_conv(hemi_onnx_graph *g, const node_proto *node, hemi_onn
     int64_t groups = 1;
     hemi_stencil op = {.out_channels = 0};
     HEMI_TRY(hemi_onnx_operand(g, node, &a, err));
-    HEMI_TRY(read_sides(node, a, &w, err));
-    HEMI_TRY(read_weights(g, node, &w, &groups, &c, &numbers, err));
-    HEMI_TRY(read_window(node, &w, true, err));
-    HEMI_TRY(read_auto_pad(node, &w, err));
+    HEMI_TRY(hemi_onnx_window_sides(node, a, &w, err));
+    HEMI_TRY(hemi_onnx_window_weights(g, node, &w, &groups, &c, &numbers, err));
+    HEMI_TRY(hemi_onnx_window_read(node, &w, true, err));
+    HEMI_TRY(hemi_onnx_window_auto_pad(node, &w, err));
     const size_t outputs = c->dims[0], inputs = c->dims[1], share = outputs / (size_t)groups;
-    if (inputs * (size_t)groups != w.channels || outputs % (size_t)groups != 0) return wrong_channels(node, &w, err);
+    if (inputs * (size_t)groups != w.channels || outputs % (size_t)groups != 0) return hemi_onnx_wrong_channels(node, &w, err);
     op.in_channels = w.channels;
     op.out_channels = (uint32_t)outputs;
-    if (!reading_axis(&op.y, &w, 0, false) || !reading_axis(&op.x, &w, 1, false)) return no_output(node, err);
+    if (!hemi_onnx_window_reading(&op.y, &w, 0, false) || !hemi_onnx_window_reading(&op.x, &w, 1, false)) return hemi_onnx_no_output(node, err);
     HEMI_TRY(hemi_onnx_stencil_block(g, node, &op, &to, err));
     const float *from = numbers;
     for (size_t o = 0; o < outputs; o++)
@@ -206,7 +202,7 @@ static hemi_status run_conv(hemi_onnx_graph *g, const node_proto *node, hemi_onn
 static int64_t floor_div(int64_t a, int64_t b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
 
 /* y[i stride + k dilation - begin] gets w[k] x[i] */
-static bool writing_axis(hemi_stencil_axis *axis, const window *w, size_t i, int64_t padding) {
+bool hemi_onnx_window_writing(hemi_stencil_axis *axis, const window *w, size_t i, int64_t padding) {
     const int64_t out = (w->in[i] - 1) * w->stride[i] + padding + extent(w, i) - w->begin[i] - w->end[i];
     if (out < 1 || out > (int64_t)HEMI_STENCIL_SIDE_MAX) return false;
     const int64_t first = floor_div(w->begin[i] - (w->kernel[i] - 1) * w->dilation[i], w->stride[i]);
@@ -237,20 +233,20 @@ static hemi_status run_conv_transpose(hemi_onnx_graph *g, const node_proto *node
     int64_t groups = 1, padding[2] = {0, 0};
     hemi_stencil op = {.out_channels = 0};
     HEMI_TRY(hemi_onnx_operand(g, node, &a, err));
-    HEMI_TRY(read_sides(node, a, &w, err));
-    HEMI_TRY(read_weights(g, node, &w, &groups, &c, &numbers, err));
-    HEMI_TRY(read_window(node, &w, true, err));
-    HEMI_TRY(read_list(node, "output_padding", w.dims, 0, 0, padding + 2 - w.dims, err));
+    HEMI_TRY(hemi_onnx_window_sides(node, a, &w, err));
+    HEMI_TRY(hemi_onnx_window_weights(g, node, &w, &groups, &c, &numbers, err));
+    HEMI_TRY(hemi_onnx_window_read(node, &w, true, err));
+    HEMI_TRY(hemi_onnx_window_list(node, "output_padding", w.dims, 0, 0, padding + 2 - w.dims, err));
     const Hemi__Onnx__AttributeProto *pad = hemi_onnx_attribute(node, "auto_pad");
     if (hemi_onnx_attribute(node, "output_shape") != NULL ||
-        (pad != NULL && pad->s.len > 0 && !text_is(pad, "NOTSET") && !text_is(pad, "VALID")))
+        (pad != NULL && pad->s.len > 0 && !hemi_onnx_text_is(pad, "NOTSET") && !hemi_onnx_text_is(pad, "VALID")))
         return refuse(node, "has its padding chosen by output_shape or auto_pad: export it with pads", err);
     const size_t inputs = c->dims[0], share = c->dims[1], per_group = inputs / (size_t)groups;
-    if (inputs != w.channels || inputs % (size_t)groups != 0) return wrong_channels(node, &w, err);
+    if (inputs != w.channels || inputs % (size_t)groups != 0) return hemi_onnx_wrong_channels(node, &w, err);
     if (share > SIDE_MAX / (size_t)groups) return refuse(node, "has more than 65536 output channels", err);
     op.in_channels = w.channels;
     op.out_channels = (uint32_t)(share * (size_t)groups);
-    if (!writing_axis(&op.y, &w, 0, padding[0]) || !writing_axis(&op.x, &w, 1, padding[1])) return no_output(node, err);
+    if (!hemi_onnx_window_writing(&op.y, &w, 0, padding[0]) || !hemi_onnx_window_writing(&op.x, &w, 1, padding[1])) return hemi_onnx_no_output(node, err);
     HEMI_TRY(hemi_onnx_stencil_block(g, node, &op, &to, err));
     const float *from = numbers;
     for (size_t i = 0; i < inputs; i++)
@@ -290,7 +286,7 @@ static int64_t tap_from(int64_t base, int64_t dilation, int64_t at, int64_t kern
 }
 
 /* How many taps of the window at position i count: those inside the sample, or inside its padding too. */
-static int64_t counted(const window *w, size_t axis, int64_t i, bool with_padding) {
+int64_t hemi_onnx_window_counted(const window *w, size_t axis, int64_t i, bool with_padding) {
     const int64_t from = with_padding ? -w->begin[axis] : 0, end = w->in[axis] + (with_padding ? w->end[axis] : 0);
     const int64_t base = i * w->stride[axis] - w->begin[axis];
     return tap_from(base, w->dilation[axis], end, w->kernel[axis]) -
@@ -303,21 +299,21 @@ static hemi_status run_average(hemi_onnx_graph *g, const node_proto *node, hemi_
     float *factor = NULL;
     hemi_stencil op = {.out_channels = 0};
     HEMI_TRY(hemi_onnx_operand(g, node, &a, err));
-    HEMI_TRY(read_sides(node, a, &w, err));
-    HEMI_TRY(read_window(node, &w, false, err));
-    HEMI_TRY(read_auto_pad(node, &w, err));
+    HEMI_TRY(hemi_onnx_window_sides(node, a, &w, err));
+    HEMI_TRY(hemi_onnx_window_read(node, &w, false, err));
+    HEMI_TRY(hemi_onnx_window_auto_pad(node, &w, err));
     const bool ceiling = hemi_onnx_attribute_int(node, "ceil_mode", 0) != 0,
                with_padding = hemi_onnx_attribute_int(node, "count_include_pad", 0) != 0;
-    if (!reading_axis(&op.y, &w, 0, ceiling) || !reading_axis(&op.x, &w, 1, ceiling)) return no_output(node, err);
+    if (!hemi_onnx_window_reading(&op.y, &w, 0, ceiling) || !hemi_onnx_window_reading(&op.x, &w, 1, ceiling)) return hemi_onnx_no_output(node, err);
     HEMI_TRY(apply_sum(g, node, a, &w, &op, out, err));
     HEMI_TRY(hemi_onnx_block(g, &factor, out->features, 1, err));
     const size_t height = op.y.out, width = op.x.out;
     for (size_t x = 0; x < width; x++) {
-        const int64_t columns = counted(&w, 1, (int64_t)x, with_padding);
+        const int64_t columns = hemi_onnx_window_counted(&w, 1, (int64_t)x, with_padding);
         for (size_t y = 0; y < height; y++) factor[y * width + x] = 1 / (float)columns;
     }
     for (size_t y = 0; y < height; y++) {
-        const float rows = 1 / (float)counted(&w, 0, (int64_t)y, with_padding);
+        const float rows = 1 / (float)hemi_onnx_window_counted(&w, 0, (int64_t)y, with_padding);
         for (size_t x = 0; x < width; x++) factor[y * width + x] *= rows;
     }
     for (size_t i = height * width; i < out->features; i++) factor[i] = factor[i - height * width];
@@ -330,9 +326,9 @@ static hemi_status average_all(hemi_onnx_graph *g, const node_proto *node, opera
     window w = {.stride = {1, 1}, .dilation = {1, 1}};
     float *factor = NULL;
     hemi_stencil op = {.out_channels = 0};
-    HEMI_TRY(read_sides(node, a, &w, err));
+    HEMI_TRY(hemi_onnx_window_sides(node, a, &w, err));
     memcpy(w.kernel, w.in, sizeof w.in);
-    if (!reading_axis(&op.y, &w, 0, false) || !reading_axis(&op.x, &w, 1, false)) return no_output(node, err);
+    if (!hemi_onnx_window_reading(&op.y, &w, 0, false) || !hemi_onnx_window_reading(&op.x, &w, 1, false)) return hemi_onnx_no_output(node, err);
     HEMI_TRY(apply_sum(g, node, a, &w, &op, out, err));
     HEMI_TRY(hemi_onnx_block(g, &factor, out->features, 1, err));
     for (size_t i = 0; i < out->features; i++) factor[i] = mean ? 1 / (float)(w.in[0] * w.in[1]) : 1;
@@ -368,24 +364,23 @@ static hemi_status run_reduce(hemi_onnx_graph *g, const node_proto *node, hemi_o
 
 /* ---- zeros around, and one beside the other */
 
-static hemi_status read_pads(const hemi_onnx_graph *g, const node_proto *node, size_t rank, int64_t *pads,
-                             hemi_error *err) {
-    operand value = NULL, axes = NULL;
+hemi_status hemi_onnx_read_pads(const hemi_onnx_graph *g, const node_proto *node, size_t rank, int64_t *pads,
+                                float *value, hemi_error *err) {
+    operand computed = NULL, axes = NULL;
     size_t count = 0;
     const Hemi__Onnx__AttributeProto *mode = hemi_onnx_attribute(node, "mode");
-    if (mode != NULL && mode->s.len > 0 && !text_is(mode, "constant"))
+    if (mode != NULL && mode->s.len > 0 && !hemi_onnx_text_is(mode, "constant"))
         return refuse(node, "repeats or mirrors the edge: pad outside the module, or with zeros", err);
     HEMI_TRY(hemi_onnx_ints(g, node, 1, "pads", pads, 2 * HEMI_ONNX_RANK_MAX, &count, err));
-    HEMI_TRY(hemi_onnx_input(g, node, 2, &value, err));
+    HEMI_TRY(hemi_onnx_input(g, node, 2, &computed, err));
     HEMI_TRY(hemi_onnx_input(g, node, 3, &axes, err));
     if (axes != NULL) return refuse(node, "names its axes: export with operator set 17 or earlier", err);
     if (count != 2 * rank) return hemi_fail(err, HEMI_ERR_FORMAT, "%s has bad pads", hemi_onnx_label_of(node).s);
-    float zero = hemi_onnx_attribute_float(node, "value", 0);
-    if (value != NULL) {
-        if (!value->is_constant || value->constant.count != 1) return refuse(node, "with a computed value", err);
-        HEMI_TRY(hemi_onnx_constant_floats(&value->constant, &zero, err));
+    *value = hemi_onnx_attribute_float(node, "value", 0);
+    if (computed != NULL) {
+        if (!computed->is_constant || computed->constant.count != 1) return refuse(node, "with a computed value", err);
+        HEMI_TRY(hemi_onnx_constant_floats(&computed->constant, value, err));
     }
-    if (zero != 0) return refuse(node, "with something other than zeros: pad outside the module", err);
     for (size_t i = 0; i < count; i++)
         if (pads[i] < -SIDE_MAX || pads[i] > SIDE_MAX) return hemi_onnx_bad(node, "pads", err);
     return HEMI_OK;
@@ -395,17 +390,18 @@ static hemi_status run_pad(hemi_onnx_graph *g, const node_proto *node, hemi_onnx
     operand a = NULL;
     window w = {0};
     int64_t pads[2 * HEMI_ONNX_RANK_MAX];
-    float *to = NULL;
+    float *to = NULL, value = 0;
     HEMI_TRY(hemi_onnx_operand(g, node, &a, err));
-    HEMI_TRY(read_sides(node, a, &w, err));
-    HEMI_TRY(read_pads(g, node, a->rank, pads, err));
+    HEMI_TRY(hemi_onnx_window_sides(node, a, &w, err));
+    HEMI_TRY(hemi_onnx_read_pads(g, node, a->rank, pads, &value, err));
+    if (value != 0) return refuse(node, "with something other than zeros: pad outside the module", err);
     if (pads[0] != 0 || pads[1] != 0 || pads[a->rank] != 0 || pads[a->rank + 1] != 0)
         return refuse(node, "pads the batch or the channels: only sides are supported", err);
     hemi_stencil op = hemi_stencil_pointwise(w.channels, w.channels, (uint32_t)w.in[0], (uint32_t)w.in[1]);
     for (size_t i = 2 - w.dims; i < 2; i++) {
         hemi_stencil_axis *axis = i == 0 ? &op.y : &op.x;
         const int64_t begin = pads[a->rank - 2 + i], end = pads[2 * a->rank - 2 + i];
-        if (w.in[i] + begin + end < 1) return no_output(node, err);
+        if (w.in[i] + begin + end < 1) return hemi_onnx_no_output(node, err);
         axis->first = -begin;
         axis->out = (uint32_t)(w.in[i] + begin + end); /* < 2^27 */
     }

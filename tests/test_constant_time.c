@@ -14,9 +14,10 @@
 #include "rlwe/keyswitch.h"
 #include "secret/batch.h"
 #include "secret/cipher.h"
+#include "secret/ckks.h"
 #include "secret/key.h"
 #include "secret/ringswitch.h"
-#include "wire/wire.h"
+#include "wire/ckks.h"
 
 /* Reports of memcheck since the last call. */
 static unsigned reports(void) {
@@ -169,6 +170,79 @@ static void encryption_and_decryption(void **state) {
     close_party(&p);
 }
 
+/* ---- levelled sets */
+
+typedef struct ckks_party {
+    hemi_ckks_context *ctx;
+    hemi_ckks_secret *key;
+} ckks_party;
+
+static void open_ckks(ckks_party *p) {
+    hemi_error err;
+    assert_ok(hemi_ckks_context_new(&p->ctx, hemi_params_by_name("C8192"), test_table(), &err), &err);
+    assert_ok(hemi_ckks_secret_new(&p->key, p->ctx, &err), &err);
+    SECRET(p->key->s, p->ctx->n);
+    SECRET(p->key->s_ntt, hemi_ckks_total(p->ctx) * p->ctx->n * sizeof(uint64_t));
+    reports();
+}
+
+static void close_ckks(ckks_party *p) {
+    assert_int_equal(reports(), 0);
+    REVEAL(p->key->s, p->ctx->n);
+    REVEAL(p->key->s_ntt, hemi_ckks_total(p->ctx) * p->ctx->n * sizeof(uint64_t));
+    hemi_ckks_secret_free(p->key);
+    hemi_ckks_context_free(p->ctx);
+}
+
+static void making_levelled_keys(void **state) {
+    (void)state;
+    static const uint32_t entries[] = {0, 1, 5, 16383};
+    hemi_error err;
+    ckks_party p;
+    open_ckks(&p);
+    const hemi_params *row = p.ctx->params;
+    uint8_t *out = malloc(hemi_ckks_key_entry_bytes(row, row->chain, 1));
+    assert_non_null(out);
+    for (size_t i = 0; i < TEST_COUNT(entries); i++) {
+        assert_ok(hemi_ckks_secret_make_key(p.key, i % 2 ? row->chain : 2, entries[i], out, &err), &err);
+        assert_int_equal(reports(), 0);
+    }
+    hemi_ckks_secret_export(out, p.key);
+    assert_int_equal(reports(), 0);
+    free(out);
+    close_ckks(&p);
+}
+
+/* Of a message one thing shows: that it cannot be encrypted. Neither what comes before that verdict nor what comes after has a trace of it. */
+static void levelled_encryption_and_decryption(void **state) {
+    (void)state;
+    hemi_error err;
+    ckks_party p;
+    open_ckks(&p);
+    test_rng rng = test_rng_new();
+    const size_t n = p.ctx->n;
+    double *x = malloc(n / 2 * sizeof *x);
+    uint64_t *c = aligned_alloc(64, 2 * n * sizeof *c);
+    int64_t *phase = malloc(n * sizeof *phase);
+    uint8_t *out = malloc(hemi_ckks_ciphertext_bytes(p.ctx->params, 3));
+    assert_true(x && c && phase && out);
+    for (size_t i = 0; i < n / 2; i++) x[i] = test_real(&rng);
+    assert_ok(hemi_ckks_secret_encrypt(p.key, x, 0x1p31, 3, out, &err), &err); /* the key alone is secret */
+    assert_int_equal(reports(), 0);
+    SECRET(x, n / 2 * sizeof *x);
+    assert_ok(hemi_ckks_secret_encrypt(p.key, x, 0x1p31, 3, out, &err), &err);
+    assert_int_equal(reports(), RUNNING_ON_VALGRIND ? 1 : 0); /* the verdict */
+
+    for (size_t i = 0; i < 2 * n; i++) c[i] = test_below(&rng, p.ctx->params->q);
+    assert_ok(hemi_ckks_secret_decrypt(p.key, c, c + n, phase, &err), &err);
+    assert_int_equal(reports(), 0);
+    free(x);
+    free(c);
+    free(phase);
+    free(out);
+    close_ckks(&p);
+}
+
 static void batches_of_rows(void **state) {
     (void)state;
     enum { INPUTS = 13, OUTPUTS = 9, ROWS = 50, B_BITS = 32, A_BITS = 25, REPLY_BITS = 20 };
@@ -238,6 +312,7 @@ static void embedding(void **state) {
 }
 
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(making_levelled_keys), cmocka_unit_test(levelled_encryption_and_decryption),
     cmocka_unit_test(a_leak_is_reported), cmocka_unit_test(sampling),  cmocka_unit_test(making_keys),
     cmocka_unit_test(exporting),          cmocka_unit_test(encryption_and_decryption),
     cmocka_unit_test(batches_of_rows),    cmocka_unit_test(embedding),

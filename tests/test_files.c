@@ -231,6 +231,7 @@ static const change bad_fields[] = {
     {"set", "\"L1024\"", HEMI_ERR_PARAMS},
     {"set", "\"\"", HEMI_ERR_PARAMS},
     {"set", "\"R2048\"", HEMI_ERR_PARAMS},
+    {"set", "\"C16384\"", HEMI_ERR_PARAMS},
     {"set", "\"L2048\"", HEMI_ERR_FORMAT},
     {"set", "1", HEMI_ERR_FORMAT},
     {"module_id", "\"00\"", HEMI_ERR_FORMAT},

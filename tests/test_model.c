@@ -367,6 +367,8 @@ static void options_are_checked(void **state) {
                  {{.set = "L1024"}, HEMI_ERR_PARAMS},
                  {{.set = ""}, HEMI_ERR_PARAMS},
                  {{.set = "R2048"}, HEMI_ERR_PARAMS},
+                 {{.set = "C16384"}, HEMI_ERR_PARAMS},
+                 {{.set = "C8192", .b_bits = 40}, HEMI_ERR_PARAMS},
                  {{.layout = 16}, HEMI_ERR_ARGUMENT},
                  {{.layout = 33}, HEMI_ERR_ARGUMENT},
                  {{.layout = 8192}, HEMI_ERR_ARGUMENT},

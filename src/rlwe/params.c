@@ -5,11 +5,11 @@
 #include "hemi/params.h"
 
 /* Levelled sets: the base, primes of levels in the order of their distance from 2^scale_bits, special primes. */
-static const uint64_t primes_8192[] = {0x3fffffa8001, 0x80014001, 0x7ffe0001, 0x7ffbc001, 0x7ff9c001, 0x3fffff3c001};
+static const uint64_t primes_8192[] = {0xfffffdc001, 0x80014001, 0x7ffe0001, 0x7ffbc001, 0x7ff9c001, 0xfffffffc001};
 static const uint64_t primes_16384[] = {0x3fffffa8001, 0x400018001, 0x3fffd0001, 0x400060001, 0x3fff90001, 0x400068001,
                                         0x400080001,   0x4000a8001, 0x400108001, 0x3ffeb8001, 0x3ffff48001, 0x3ffff28001};
-static const uint64_t primes_16384_deep[] = {0x3fffffa8001, 0x7ffe0001, 0x7ff80001, 0x7fee8001, 0x80130001, 0x80140001, 0x7fea0001,
-                                             0x7fe90001,    0x80238001, 0x7fd98001, 0x7fd88001, 0x80278001, 0x1ffffff0001};
+static const uint64_t primes_16384_deep[] = {0xffffe80001, 0x7ffe0001, 0x7ff80001, 0x7fee8001, 0x80130001, 0x80140001, 0x7fea0001,
+                                             0x7fe90001,    0x80238001, 0x7fd98001, 0x7fd88001, 0x80278001, 0x7fffffd8001};
 static const uint64_t primes_32768[] = {0x3ffffff70001, 0x1000090001, 0xffff00001,  0x10000f0001, 0x1000270001, 0xfffbb0001,
                                         0x10004a0001,   0x1000500001, 0x1000590001, 0xfffa50001,  0xfff9c0001,  0xfff910001,
                                         0xfff8e0001,    0xfff850001,  0xfff840001,  0x1000870001, 0xfff700001,  0xfff6f0001,
@@ -61,13 +61,13 @@ static const hemi_params table[] = {
      .baby_digits = 2,
      .digit_bits = 24},
     /* Levelled sets. C8192: 4 levels of 31 bits. log2(QP) = 208.0: at most 214 for 128 bits. */
-    {.id = 16, .name = "C8192", .log2_n = 13, .q = 0x3fffffa8001, .special = 0x3fffff3c001, .log2_modulus = 207.99950426894873,
+    {.id = 16, .name = "C8192", .log2_n = 13, .q = 0xfffffdc001, .special = 0xfffffffc001, .log2_modulus = 207.99950445571190,
      .security_bits = 132.0, .chain = 5, .specials = 1, .digit_limbs = 1, .scale_bits = 31, .prime = primes_8192},
     /* 9 levels of 34 bits. log2(QP) = 424.0: at most 430 for 128 bits. */
     {.id = 17, .name = "C16384", .log2_n = 14, .q = 0x3fffffa8001, .special = 0x3ffff48001, .log2_modulus = 424.00009308656024,
      .security_bits = 130.1, .chain = 10, .specials = 2, .digit_limbs = 2, .scale_bits = 34, .prime = primes_16384},
     /* 11 levels of 31 bits, and so a digit for every prime. log2(QP) = 424.0: at most 430 for 128 bits. */
-    {.id = 18, .name = "C16384D", .log2_n = 14, .q = 0x3fffffa8001, .special = 0x1ffffff0001, .log2_modulus = 423.99838745789191,
+    {.id = 18, .name = "C16384D", .log2_n = 14, .q = 0xffffe80001, .special = 0x7fffffd8001, .log2_modulus = 423.99838552846057,
      .security_bits = 130.2, .chain = 12, .specials = 1, .digit_limbs = 1, .scale_bits = 31, .prime = primes_16384_deep},
     /* 20 levels of 36 bits. log2(QP) = 850.0: at most 868 for 128 bits. */
     {.id = 19, .name = "C32768", .log2_n = 15, .q = 0x3ffffff70001, .special = 0x3ffffe80001, .log2_modulus = 849.99896230884963,

@@ -41,6 +41,9 @@ HEMI_API HEMI_CHECK hemi_status hemi_encrypt(const hemi_module *module, hemi_key
  * reply (the bias) is remembered in keys: see docs/cryptography.md. On error y is zeros. */
 HEMI_API HEMI_CHECK hemi_status hemi_decrypt(const hemi_module *module, hemi_keys *keys, hemi_pending *pending, const void *reply,
                                              size_t reply_bytes, float *y, hemi_error *err);
+/* Of modules with non-linearities, after decryption: rows of which a number, or a result, is beyond what was calibrated, so that their results
+ * are not to be relied on. 0 of linear modules. */
+HEMI_API size_t hemi_pending_out_of_range(const hemi_pending *pending);
 HEMI_API void hemi_pending_free(hemi_pending *pending);
 
 /* A connection to a server: keep-alive, keys uploaded when the server lacks them. One call at a time per client; more

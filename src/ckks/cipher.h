@@ -70,6 +70,17 @@ HEMI_CHECK hemi_status hemi_ckks_workspace_new(hemi_ckks_workspace **out, const 
                                                hemi_error *err);
 void hemi_ckks_workspace_free(hemi_ckks_workspace *w);
 
+/* It also lends memory for ciphertexts, which it keeps for the next ones: fresh pages for every ciphertext cost more than many an operation.
+ * What is lent is not zeroed, nor wiped when given back: a ciphertext is no secret of the server's. NULL without memory. */
+uint64_t *hemi_ckks_lend(hemi_ckks_workspace *w, size_t words);
+void hemi_ckks_give_back(hemi_ckks_workspace *w, uint64_t *block); /* takes NULL */
+HEMI_CHECK hemi_status hemi_ckks_cipher_lend(hemi_ckks_cipher *c, hemi_ckks_workspace *w, uint32_t limbs, hemi_error *err);
+void hemi_ckks_cipher_give_back(hemi_ckks_cipher *c, hemi_ckks_workspace *w); /* takes a zeroed one */
+/* A workspace may be used again, with another team of at most as many workers. */
+size_t hemi_ckks_workspace_workers(const hemi_ckks_workspace *w);
+void hemi_ckks_workspace_use(hemi_ckks_workspace *w, hemi_team *team);
+size_t hemi_ckks_workspace_bytes(const hemi_ckks_workspace *w);
+
 /* r = a + b, a - b over the fewer limbs of the two; the scales are equal. */
 void hemi_ckks_add(hemi_ckks_workspace *w, hemi_ckks_cipher *r, const hemi_ckks_cipher *a, const hemi_ckks_cipher *b);
 void hemi_ckks_sub(hemi_ckks_workspace *w, hemi_ckks_cipher *r, const hemi_ckks_cipher *a, const hemi_ckks_cipher *b);

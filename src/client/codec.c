@@ -8,18 +8,10 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "client/keys.h"
+#include "client/pending.h"
 #include "linear/units.h"
 #include "secret/cipher.h"
 #include "secret/ringswitch.h"
-
-struct hemi_pending {
-    uint8_t id[HEMI_MODULE_ID_BYTES];
-    hemi_form form;
-    size_t rows, units; /* of the caller; on grids a row is a sample */
-    bool zero_unit;     /* one more unit follows: zeros, whose reply is the bias */
-    uint64_t key_generation; /* of the secret key of the request */
-    double number[];    /* secret: the factor of each row, then its scale */
-};
 
 static double *factors(hemi_pending *p) { return p->number; }
 static double *scales(hemi_pending *p) { return p->number + p->rows; }
@@ -76,7 +68,7 @@ static hemi_status encrypt_units(encryption *e, hemi_pending *p, const float *x,
 }
 
 bool hemi_codec_needs_zero_unit(const hemi_module *m, hemi_keys *keys) {
-    return m->info.has_bias && !hemi_keys_bias_get(keys, m->info.id, NULL, m->layout.outputs);
+    return !m->is_circuit && m->info.has_bias && !hemi_keys_bias_get(keys, m->info.id, NULL, m->layout.outputs);
 }
 
 static hemi_status pending_new(hemi_pending **out, const hemi_module *m, hemi_form form, bool zero_unit, size_t rows, hemi_error *err) {
@@ -114,6 +106,7 @@ hemi_status hemi_codec_encrypt(const hemi_module *m, hemi_keys *keys, hemi_form 
     *pending = NULL;
     *request = NULL;
     *request_bytes = 0;
+    if (m->is_circuit) return hemi_circuit_encrypt(m, keys, x, rows, pending, request, request_bytes, err);
     if (!e.layout) return hemi_fail(err, HEMI_ERR_ARGUMENT, "the module has no form %d", (int)form);
     HEMI_TRY(pending_new(&p, m, form, zero_unit, rows, err));
     hemi_status s = hemi_keys_hold(keys, m->layout.params, &e.key, &p->key_generation, err);
@@ -229,6 +222,7 @@ static hemi_status decrypt_units(decryption *d, hemi_keys *keys, hemi_pending *p
 }
 
 size_t hemi_pending_reply_bytes(const hemi_module *m, const hemi_pending *p) {
+    if (m->is_circuit) return hemi_circuit_reply_bytes(m, p);
     const hemi_reply_frame f = hemi_module_frame(m, p->form, all_units(p));
     return HEMI_REPLY_HEADER_BYTES + hemi_reply_frame_bytes(m->info.params, &f);
 }
@@ -252,14 +246,18 @@ static hemi_status check_reply(decryption *d, const hemi_pending *p, const void 
 hemi_status hemi_decrypt(const hemi_module *m, hemi_keys *keys, hemi_pending *p, const void *reply, size_t reply_bytes, float *y,
                          hemi_error *err) {
     decryption d = {.module = m};
-    HEMI_TRY(check_reply(&d, p, reply, reply_bytes, err));
     uint64_t generation;
-    HEMI_TRY(hemi_keys_hold(keys, m->layout.params, &d.key, &generation, err));
+    if (m->is_circuit) return hemi_circuit_decrypt(m, keys, p, reply, reply_bytes, y, err);
+    hemi_status s = check_reply(&d, p, reply, reply_bytes, err);
+    if (s == HEMI_OK) s = hemi_keys_hold(keys, m->layout.params, &d.key, &generation, err);
+    if (s != HEMI_OK) {
+        memset(y, 0, p->rows * hemi_module_row_outputs(m) * sizeof *y);
+        return s;
+    }
     d.positions = hemi_alloc(d.count, sizeof *d.positions);
     d.index = hemi_alloc(d.count, sizeof *d.index);
     d.phase = hemi_alloc(d.count, sizeof *d.phase);
     d.b0 = hemi_alloc(d.layout->outputs, sizeof *d.b0);
-    hemi_status s = HEMI_OK;
     if (!d.positions || !d.index || !d.phase || !d.b0) s = hemi_fail(err, HEMI_ERR_MEMORY, "no memory to decrypt a reply");
     if (s == HEMI_OK && generation != p->key_generation)
         s = hemi_fail(err, HEMI_ERR_STATE, "the secret key was replaced between request and reply: send the request anew");
@@ -276,4 +274,13 @@ hemi_status hemi_decrypt(const hemi_module *m, hemi_keys *keys, hemi_pending *p,
     return s;
 }
 
-void hemi_pending_free(hemi_pending *p) { hemi_free(p); }
+size_t hemi_pending_out_of_range(const hemi_pending *p) {
+    size_t count = 0;
+    for (size_t i = 0; p->in_range && i < p->rows; i++) count += !p->in_range[i];
+    return count;
+}
+
+void hemi_pending_free(hemi_pending *p) {
+    if (p) hemi_free(p->in_range);
+    hemi_free(p);
+}

@@ -13,6 +13,18 @@ HEMI_CHECK hemi_status hemi_encrypt_as(const hemi_module *module, hemi_keys *key
 /* The reply that belongs to a pending request, in bytes. */
 size_t hemi_pending_reply_bytes(const hemi_module *module, const hemi_pending *pending);
 
+/* ---- circuits (codec_circuit.c): what hemi_encrypt and hemi_decrypt do on them */
+
+#define HEMI_CIRCUIT_THREADS_MAX 16 /* that ciphertexts are made and read by, where there are several */
+
+HEMI_CHECK hemi_status hemi_circuit_encrypt(const hemi_module *module, hemi_keys *keys, const float *x, size_t rows, hemi_pending **pending,
+                                            uint8_t **request, size_t *request_bytes, hemi_error *err);
+HEMI_CHECK hemi_status hemi_circuit_decrypt(const hemi_module *module, hemi_keys *keys, hemi_pending *pending, const void *reply,
+                                            size_t reply_bytes, float *y, hemi_error *err);
+size_t hemi_circuit_reply_bytes(const hemi_module *module, const hemi_pending *pending);
+/* Rows that one request takes: as many units as have these bytes, or so many, and at least one. */
+size_t hemi_circuit_rows_at_once(const hemi_module *module, size_t bytes, size_t units);
+
 /* ---- one encryption for several modules that receive the same input (codec_many.c) */
 
 /* ERR_ARGUMENT, naming the difference, unless one encryption of an input serves all these modules, in the form SINGLE. */

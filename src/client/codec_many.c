@@ -38,6 +38,9 @@ hemi_status hemi_modules_share(const hemi_module *const *modules, size_t count, 
     if (count < 1 || count > HEMI_REQUEST_MODULES_MAX)
         return hemi_fail(err, HEMI_ERR_ARGUMENT, "%zu modules in one request: 1 to %d", count,
                          HEMI_REQUEST_MODULES_MAX);
+    for (size_t i = 0; i < count; i++)
+        if (modules[i]->is_circuit)
+            return hemi_fail(err, HEMI_ERR_ARGUMENT, "module %zu has non-linearities: such modules share no encryption, call them one by one", i);
     for (size_t i = 1; i < count; i++) {
         const char *what = difference(modules[0], modules[i]);
         if (what)

@@ -18,10 +18,14 @@ typedef struct entry {
     uint8_t *bytes;
 } entry;
 
+/* Of a levelled set there are secret and store, of another one key and entries. */
 typedef struct set {
     const hemi_params *params;
     const hemi_context *ctx;
     hemi_secret_key *key;
+    const hemi_ckks_context *levelled;
+    hemi_ckks_secret *secret;
+    hemi_ckks_store store; /* used by those who hold the secret and are the one maker */
     entry entries[HEMI_AUTOMORPHISMS_MAX + 1];
     size_t count;
 } set;
@@ -36,6 +40,7 @@ typedef struct bias {
 struct hemi_keys {
     pthread_mutex_t lock;
     pthread_cond_t unheld;
+    pthread_mutex_t maker; /* of evaluation keys of levelled sets, which takes long; locked before `lock` */
     size_t holders;   /* of hemi_keys_hold: no key is replaced meanwhile */
     size_t replacers; /* that wait for them, before whom nobody new takes hold */
     char *folder; /* NULL: in memory only */
@@ -51,6 +56,7 @@ hemi_status hemi_keys_new(hemi_keys **out, const char *folder, hemi_error *err) 
     hemi_keys *keys = hemi_alloc(1, sizeof *keys);
     if (!keys) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for keys");
     (void)pthread_mutex_init(&keys->lock, NULL);
+    (void)pthread_mutex_init(&keys->maker, NULL);
     (void)pthread_cond_init(&keys->unheld, NULL);
     hemi_status s = HEMI_OK;
     if (folder) {
@@ -77,17 +83,26 @@ static void forget_biases(hemi_keys *keys) {
 static void forget_entries(set *s) {
     for (size_t i = 0; i < s->count; i++) hemi_free(s->entries[i].bytes);
     s->count = 0;
+    hemi_ckks_store_clear(&s->store);
+}
+
+static void forget_secret(set *s) {
+    hemi_secret_key_free(s->key);
+    hemi_ckks_secret_free(s->secret);
+    s->key = NULL;
+    s->secret = NULL;
 }
 
 void hemi_keys_free(hemi_keys *keys) {
     if (!keys) return;
     for (size_t i = 0; i < keys->count; i++) {
         forget_entries(&keys->sets[i]);
-        hemi_secret_key_free(keys->sets[i].key);
+        forget_secret(&keys->sets[i]);
     }
     forget_biases(keys);
     hemi_free(keys->folder);
     (void)pthread_cond_destroy(&keys->unheld);
+    (void)pthread_mutex_destroy(&keys->maker);
     (void)pthread_mutex_destroy(&keys->lock);
     hemi_free(keys);
 }
@@ -101,21 +116,29 @@ static char *key_path(const hemi_keys *keys, const hemi_params *params) {
     return hemi_path_join(keys->folder, name);
 }
 
+static size_t file_bytes(const set *s) {
+    return s->levelled ? hemi_ckks_secret_file_bytes(s->params) : hemi_secret_key_file_bytes(s->params);
+}
+
 static hemi_status read_key(set *s, const char *path, hemi_error *err) {
     uint8_t *bytes;
     size_t count;
-    HEMI_TRY(hemi_file_read(&bytes, &count, path, hemi_secret_key_file_bytes(s->params), err));
-    hemi_status status = hemi_secret_key_import(&s->key, s->ctx, bytes, count, err);
+    HEMI_TRY(hemi_file_read(&bytes, &count, path, file_bytes(s), err));
+    hemi_status status = s->levelled ? hemi_ckks_secret_import(&s->secret, s->levelled, bytes, count, err)
+                                     : hemi_secret_key_import(&s->key, s->ctx, bytes, count, err);
     hemi_free(bytes);
     if (status != HEMI_OK) status = hemi_fail_in(err, status, "%s", path);
     return status;
 }
 
 static hemi_status write_key(const set *s, const char *path, hemi_error *err) {
-    const size_t count = hemi_secret_key_file_bytes(s->params);
+    const size_t count = file_bytes(s);
     uint8_t *bytes = hemi_secure_alloc(count, 1);
     if (!bytes) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory to write a key");
-    hemi_secret_key_export(bytes, s->key);
+    if (s->levelled)
+        hemi_ckks_secret_export(bytes, s->secret);
+    else
+        hemi_secret_key_export(bytes, s->key);
     const hemi_status status = hemi_file_write(path, bytes, count, 0600, err);
     hemi_secure_free(bytes);
     return status;
@@ -129,12 +152,9 @@ static hemi_status provide_key(hemi_keys *keys, set *s, bool force, hemi_error *
     if (path && !force && hemi_path_exists(path)) {
         status = read_key(s, path, err);
     } else {
-        status = hemi_secret_key_new(&s->key, s->ctx, err);
+        status = s->levelled ? hemi_ckks_secret_new(&s->secret, s->levelled, err) : hemi_secret_key_new(&s->key, s->ctx, err);
         if (status == HEMI_OK && path) status = write_key(s, path, err);
-        if (status != HEMI_OK) {
-            hemi_secret_key_free(s->key);
-            s->key = NULL;
-        }
+        if (status != HEMI_OK) forget_secret(s);
     }
     hemi_free(path);
     return status;
@@ -151,27 +171,45 @@ static hemi_status find_set(hemi_keys *keys, const hemi_params *params, set **ou
         if (keys->count == SETS_MAX) return hemi_fail(err, HEMI_ERR_INTERNAL, "too many parameter sets");
         s = &keys->sets[keys->count];
         *s = (set){.params = params};
-        HEMI_TRY(hemi_context_shared(&s->ctx, params, err));
+        if (params->chain > 0)
+            HEMI_TRY(hemi_ckks_context_shared(&s->levelled, params, err));
+        else
+            HEMI_TRY(hemi_context_shared(&s->ctx, params, err));
         keys->count++;
     }
-    if (!s->key) HEMI_TRY(provide_key(keys, s, false, err));
+    if (!s->key && !s->secret) HEMI_TRY(provide_key(keys, s, false, err));
     *out = s;
     return HEMI_OK;
 }
 
-hemi_status hemi_keys_hold(hemi_keys *keys, const hemi_params *params, const hemi_secret_key **out, uint64_t *generation,
-                           hemi_error *err) {
-    set *s = NULL;
+static hemi_status hold(hemi_keys *keys, const hemi_params *params, bool levelled, set **out, uint64_t *generation, hemi_error *err) {
+    if ((params->chain > 0) != levelled)
+        return hemi_fail(err, HEMI_ERR_PARAMS, "set %s is for %s", params->name, levelled ? "linear maps, not for circuits" : "circuits alone");
     pthread_mutex_lock(&keys->lock);
     while (keys->replacers > 0) pthread_cond_wait(&keys->unheld, &keys->lock);
-    const hemi_status status = find_set(keys, params, &s, err);
+    const hemi_status status = find_set(keys, params, out, err);
     if (status == HEMI_OK) {
-        *out = s->key;
         *generation = keys->generation;
         keys->holders++;
     }
     pthread_mutex_unlock(&keys->lock);
     return status;
+}
+
+hemi_status hemi_keys_hold(hemi_keys *keys, const hemi_params *params, const hemi_secret_key **out, uint64_t *generation,
+                           hemi_error *err) {
+    set *s = NULL;
+    HEMI_TRY(hold(keys, params, false, &s, generation, err));
+    *out = s->key;
+    return HEMI_OK;
+}
+
+hemi_status hemi_keys_hold_ckks(hemi_keys *keys, const hemi_params *params, const hemi_ckks_secret **out, uint64_t *generation,
+                                hemi_error *err) {
+    set *s = NULL;
+    HEMI_TRY(hold(keys, params, true, &s, generation, err));
+    *out = s->secret;
+    return HEMI_OK;
 }
 
 void hemi_keys_let_go(hemi_keys *keys) {
@@ -188,13 +226,14 @@ hemi_status hemi_keys_generate(hemi_keys *keys, const hemi_params *params, bool 
     keys->replacers -= force;
     hemi_status status = find_set(keys, params, &s, err);
     if (status == HEMI_OK && force) {
-        set fresh = {.params = params, .ctx = s->ctx};
+        set fresh = {.params = params, .ctx = s->ctx, .levelled = s->levelled};
         status = provide_key(keys, &fresh, true, err);
         if (status == HEMI_OK) {
             forget_entries(s);
             forget_biases(keys);
-            hemi_secret_key_free(s->key);
+            forget_secret(s);
             s->key = fresh.key;
+            s->secret = fresh.secret;
             keys->generation++;
         }
     }
@@ -273,6 +312,34 @@ static hemi_status assemble(set *s, const uint32_t *t, size_t entries, uint8_t *
     return HEMI_OK;
 }
 
+hemi_status hemi_keys_levelled(hemi_keys *keys, const hemi_params *params, const hemi_ckks_need *need, hemi_progress_fn progress, void *context,
+                               uint8_t **bytes, size_t *length, hemi_error *err) {
+    set *s = NULL;
+    uint64_t generation;
+    *bytes = NULL;
+    *length = 0;
+    pthread_mutex_lock(&keys->maker); /* who comes second finds the entries made */
+    hemi_status status = hold(keys, params, true, &s, &generation, err);
+    if (status == HEMI_OK) {
+        status = hemi_ckks_store_keys(&s->store, s->secret, need, progress, context, bytes, length, err);
+        hemi_keys_let_go(keys);
+    }
+    pthread_mutex_unlock(&keys->maker);
+    return status;
+}
+
+static const hemi_params *set_of(const hemi_module *m) { return m->is_circuit ? m->io.params : m->layout.params; }
+
+static hemi_status circuits_evaluation(hemi_keys *keys, const hemi_module *const *modules, size_t count, uint8_t **bytes, size_t *length,
+                                       hemi_error *err) {
+    hemi_ckks_need need = {0};
+    for (size_t i = 0; i < count; i++) {
+        bool more;
+        HEMI_TRY(hemi_ckks_need_add(&need, &modules[i]->io, &more, err));
+    }
+    return hemi_keys_levelled(keys, set_of(modules[0]), &need, NULL, NULL, bytes, length, err);
+}
+
 hemi_status hemi_keys_evaluation(hemi_keys *keys, const hemi_module *const *modules, size_t count, uint8_t **bytes, size_t *length,
                                  hemi_error *err) {
     uint32_t t[HEMI_AUTOMORPHISMS_MAX + 1];
@@ -280,11 +347,12 @@ hemi_status hemi_keys_evaluation(hemi_keys *keys, const hemi_module *const *modu
     *bytes = NULL;
     *length = 0;
     if (count == 0) return hemi_fail(err, HEMI_ERR_ARGUMENT, "evaluation keys are made for at least one module");
-    const hemi_params *params = modules[0]->layout.params;
+    const hemi_params *params = set_of(modules[0]);
     for (size_t i = 1; i < count; i++)
-        if (modules[i]->layout.params != params)
+        if (set_of(modules[i]) != params || modules[i]->is_circuit != modules[0]->is_circuit)
             return hemi_fail(err, HEMI_ERR_ARGUMENT, "modules of sets %s and %s: make evaluation keys for each set on its own", params->name,
-                             modules[i]->layout.params->name);
+                             set_of(modules[i])->name);
+    if (modules[0]->is_circuit) return circuits_evaluation(keys, modules, count, bytes, length, err);
     const size_t entries = gather(modules, count, t);
     pthread_mutex_lock(&keys->lock);
     hemi_status status = find_set(keys, params, &s, err);
@@ -298,6 +366,7 @@ hemi_status hemi_keys_public(hemi_keys *keys, const hemi_params *params, uint8_t
     set *s = NULL;
     *bytes = NULL;
     *length = 0;
+    if (params->chain > 0) return hemi_fail(err, HEMI_ERR_PARAMS, "set %s is for circuits alone", params->name);
     pthread_mutex_lock(&keys->lock);
     hemi_status status = find_set(keys, params, &s, err);
     if (status == HEMI_OK) status = assemble(s, &t, 1, bytes, length, err);

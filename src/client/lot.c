@@ -14,7 +14,7 @@ bool hemi_lot_possible(const hemi_module *const *modules, size_t count) {
     const hemi_module_info *a = &modules[0]->info;
     for (size_t i = 0; i < count; i++) {
         const hemi_module_info *m = &modules[i]->info;
-        if (hemi_module_grid(modules[i]) || m->params->q != batch_params()->q || m->inputs > HEMI_BATCH_INPUTS_MAX ||
+        if (modules[i]->is_circuit || hemi_module_grid(modules[i]) || m->params->q != batch_params()->q || m->inputs > HEMI_BATCH_INPUTS_MAX ||
             m->inputs != a->inputs || m->b_bits != a->b_bits || m->delta != a->delta ||
             m->input_bits != a->input_bits || !(m->input_scale == a->input_scale))
             return false;

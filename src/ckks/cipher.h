@@ -45,8 +45,8 @@ typedef struct hemi_ckks_keys {
 HEMI_CHECK hemi_status hemi_ckks_keys_new(hemi_ckks_keys **out, const hemi_ckks_context *ctx, uint32_t limbs, const uint32_t *t,
                                           size_t count, hemi_error *err);
 void hemi_ckks_keys_free(hemi_ckks_keys *keys);
-/* The memory that such keys take (keys->bytes). */
-size_t hemi_ckks_keys_memory(const hemi_params *params, uint32_t limbs, const uint32_t *t, size_t count);
+/* At most what keys->bytes is with so many keys. */
+size_t hemi_ckks_keys_memory(const hemi_params *params, uint32_t limbs, size_t count);
 /* Part (digit, limb) of entry i (0: the public key, which has one part; otherwise key i - 1). b: n canonical residues in NTT form,
  * overwritten. The a-part is expanded from the seed. */
 void hemi_ckks_keys_set(hemi_ckks_keys *keys, size_t i, uint32_t digit, uint32_t limb, const uint8_t seed[HEMI_SEED_BYTES], uint64_t *b);

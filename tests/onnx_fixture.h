@@ -106,6 +106,12 @@ TEST_UNUSED static void add_ints(pb *node, const char *name, const int64_t *v, s
     pb_message(node, 5, a);
 }
 
+TEST_UNUSED static void add_string(pb *node, const char *name, const char *v) {
+    pb a = attribute(name, 3);
+    pb_string(&a, 4, v);
+    pb_message(node, 5, a);
+}
+
 TEST_UNUSED static void add_tensor(pb *node, const char *name, pb tensor) {
     pb a = attribute(name, 4);
     pb_message(&a, 5, tensor);

@@ -45,6 +45,8 @@ typedef struct hemi_ckks_keys {
 HEMI_CHECK hemi_status hemi_ckks_keys_new(hemi_ckks_keys **out, const hemi_ckks_context *ctx, uint32_t limbs, const uint32_t *t,
                                           size_t count, hemi_error *err);
 void hemi_ckks_keys_free(hemi_ckks_keys *keys);
+/* The memory that such keys take (keys->bytes). */
+size_t hemi_ckks_keys_memory(const hemi_params *params, uint32_t limbs, const uint32_t *t, size_t count);
 /* Part (digit, limb) of entry i (0: the public key, which has one part; otherwise key i - 1). b: n canonical residues in NTT form,
  * overwritten. The a-part is expanded from the seed. */
 void hemi_ckks_keys_set(hemi_ckks_keys *keys, size_t i, uint32_t digit, uint32_t limb, const uint8_t seed[HEMI_SEED_BYTES], uint64_t *b);
@@ -92,5 +94,8 @@ HEMI_CHECK hemi_status hemi_ckks_automorphism(hemi_ckks_workspace *w, hemi_ckks_
 /* Several of the same ciphertext, whose digits are made once ("hoisting": Halevi and Shoup, 2018). r[i] is not a. */
 HEMI_CHECK hemi_status hemi_ckks_automorphisms(hemi_ckks_workspace *w, hemi_ckks_cipher *r, const hemi_ckks_cipher *a, const uint32_t *t,
                                                size_t count, const hemi_ckks_keys *keys, hemi_error *err);
+/* c += an encryption of zero under the keys' public key: (b u + e0, a u + e1), u ternary, e centred binomial. c: one limb, NTT form. scratch: n
+ * words, wiped. */
+void hemi_ckks_rerandomise(hemi_ckks_cipher *c, const hemi_ckks_keys *keys, uint64_t *scratch, hemi_stream *secret);
 
 #endif

@@ -239,8 +239,7 @@ hemi_status hemi_circuit_divide(hemi_onnx_graph *g, const node_proto *node, oper
     HEMI_TRY(meet(g, node, a, b, &left, &right, err));
     if (right.is_constant) return by_constant(g, node, &left, &right, true, out, err);
     if (hemi_circuit_is_scalar(&left)) HEMI_TRY(hemi_circuit_scalar(g, node, &left, &c, err));
-    if (!left.is_constant)
-        HEMI_TRY(hemi_circuit_fuse(g, node, &left, &right, HEMI_FUNCTION_DIVIDE, out, &done, err));
+    if (!left.is_constant) HEMI_TRY(hemi_circuit_fuse(g, node, &left, &right, HEMI_FUNCTION_DIVIDE, out, &done, err));
     if (done) return HEMI_OK;
     HEMI_TRY(hemi_circuit_unary(g, node, &right, HEMI_FUNCTION_RECIPROCAL, &c, &right, err));
     if (hemi_circuit_is_scalar(&left)) {
@@ -435,14 +434,13 @@ static hemi_status run_where(hemi_onnx_graph *g, const node_proto *node, hemi_on
     return hemi_circuit_add(g, node, &first, b, 1, out, err);
 }
 
-const hemi_onnx_entry hemi_circuit_arithmetic_operators[] = {
-    {"Add", run_add},          {"Sub", run_add},
-    {"Mul", run_mul},          {"Div", run_div},
-    {"Sum", run_sum},          {"Pow", run_pow},
-    {"Clip", run_clip},        {"Max", run_max},
-    {"Min", run_max},          {"Greater", run_compare},
-    {"Less", run_compare},     {"GreaterOrEqual", run_compare},
-    {"Equal", run_equal},      {"LessOrEqual", run_compare},
-    {"And", run_logic},        {"Or", run_logic},
-    {"Xor", run_logic},        {"Not", run_not},
-    {"Where", run_where},      {NULL, NULL}};
+const hemi_onnx_entry hemi_circuit_arithmetic_operators[] = {{"Add", run_add},      {"Sub", run_add},
+                                                             {"Mul", run_mul},      {"Div", run_div},
+                                                             {"Sum", run_sum},      {"Pow", run_pow},
+                                                             {"Clip", run_clip},    {"Max", run_max},
+                                                             {"Min", run_max},      {"Greater", run_compare},
+                                                             {"Less", run_compare}, {"GreaterOrEqual", run_compare},
+                                                             {"Equal", run_equal},  {"LessOrEqual", run_compare},
+                                                             {"And", run_logic},    {"Or", run_logic},
+                                                             {"Xor", run_logic},    {"Not", run_not},
+                                                             {"Where", run_where},  {NULL, NULL}};

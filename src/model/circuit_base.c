@@ -143,9 +143,7 @@ static hemi_status gather_bias(hemi_onnx_graph *g, hemi_circuit_base *out, base 
     HEMI_TRY(new_bias(g, &bias, size, err));
     for (size_t i = 0; i < size; i++) {
         const hemi_circuit_pick *p = &pick[i];
-        bias[i] = p->part == SIZE_MAX               ? p->constant
-                  : parts[p->part]->bias == NULL ? 0
-                                                 : parts[p->part]->bias[p->row];
+        bias[i] = p->part == SIZE_MAX ? p->constant : parts[p->part]->bias == NULL ? 0 : parts[p->part]->bias[p->row];
         any |= p->part != SIZE_MAX ? parts[p->part]->bias != NULL : p->constant != 0;
     }
     out->bias = any ? bias : NULL;

@@ -36,22 +36,27 @@ static hemi_status unsupported(const node_proto *node, hemi_error *err) {
     static const struct {
         const char *op, *why;
     } reasons[] = {
-        {"MaxPool", "compares numbers: use AvgPool, or a convolution with stride; or keep the layer on the client by choosing the "
-                    "sub-modules around it"},
-        {"GlobalMaxPool", "compares numbers: use AdaptiveAvgPool; or keep the layer on the client by choosing the sub-modules "
-                          "around it"},
+        {"MaxPool",
+         "compares numbers: use AvgPool, or a convolution with stride; or keep the layer on the client by choosing the "
+         "sub-modules around it"},
+        {"GlobalMaxPool",
+         "compares numbers: use AdaptiveAvgPool; or keep the layer on the client by choosing the sub-modules "
+         "around it"},
         {"Softmax", "divides by a sum of exponentials, which has no bounds: keep it on the client"},
         {"LogSoftmax", "divides by a sum of exponentials, which has no bounds: keep it on the client"},
         {"ArgMax", "compares numbers: keep it on the client"},
         {"TopK", "compares numbers: keep it on the client"},
         {"ReduceMax", "compares numbers: keep it on the client"},
         {"ReduceMin", "compares numbers: keep it on the client"},
-        {"LayerNormalization", "divides by a standard deviation of its input: use BatchNorm, or keep it on the client by choosing "
-                               "the sub-modules around it"},
-        {"InstanceNormalization", "divides by a standard deviation of its input: use BatchNorm, or keep it on the client by "
-                                  "choosing the sub-modules around it"},
-        {"GroupNormalization", "divides by a standard deviation of its input: use BatchNorm, or keep it on the client by "
-                               "choosing the sub-modules around it"},
+        {"LayerNormalization",
+         "divides by a standard deviation of its input: use BatchNorm, or keep it on the client by choosing "
+         "the sub-modules around it"},
+        {"InstanceNormalization",
+         "divides by a standard deviation of its input: use BatchNorm, or keep it on the client by "
+         "choosing the sub-modules around it"},
+        {"GroupNormalization",
+         "divides by a standard deviation of its input: use BatchNorm, or keep it on the client by "
+         "choosing the sub-modules around it"},
         {"LSTM", "is recurrent: keep it on the client, and choose the Linear modules around it"},
         {"GRU", "is recurrent: keep it on the client, and choose the Linear modules around it"},
         {"RNN", "is recurrent: keep it on the client, and choose the Linear modules around it"}};
@@ -128,7 +133,8 @@ static hemi_status take(hemi_onnx_graph *g, const hemi_onnx_value *result, hemi_
     hemi_circuit *c = ((hemi_circuit_build *)g->target)->circuit;
     const node_proto *node = last_node(g);
     if (node == NULL)
-        return hemi_fail(err, HEMI_ERR_UNSUPPORTED, "the graph gives its input back: there is nothing to run on a server");
+        return hemi_fail(err, HEMI_ERR_UNSUPPORTED,
+                         "the graph gives its input back: there is nothing to run on a server");
     if (result->rank <= (g->batched ? 1 : 0))
         return hemi_fail(err, HEMI_ERR_UNSUPPORTED, "the graph's output has no dimensions");
     HEMI_TRY(hemi_circuit_output(g, node, result, err));
@@ -138,8 +144,9 @@ static hemi_status take(hemi_onnx_graph *g, const hemi_onnx_value *result, hemi_
     return HEMI_OK;
 }
 
-hemi_status hemi_circuit_import(hemi_circuit **out, const void *onnx, size_t onnx_bytes, const uint32_t *shape, size_t rank,
-                                int weight_bits, hemi_progress_fn progress, void *progress_context, hemi_error *err) {
+hemi_status hemi_circuit_import(hemi_circuit **out, const void *onnx, size_t onnx_bytes, const uint32_t *shape,
+                                size_t rank, int weight_bits, hemi_progress_fn progress, void *progress_context,
+                                hemi_error *err) {
     static const hemi_onnx_reader reader = {.find = find,
                                             .unsupported = unsupported,
                                             .begin = begin,

@@ -85,8 +85,10 @@ static hemi_status apply_matrix(hemi_onnx_graph *g, const node_proto *node, oper
     hemi_sparse m, op;
     if (a->is_constant) return refuse(node, "with the weights on the left mixes rows: only x W is supported", err);
     if (!b->is_constant)
-        return refuse(node, "of two computed values (attention) is not supported: keep it on the client, and choose the "
-                            "modules around it", err);
+        return refuse(node,
+                      "of two computed values (attention) is not supported: keep it on the client, and choose the "
+                      "modules around it",
+                      err);
     HEMI_TRY(read_matrix(g, node, b, out_in, &m, err));
     const size_t inputs = (size_t)a->dims[a->rank - 1]; /* of rows: the features */
     if (m.columns != inputs)

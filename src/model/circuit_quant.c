@@ -9,8 +9,9 @@
 typedef Hemi__Onnx__NodeProto node_proto;
 typedef const hemi_onnx_value *operand;
 
-#define refuse   hemi_onnx_refuse
-#define BITS_MAX 32
+#define refuse    hemi_onnx_refuse
+#define BITS_MAX  32
+#define VIEWS_MAX 16 /* between the graph's input and its quantiser */
 
 typedef struct quantiser {
     operand scale;
@@ -55,7 +56,9 @@ static hemi_status read_quantiser(hemi_onnx_graph *g, const node_proto *node, qu
 
 static float rounded(const quantiser *q, float x) {
     if (q->to_zero) return truncf(x);
-    return q->rounding == HEMI_FUNCTION_CEIL ? ceilf(x) : q->rounding == HEMI_FUNCTION_FLOOR ? floorf(x) : nearbyintf(x);
+    return q->rounding == HEMI_FUNCTION_CEIL    ? ceilf(x)
+           : q->rounding == HEMI_FUNCTION_FLOOR ? floorf(x)
+                                                : nearbyintf(x);
 }
 
 /* Of weights: computed here, in float32 as it was in training. */
@@ -88,8 +91,8 @@ static hemi_status quantise_constant(hemi_onnx_graph *g, const node_proto *node,
 }
 
 /* The steps of the function: one, or those of the other roundings. */
-static hemi_status quantise_chain(hemi_onnx_graph *g, const node_proto *node, operand a, const quantiser *q, double scale,
-                                  hemi_onnx_value *out, hemi_error *err) {
+static hemi_status quantise_chain(hemi_onnx_graph *g, const node_proto *node, operand a, const quantiser *q,
+                                  double scale, hemi_onnx_value *out, hemi_error *err) {
     const double p[4] = {scale, q->zero, q->min, q->max};
     if (q->rounding == HEMI_FUNCTION_ROUND) return hemi_circuit_unary(g, node, a, HEMI_FUNCTION_QUANT, p, out, err);
     hemi_onnx_value r;
@@ -145,7 +148,7 @@ static const node_proto *only_user(const Hemi__Onnx__GraphProto *p, const char *
 
 const node_proto *hemi_circuit_find_input_quantiser(const hemi_onnx_graph *g, const char *input) {
     static const char *const views[] = {"Identity", "Dropout", "Flatten", "Reshape", "Squeeze", "Unsqueeze"};
-    for (size_t n = 0; n < g->proto->n_node; n++) { /* no more steps than nodes */
+    for (int n = 0; n < VIEWS_MAX; n++) {
         const node_proto *user = only_user(g->proto, input);
         if (user == NULL) return NULL;
         if (!hemi_onnx_is_standard(user)) return strcmp(user->op_type, "Quant") == 0 ? user : NULL;

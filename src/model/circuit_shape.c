@@ -32,8 +32,9 @@ static hemi_status take_along(hemi_onnx_graph *g, const node_proto *node, operan
     for (size_t o = 0, n = 0; o < axis->outer; o++)
         for (size_t k = 0; k < count; k++)
             for (size_t i = 0; i < axis->inner; i++, n++)
-                pick[n] = from[k] == SIZE_MAX ? (hemi_circuit_pick){.part = SIZE_MAX, .constant = fill}
-                                              : (hemi_circuit_pick){.row = (o * axis->side + from[k]) * axis->inner + i};
+                pick[n] = from[k] == SIZE_MAX
+                              ? (hemi_circuit_pick){.part = SIZE_MAX, .constant = fill}
+                              : (hemi_circuit_pick){.row = (o * axis->side + from[k]) * axis->inner + i};
     r.dims[axis->at] = (int64_t)count;
     HEMI_TRY(hemi_circuit_gather(g, node, &a, 1, pick, rest * count, &r, err));
     *out = r;
@@ -172,8 +173,7 @@ static hemi_status run_pad(hemi_onnx_graph *g, const node_proto *node, hemi_onnx
         const int64_t side = (int64_t)axis.side, count = side + begin + end; /* < 2^21 */
         if (count < 1) return hemi_onnx_no_output(node, err);
         HEMI_TRY(new_places(g, (size_t)count, &from, err));
-        for (int64_t k = 0; k < count; k++)
-            from[k] = k >= begin && k < begin + side ? (size_t)(k - begin) : SIZE_MAX;
+        for (int64_t k = 0; k < count; k++) from[k] = k >= begin && k < begin + side ? (size_t)(k - begin) : SIZE_MAX;
         HEMI_TRY(take_along(g, node, &r, &axis, from, (size_t)count, (double)value, &r, err));
     }
     *out = r;
@@ -259,7 +259,6 @@ static hemi_status run_expand(hemi_onnx_graph *g, const node_proto *node, hemi_o
     return hemi_circuit_expand(g, node, a, rank, dims, out, err);
 }
 
-const hemi_onnx_entry hemi_circuit_shape_operators[] = {{"Slice", run_slice}, {"Gather", run_gather},
-                                                        {"Split", run_split}, {"Pad", run_pad},
-                                                        {"Concat", run_concat}, {"Expand", run_expand},
-                                                        {NULL, NULL}};
+const hemi_onnx_entry hemi_circuit_shape_operators[] = {
+    {"Slice", run_slice},   {"Gather", run_gather}, {"Split", run_split}, {"Pad", run_pad},
+    {"Concat", run_concat}, {"Expand", run_expand}, {NULL, NULL}};

@@ -19,10 +19,11 @@ hemi_status hemi_circuit_bytes(hemi_onnx_graph *g, void **out, size_t count, siz
 }
 
 static hemi_status too_large(const node_proto *node, hemi_error *err) {
-    return hemi_fail(err, HEMI_ERR_TOO_LARGE,
-                     "%s and the linear operators before it, multiplied out, have more than 2^27 weights: make what comes "
-                     "before it and the rest two remote modules",
-                     hemi_onnx_label_of(node).s);
+    return hemi_fail(
+        err, HEMI_ERR_TOO_LARGE,
+        "%s and the linear operators before it, multiplied out, have more than 2^27 weights: make what comes "
+        "before it and the rest two remote modules",
+        hemi_onnx_label_of(node).s);
 }
 
 hemi_status hemi_sparse_new(hemi_onnx_graph *g, const node_proto *node, hemi_sparse *m, size_t rows, size_t columns,

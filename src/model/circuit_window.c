@@ -22,7 +22,8 @@ static hemi_status new_taps(hemi_onnx_graph *g, const node_proto *node, taps *t,
     void *block = NULL;
     const size_t most = (size_t)(w->kernel[axis] < w->in[axis] ? w->kernel[axis] : w->in[axis]);
     if (out > HEMI_CIRCUIT_NUMBERS_MAX || out > HEMI_CIRCUIT_WEIGHTS_MAX / (size_t)w->kernel[axis])
-        return hemi_fail(err, HEMI_ERR_TOO_LARGE, "%s is too large: choose a smaller layer", hemi_onnx_label_of(node).s);
+        return hemi_fail(err, HEMI_ERR_TOO_LARGE, "%s is too large: choose a smaller layer",
+                         hemi_onnx_label_of(node).s);
     HEMI_TRY(hemi_circuit_bytes(g, &block, out + 1 + 2 * out * most, sizeof *t->from, err));
     t->out = out;
     t->from = block;
@@ -92,7 +93,8 @@ static hemi_status make_map(hemi_onnx_graph *g, const node_proto *node, hemi_spa
     uint64_t *start = block;
     for (size_t r = 0; r < rows; r++) {
         const size_t y = r % area / tx->out, x = r % tx->out;
-        start[r + 1] = start[r] + (uint64_t)k->in_group * (ty->from[y + 1] - ty->from[y]) * (tx->from[x + 1] - tx->from[x]);
+        start[r + 1] =
+            start[r] + (uint64_t)k->in_group * (ty->from[y + 1] - ty->from[y]) * (tx->from[x + 1] - tx->from[x]);
     }
     HEMI_TRY(hemi_sparse_new(g, node, op, rows, w->channels * in_area, start, err));
     for (size_t r = 0; r < rows; r++) {
@@ -242,7 +244,8 @@ static hemi_status run_average(hemi_onnx_graph *g, const node_proto *node, hemi_
     HEMI_TRY(make_map(g, node, &op, &w, &k, &ty, &tx, err));
     for (size_t r = 0; r < op.rows; r++) {
         const int64_t y = (int64_t)(r / tx.out % ty.out), x = (int64_t)(r % tx.out);
-        const int64_t n = hemi_onnx_window_counted(&w, 0, y, with_padding) * hemi_onnx_window_counted(&w, 1, x, with_padding);
+        const int64_t n =
+            hemi_onnx_window_counted(&w, 0, y, with_padding) * hemi_onnx_window_counted(&w, 1, x, with_padding);
         for (uint64_t e = hemi_sparse_from(&op, r); e < hemi_sparse_end(&op, r); e++) op.weight[e] = 1 / (float)n;
     }
     return apply(g, node, a, &op, NULL, w.channels, &ty, &tx, out, err);
@@ -251,8 +254,8 @@ static hemi_status run_average(hemi_onnx_graph *g, const node_proto *node, hemi_
 /* ---- sums over dimensions */
 
 /* key[n]: the output that number n is summed into. */
-static hemi_status sum_by_key(hemi_onnx_graph *g, const node_proto *node, operand a, const uint32_t *key, size_t outputs,
-                              float weight, hemi_onnx_value *out, hemi_error *err) {
+static hemi_status sum_by_key(hemi_onnx_graph *g, const node_proto *node, operand a, const uint32_t *key,
+                              size_t outputs, float weight, hemi_onnx_value *out, hemi_error *err) {
     void *starts = NULL, *ends = NULL;
     hemi_sparse op;
     HEMI_TRY(hemi_circuit_bytes(g, &starts, outputs + 1, sizeof(uint64_t), err));
@@ -297,13 +300,27 @@ static hemi_status reduce(hemi_onnx_graph *g, const node_proto *node, operand a,
     return HEMI_OK;
 }
 
+/* Of rows: over the features, which become one. */
+static hemi_status reduce_row(hemi_onnx_graph *g, const node_proto *node, operand a, bool keep, bool mean,
+                              hemi_onnx_value *out, hemi_error *err) {
+    void *block = NULL;
+    hemi_onnx_value r = *a;
+    if (!keep) return hemi_circuit_want_samples(g, node, err);
+    HEMI_TRY(hemi_circuit_bytes(g, &block, a->features, sizeof(uint32_t), err));
+    r.dims[r.rank - 1] = 1;
+    HEMI_TRY(sum_by_key(g, node, a, block, 1, mean ? 1 / (float)a->features : 1, &r, err));
+    *out = r;
+    return HEMI_OK;
+}
+
 static hemi_status run_reduce(hemi_onnx_graph *g, const node_proto *node, hemi_onnx_value *out, hemi_error *err) {
     operand a = NULL;
     int64_t axes[HEMI_ONNX_RANK_MAX];
     size_t count = 0;
     bool over[HEMI_ONNX_RANK_MAX] = {false};
+    const bool keep = hemi_onnx_attribute_int(node, "keepdims", 1) != 0,
+               mean = strcmp(node->op_type, "ReduceMean") == 0;
     HEMI_TRY(hemi_onnx_operand(g, node, &a, err));
-    if (!g->samples) return hemi_circuit_want_samples(g, node, err);
     HEMI_TRY(hemi_onnx_ints(g, node, 1, "axes", axes, HEMI_ONNX_RANK_MAX, &count, err));
     if (count == 0) return refuse(node, "over all dimensions, which mixes samples: name the axes", err);
     for (size_t i = 0; i < count; i++) {
@@ -311,8 +328,7 @@ static hemi_status run_reduce(hemi_onnx_graph *g, const node_proto *node, hemi_o
         HEMI_TRY(hemi_circuit_axis_of(g, node, a, axes[i], &axis, err));
         over[axis.at] = true;
     }
-    return reduce(g, node, a, over, hemi_onnx_attribute_int(node, "keepdims", 1) != 0,
-                  strcmp(node->op_type, "ReduceMean") == 0, out, err);
+    return g->samples ? reduce(g, node, a, over, keep, mean, out, err) : reduce_row(g, node, a, keep, mean, out, err);
 }
 
 static hemi_status run_global_average(hemi_onnx_graph *g, const node_proto *node, hemi_onnx_value *out,

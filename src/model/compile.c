@@ -5,6 +5,8 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "linear/units.h"
+#include "model/circuit_import.h"
+#include "model/circuit_module.h"
 #include "model/module.h"
 #include "model/onnx.h"
 #include "model/plan.h"
@@ -352,8 +354,14 @@ hemi_status hemi_module_compile(hemi_module **out, const void *onnx, size_t onnx
     const hemi_params *params = NULL;
     *out = NULL;
     if (onnx == NULL) return hemi_fail(err, HEMI_ERR_ARGUMENT, "there is no ONNX file");
-    HEMI_TRY(check_options(c.options, &params, err));
     HEMI_TRY(check_shape(shape, rank, &c.numbers, err));
+    if (c.options->force_circuit || hemi_circuit_is_needed(onnx, onnx_bytes)) {
+        hemi_circuit *circuit = NULL;
+        HEMI_TRY(hemi_circuit_import(&circuit, onnx, onnx_bytes, shape, rank, c.options->weight_bits, c.options->progress,
+                                     c.options->progress_context, err));
+        return hemi_module_from_circuit(out, circuit, x, shape, rank, c.options, err);
+    }
+    HEMI_TRY(check_options(c.options, &params, err));
     HEMI_TRY(
         hemi_onnx_import(&c.map, onnx, onnx_bytes, shape, rank, c.options->progress, c.options->progress_context, err));
     const hemi_status status = compile_map(&c, params, shape, rank, err);

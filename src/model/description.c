@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "model/circuit_module.h"
 #include "model/fields.h"
 #include "model/plan.h"
 #include "rlwe/context.h"
@@ -56,6 +57,28 @@ static json_t *automorphisms_json(const hemi_module *m) {
     return hemi_fields_integers(t, count);
 }
 
+static hemi_status dump(char **text, json_t *j, int bad, hemi_error *err) {
+    char *dumped = bad ? NULL : json_dumps(j, JSON_INDENT(1) | JSON_REAL_PRECISION(17));
+    json_decref(j);
+    *text = dumped != NULL ? hemi_strdup(dumped) : NULL;
+    free(dumped);
+    return *text != NULL ? HEMI_OK : hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a module's description");
+}
+
+static int add_errors(json_t *j, const hemi_module_info *info) {
+    return json_object_set_new(j, "predicted_error", json_real(info->predicted_error)) != 0 ||
+           json_object_set_new(j, "output_max", json_real(info->output_max)) != 0;
+}
+
+/* Takes j. */
+static hemi_status finish_circuit(char **text, json_t *j, const hemi_module *m, hemi_description_kind kind, hemi_error *err) {
+    const bool server = kind == HEMI_SERVER_DESCRIPTION;
+    int bad = j == NULL;
+    if (!bad) bad = hemi_circuit_description_write(j, m, server, err) != HEMI_OK;
+    if (!bad && server) bad = add_errors(j, &m->info);
+    return dump(text, j, bad, err);
+}
+
 hemi_status hemi_description_write(char **text, const hemi_module *m, hemi_description_kind kind, hemi_error *err) {
     const hemi_module_info *info = &m->info;
     hemi_id_text id = hemi_id_write(info->id), group = hemi_id_write(info->input_group);
@@ -65,6 +88,7 @@ hemi_status hemi_description_write(char **text, const hemi_module *m, hemi_descr
                           info->params->name, "inputs", (json_int_t)info->inputs, "outputs", (json_int_t)info->outputs,
                           "input_shape", hemi_fields_integers(info->shape, info->shape_rank), "output_shape",
                           hemi_fields_integers(info->output_shape, info->output_rank));
+    if (m->is_circuit) return finish_circuit(text, j, m, kind, err);
     json_t *numbers =
         json_pack("{s:o,s:i,s:i,s:i,s:i,s:i,s:f,s:f,s:I,s:b,s:o}", "layout", layout_json(&m->layout), "b_bits",
                   (int)info->b_bits, "reply_a_bits", (int)info->reply_a_bits, "reply_b_bits", (int)info->reply_b_bits,
@@ -76,16 +100,10 @@ hemi_status hemi_description_write(char **text, const hemi_module *m, hemi_descr
     if (!bad && m->has_packed) bad = json_object_set_new(j, "packed", layout_json(&m->packed)) != 0;
     if (!bad && info->reply_ring != 0)
         bad = json_object_set_new(j, "reply_ring", json_integer((json_int_t)info->reply_ring)) != 0;
-    if (!bad && kind == HEMI_SERVER_DESCRIPTION)
-        bad = json_object_set_new(j, "predicted_error", json_real(info->predicted_error)) != 0 ||
-              json_object_set_new(j, "output_max", json_real(info->output_max)) != 0;
+    if (!bad && kind == HEMI_SERVER_DESCRIPTION) bad = add_errors(j, info);
     if (!bad && info->has_input_group) bad = json_object_set_new(j, "input_group", json_string(group.s)) != 0;
     json_decref(numbers);
-    char *dumped = bad ? NULL : json_dumps(j, JSON_INDENT(1) | JSON_REAL_PRECISION(17));
-    json_decref(j);
-    *text = dumped != NULL ? hemi_strdup(dumped) : NULL;
-    free(dumped);
-    return *text != NULL ? HEMI_OK : hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a module's description");
+    return dump(text, j, bad, err);
 }
 
 /* ---- reading: the first thing that is wrong ends it */
@@ -105,17 +123,20 @@ static void read_operation(hemi_fields *r, hemi_module *m) {
     const char *operation = hemi_fields_get_string(r, "operation");
     m->is_grid = strcmp(operation, "conv") == 0;
     m->is_dense = strcmp(operation, "dense") == 0;
-    if (!m->is_grid && !m->is_dense && strcmp(operation, "linear") != 0 && r->status == HEMI_OK)
+    m->is_circuit = strcmp(operation, "circuit") == 0;
+    if (!m->is_grid && !m->is_dense && !m->is_circuit && strcmp(operation, "linear") != 0 && r->status == HEMI_OK)
         r->status = hemi_fail(r->err, HEMI_ERR_UNSUPPORTED, "%s: the operation is not known to this release", r->file);
 }
 
-static const hemi_params *read_set(hemi_fields *r) {
+static const hemi_params *read_set(hemi_fields *r, bool circuit) {
     const hemi_params *params = hemi_params_by_name(hemi_fields_get_string(r, "set"));
     if ((params == NULL || params->reply_only) && r->status == HEMI_OK)
         r->status =
             hemi_fail(r->err, HEMI_ERR_PARAMS, "%s: the parameter set is unknown, or not one of modules", r->file);
     if (params != NULL && r->status == HEMI_OK) {
-        r->status = hemi_context_check(params, r->err);
+        r->status = !circuit           ? hemi_context_check(params, r->err)
+                    : params->chain > 0 ? HEMI_OK
+                                        : hemi_fail(r->err, HEMI_ERR_PARAMS, "set %s is for linear maps, not for circuits", params->name);
         if (r->status != HEMI_OK) (void)hemi_fail_in(r->err, r->status, "%s", r->file);
     }
     return params;
@@ -238,14 +259,25 @@ static void read_layouts(hemi_fields *r, hemi_module *m, const hemi_params *para
     if (m->has_packed && m->packed.rows < 2) hemi_fields_wrong(r, "packed", "of several rows");
 }
 
+static void read_errors(hemi_fields *r, hemi_module_info *info) {
+    info->predicted_error = hemi_fields_get_real(r, "predicted_error", 0, SCALE_MAX);
+    info->output_max = hemi_fields_get_real(r, "output_max", 0, SCALE_MAX);
+}
+
 static void read_fields(hemi_fields *r, hemi_module *m, hemi_description_kind kind) {
     hemi_module_info *info = &m->info;
     read_kind(r, kind);
-    const hemi_params *params = r->status == HEMI_OK ? read_set(r) : NULL;
+    if (r->status == HEMI_OK) read_operation(r, m);
+    const hemi_params *params = r->status == HEMI_OK ? read_set(r, m->is_circuit) : NULL;
     if (r->status != HEMI_OK || params == NULL) return;
     const unsigned q_bits = bit_length(params->q);
-    read_operation(r, m);
     hemi_fields_get_id(r, "module_id", info->id);
+    if (m->is_circuit) {
+        info->params = params;
+        hemi_circuit_description_read(r, m, kind == HEMI_SERVER_DESCRIPTION);
+        if (kind == HEMI_SERVER_DESCRIPTION) read_errors(r, info);
+        return;
+    }
     info->has_input_group = json_object_get(r->object, "input_group") != NULL;
     if (info->has_input_group) hemi_fields_get_id(r, "input_group", info->input_group);
     info->inputs = (uint32_t)hemi_fields_get_integer(r, "inputs", 1, m->is_grid ? INT32_MAX : HEMI_LINEAR_FEATURES_MAX);
@@ -261,10 +293,7 @@ static void read_fields(hemi_fields *r, hemi_module *m, hemi_description_kind ki
     /* a message of the largest input and weight 1 must fit */
     info->delta = hemi_fields_get_integer(r, "delta", HEMI_DELTA_MIN, params->q / 2 / (uint64_t)hemi_module_input_max(m));
     info->has_bias = hemi_fields_get_bool(r, "bias");
-    if (kind == HEMI_SERVER_DESCRIPTION) {
-        info->predicted_error = hemi_fields_get_real(r, "predicted_error", 0, SCALE_MAX);
-        info->output_max = hemi_fields_get_real(r, "output_max", 0, SCALE_MAX);
-    }
+    if (kind == HEMI_SERVER_DESCRIPTION) read_errors(r, info);
     if (r->status == HEMI_OK && m->is_grid) read_grid(r, m);
     if (r->status == HEMI_OK) read_layouts(r, m, params);
     if (r->status == HEMI_OK) read_reply_ring(r, m);
@@ -274,9 +303,8 @@ static void read_fields(hemi_fields *r, hemi_module *m, hemi_description_kind ki
 hemi_status hemi_description_read(hemi_module *m, const void *text, size_t bytes, hemi_description_kind kind,
                                   hemi_error *err) {
     const char *file = kind == HEMI_CLIENT_DESCRIPTION ? "client.json" : "server.json";
-    if (bytes > HEMI_DESCRIPTION_BYTES_MAX)
-        return hemi_fail(err, HEMI_ERR_TOO_LARGE, "%s has %zu bytes, more than %d", file, bytes,
-                         HEMI_DESCRIPTION_BYTES_MAX);
+    const size_t most = kind == HEMI_CLIENT_DESCRIPTION ? HEMI_DESCRIPTION_BYTES_MAX : HEMI_SERVER_DESCRIPTION_BYTES_MAX;
+    if (bytes > most) return hemi_fail(err, HEMI_ERR_TOO_LARGE, "%s has %zu bytes, more than %zu", file, bytes, most);
     json_error_t where;
     json_t *j = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &where);
     if (j == NULL)

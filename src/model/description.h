@@ -6,6 +6,7 @@
 
 #define HEMI_DESCRIPTION_VERSION   2
 #define HEMI_DESCRIPTION_BYTES_MAX 65536
+#define HEMI_SERVER_DESCRIPTION_BYTES_MAX (1 << 20)
 
 typedef enum hemi_description_kind { HEMI_CLIENT_DESCRIPTION, HEMI_SERVER_DESCRIPTION } hemi_description_kind;
 

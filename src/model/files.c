@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "model/archive.h"
+#include "model/circuit_module.h"
 #include "model/description.h"
 #include "model/safetensors.h"
 
@@ -72,7 +73,8 @@ static hemi_status save_server(const hemi_module *m, const char *folder, hemi_er
     HEMI_TRY(hemi_description_write(&json, m, HEMI_SERVER_DESCRIPTION, err));
     entries[0].data = (uint8_t *)json;
     entries[0].bytes = strlen(json);
-    hemi_status status = pack_weights(&entries[1].data, &entries[1].bytes, m, err);
+    hemi_status status = m->is_circuit ? hemi_circuit_tensors_write(&entries[1].data, &entries[1].bytes, m->circuit, err)
+                                       : pack_weights(&entries[1].data, &entries[1].bytes, m, err);
     if (status == HEMI_OK) status = write_archive(folder, SERVER_ZIP, PRIVATE_FILE_MODE, entries, 2, err);
     hemi_free(json);
     hemi_free(entries[1].data);
@@ -81,7 +83,7 @@ static hemi_status save_server(const hemi_module *m, const char *folder, hemi_er
 
 hemi_status hemi_module_save(const hemi_module *m, const char *folder, hemi_error *err) {
     HEMI_TRY(hemi_folder_create(folder, err));
-    if (m->weights != NULL) HEMI_TRY(save_server(m, folder, err));
+    if (m->weights != NULL || m->circuit != NULL) HEMI_TRY(save_server(m, folder, err));
     const hemi_archive_entry client = {
         .name = CLIENT_JSON, .data = (uint8_t *)m->client_json, .bytes = strlen(m->client_json)};
     return write_archive(folder, CLIENT_ZIP, FILE_MODE, &client, 1, err);
@@ -152,15 +154,21 @@ static hemi_status read_weights(hemi_module *m, const hemi_archive_entry *file, 
     return check_bound(m, err);
 }
 
+static hemi_status read_circuit(hemi_module *m, const hemi_archive_entry *file, hemi_error *err) {
+    HEMI_TRY(hemi_circuit_tensors_read(m->circuit, file->data, file->bytes, err));
+    return hemi_circuit_module_complete(m, err);
+}
+
 /* What an archive of either kind holds: client.json, or server.json and the weights. */
 static hemi_status read_module(hemi_module *m, const uint8_t *zip, size_t bytes, bool with_weights, hemi_error *err) {
     hemi_archive_entry entries[2] = {
-        {.name = with_weights ? SERVER_JSON : CLIENT_JSON, .max_bytes = HEMI_DESCRIPTION_BYTES_MAX},
+        {.name = with_weights ? SERVER_JSON : CLIENT_JSON, .max_bytes = with_weights ? HEMI_SERVER_DESCRIPTION_BYTES_MAX : HEMI_DESCRIPTION_BYTES_MAX},
         {.name = WEIGHTS, .max_bytes = SERVER_ZIP_BYTES_MAX}};
     HEMI_TRY(hemi_archive_read(entries, with_weights ? 2 : 1, zip, bytes, err));
     hemi_status status = hemi_description_read(m, entries[0].data, entries[0].bytes,
                                                with_weights ? HEMI_SERVER_DESCRIPTION : HEMI_CLIENT_DESCRIPTION, err);
-    if (status == HEMI_OK && with_weights) status = read_weights(m, &entries[1], err);
+    if (status == HEMI_OK && with_weights)
+        status = m->is_circuit ? read_circuit(m, &entries[1], err) : read_weights(m, &entries[1], err);
     if (status == HEMI_OK) status = hemi_module_finish(m, err);
     hemi_free(entries[0].data);
     hemi_free(entries[1].data);

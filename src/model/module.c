@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "linear/units.h"
+#include "model/circuit_module.h"
 #include "model/description.h"
 #include "rlwe/context.h"
 
@@ -34,6 +35,7 @@ bool hemi_module_quantise_row(const hemi_module *m, const float *x, int32_t *x_i
 
 void hemi_module_free(hemi_module *m) {
     if (m == NULL) return;
+    hemi_circuit_module_clear(m);
     hemi_free(m->weights);
     hemi_free(m->bias);
     hemi_free(m->client_json);
@@ -80,10 +82,12 @@ size_t hemi_module_key_entries(const hemi_module *m, uint32_t *t) {
 }
 
 size_t hemi_module_row_inputs(const hemi_module *m) {
+    if (m->is_circuit) return m->io.inputs;
     return m->is_grid ? (size_t)m->grid.in_channels * m->grid.in_height * m->grid.in_width : m->layout.inputs;
 }
 
 size_t hemi_module_row_outputs(const hemi_module *m) {
+    if (m->is_circuit) return m->io.outputs;
     return m->is_grid ? (size_t)m->grid.out_channels * m->grid.out_height * m->grid.out_width : m->layout.outputs;
 }
 
@@ -157,6 +161,11 @@ static void set_output_shape(hemi_module_info *info, uint32_t outputs) {
 
 hemi_status hemi_module_finish(hemi_module *m, hemi_error *err) {
     hemi_module_info *info = &m->info;
+    if (m->is_circuit) {
+        hemi_circuit_module_finish(m);
+        hemi_free(m->client_json);
+        return hemi_description_write(&m->client_json, m, HEMI_CLIENT_DESCRIPTION, err);
+    }
     if (!m->is_grid && !m->is_dense) set_output_shape(info, m->layout.outputs);
     info->operation = m->is_grid ? "conv" : m->is_dense ? "dense" : "linear";
     info->params = m->layout.params;

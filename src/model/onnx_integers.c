@@ -200,18 +200,79 @@ static hemi_status run_wrap(hemi_onnx_graph *g, const node_proto *node, hemi_onn
     return give(g, node, &r, out, err);
 }
 
+/* ---- arithmetic, as shapes that are computed are written: chunk, expand */
+
+static bool calculate(char op, int64_t a, int64_t b, int64_t *out) {
+    switch (op) {
+    case 'A':
+        return !__builtin_add_overflow(a, b, out);
+    case 'S':
+        return !__builtin_sub_overflow(a, b, out);
+    case 'M':
+        return !__builtin_mul_overflow(a, b, out);
+    case 'E':
+        *out = a == b;
+        return true;
+    default:
+        if (b == 0 || (a == INT64_MIN && b == -1)) return false;
+        *out = a / b;
+        return true;
+    }
+}
+
+/* Of lists of the same length, or of one number. */
+static hemi_status run_arithmetic(hemi_onnx_graph *g, const node_proto *node, hemi_onnx_value *out, hemi_error *err) {
+    integers a, b;
+    HEMI_TRY(read_input(g, node, 0, &a, err));
+    HEMI_TRY(read_input(g, node, 1, &b, err));
+    integers r = a.rank > b.rank || (a.rank == b.rank && a.count > b.count) ? a : b;
+    if (a.rank > 1 || b.rank > 1 || (a.count != b.count && a.count != 1 && b.count != 1))
+        return hemi_onnx_refuse(node, "of integers that are no lists of the same length", err);
+    for (size_t i = 0; i < r.count; i++)
+        if (!calculate(node->op_type[0], a.v[a.count == 1 ? 0 : i], b.v[b.count == 1 ? 0 : i], &r.v[i]))
+            return hemi_onnx_bad(node, "operand", err);
+    return give(g, node, &r, out, err);
+}
+
+static hemi_status run_where(hemi_onnx_graph *g, const node_proto *node, hemi_onnx_value *out, hemi_error *err) {
+    integers c, a, b;
+    HEMI_TRY(read_input(g, node, 0, &c, err));
+    HEMI_TRY(read_input(g, node, 1, &a, err));
+    HEMI_TRY(read_input(g, node, 2, &b, err));
+    if (a.count != c.count || b.count != c.count) return hemi_onnx_refuse(node, "of lists of different lengths", err);
+    for (size_t i = 0; i < c.count; i++) c.v[i] = c.v[i] != 0 ? a.v[i] : b.v[i];
+    return give(g, node, &c, out, err);
+}
+
+static bool all_integers(const hemi_onnx_graph *g, const node_proto *node) {
+    for (size_t i = 0; i < node->n_input; i++) {
+        operand a = NULL;
+        if (hemi_onnx_input(g, node, i, &a, NULL) != HEMI_OK || a == NULL || !a->is_constant ||
+            !hemi_onnx_constant_is_integer(&a->constant))
+            return false;
+    }
+    return true;
+}
+
 hemi_onnx_operator hemi_onnx_integer_operator(const hemi_onnx_graph *g, const node_proto *node) {
     static const hemi_onnx_entry table[] = {{"ConstantOfShape", run_fill}, {"Concat", run_concat},
                                             {"Reshape", run_reshape},      {"Slice", run_slice},
                                             {"Transpose", run_transpose},  {"Cast", run_cast},
                                             {"Gather", run_gather},        {"Unsqueeze", run_wrap},
                                             {"Squeeze", run_wrap},         {NULL, NULL}};
+    static const hemi_onnx_entry arithmetic[] = {{"Add", run_arithmetic},
+                                                 {"Sub", run_arithmetic},
+                                                 {"Mul", run_arithmetic},
+                                                 {"Div", run_arithmetic},
+                                                 {"Equal", run_arithmetic},
+                                                 {"Where", run_where},
+                                                 {NULL, NULL}};
     operand a = NULL;
     if (g->samples && strcmp(node->op_type, "Shape") == 0) return run_shape;
     if (hemi_onnx_input(g, node, 0, &a, NULL) != HEMI_OK || a == NULL || !a->is_constant ||
         !hemi_onnx_constant_is_integer(&a->constant))
         return NULL;
-    for (const hemi_onnx_entry *entry = table; entry->name != NULL; entry++)
-        if (strcmp(node->op_type, entry->name) == 0) return entry->run;
-    return NULL;
+    const hemi_onnx_operator run = hemi_onnx_find_operator(table, node->op_type);
+    if (run != NULL) return run;
+    return all_integers(g, node) ? hemi_onnx_find_operator(arithmetic, node->op_type) : NULL;
 }

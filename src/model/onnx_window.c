@@ -29,8 +29,8 @@ hemi_status hemi_onnx_window_sides(const node_proto *node, operand a, window *w,
 }
 
 /* An attribute of `count` integers from min to SIDE_MAX; absent: all `otherwise`. */
-hemi_status hemi_onnx_window_list(const node_proto *node, const char *name, size_t count, int64_t min, int64_t otherwise,
-                             int64_t *out, hemi_error *err) {
+hemi_status hemi_onnx_window_list(const node_proto *node, const char *name, size_t count, int64_t min,
+                                  int64_t otherwise, int64_t *out, hemi_error *err) {
     const Hemi__Onnx__AttributeProto *a = hemi_onnx_attribute(node, name);
     for (size_t i = 0; i < count; i++) out[i] = otherwise;
     if (a == NULL || a->n_ints == 0) return HEMI_OK;
@@ -75,7 +75,8 @@ hemi_status hemi_onnx_window_read(const node_proto *node, window *w, bool has_ke
 
 hemi_status hemi_onnx_window_auto_pad(const node_proto *node, window *w, hemi_error *err) {
     const Hemi__Onnx__AttributeProto *a = hemi_onnx_attribute(node, "auto_pad");
-    const bool upper = hemi_onnx_text_is(a, "SAME_UPPER"), lower = hemi_onnx_text_is(a, "SAME_LOWER"), valid = hemi_onnx_text_is(a, "VALID");
+    const bool upper = hemi_onnx_text_is(a, "SAME_UPPER"), lower = hemi_onnx_text_is(a, "SAME_LOWER"),
+               valid = hemi_onnx_text_is(a, "VALID");
     if (a == NULL || a->s.len == 0 || hemi_onnx_text_is(a, "NOTSET")) return HEMI_OK;
     if (!upper && !lower && !valid)
         return hemi_fail(err, HEMI_ERR_FORMAT, "%s has a bad auto_pad", hemi_onnx_label_of(node).s);
@@ -126,7 +127,7 @@ static hemi_status apply(hemi_onnx_graph *g, const node_proto *node, operand a, 
 
 /* The weights, whose dimensions are [of_first][of_second] and the kernel; sets the kernel of the window. */
 hemi_status hemi_onnx_window_weights(hemi_onnx_graph *g, const node_proto *node, window *w, int64_t *groups,
-                                const hemi_onnx_constant **c, float **numbers, hemi_error *err) {
+                                     const hemi_onnx_constant **c, float **numbers, hemi_error *err) {
     operand weights = NULL;
     HEMI_TRY(hemi_onnx_input(g, node, 1, &weights, err));
     if (weights == NULL)
@@ -182,10 +183,12 @@ static hemi_status run_conv(hemi_onnx_graph *g, const node_proto *node, hemi_onn
     HEMI_TRY(hemi_onnx_window_read(node, &w, true, err));
     HEMI_TRY(hemi_onnx_window_auto_pad(node, &w, err));
     const size_t outputs = c->dims[0], inputs = c->dims[1], share = outputs / (size_t)groups;
-    if (inputs * (size_t)groups != w.channels || outputs % (size_t)groups != 0) return hemi_onnx_wrong_channels(node, &w, err);
+    if (inputs * (size_t)groups != w.channels || outputs % (size_t)groups != 0)
+        return hemi_onnx_wrong_channels(node, &w, err);
     op.in_channels = w.channels;
     op.out_channels = (uint32_t)outputs;
-    if (!hemi_onnx_window_reading(&op.y, &w, 0, false) || !hemi_onnx_window_reading(&op.x, &w, 1, false)) return hemi_onnx_no_output(node, err);
+    if (!hemi_onnx_window_reading(&op.y, &w, 0, false) || !hemi_onnx_window_reading(&op.x, &w, 1, false))
+        return hemi_onnx_no_output(node, err);
     HEMI_TRY(hemi_onnx_stencil_block(g, node, &op, &to, err));
     const float *from = numbers;
     for (size_t o = 0; o < outputs; o++)
@@ -246,7 +249,8 @@ static hemi_status run_conv_transpose(hemi_onnx_graph *g, const node_proto *node
     if (share > SIDE_MAX / (size_t)groups) return refuse(node, "has more than 65536 output channels", err);
     op.in_channels = w.channels;
     op.out_channels = (uint32_t)(share * (size_t)groups);
-    if (!hemi_onnx_window_writing(&op.y, &w, 0, padding[0]) || !hemi_onnx_window_writing(&op.x, &w, 1, padding[1])) return hemi_onnx_no_output(node, err);
+    if (!hemi_onnx_window_writing(&op.y, &w, 0, padding[0]) || !hemi_onnx_window_writing(&op.x, &w, 1, padding[1]))
+        return hemi_onnx_no_output(node, err);
     HEMI_TRY(hemi_onnx_stencil_block(g, node, &op, &to, err));
     const float *from = numbers;
     for (size_t i = 0; i < inputs; i++)
@@ -304,7 +308,8 @@ static hemi_status run_average(hemi_onnx_graph *g, const node_proto *node, hemi_
     HEMI_TRY(hemi_onnx_window_auto_pad(node, &w, err));
     const bool ceiling = hemi_onnx_attribute_int(node, "ceil_mode", 0) != 0,
                with_padding = hemi_onnx_attribute_int(node, "count_include_pad", 0) != 0;
-    if (!hemi_onnx_window_reading(&op.y, &w, 0, ceiling) || !hemi_onnx_window_reading(&op.x, &w, 1, ceiling)) return hemi_onnx_no_output(node, err);
+    if (!hemi_onnx_window_reading(&op.y, &w, 0, ceiling) || !hemi_onnx_window_reading(&op.x, &w, 1, ceiling))
+        return hemi_onnx_no_output(node, err);
     HEMI_TRY(apply_sum(g, node, a, &w, &op, out, err));
     HEMI_TRY(hemi_onnx_block(g, &factor, out->features, 1, err));
     const size_t height = op.y.out, width = op.x.out;
@@ -328,7 +333,8 @@ static hemi_status average_all(hemi_onnx_graph *g, const node_proto *node, opera
     hemi_stencil op = {.out_channels = 0};
     HEMI_TRY(hemi_onnx_window_sides(node, a, &w, err));
     memcpy(w.kernel, w.in, sizeof w.in);
-    if (!hemi_onnx_window_reading(&op.y, &w, 0, false) || !hemi_onnx_window_reading(&op.x, &w, 1, false)) return hemi_onnx_no_output(node, err);
+    if (!hemi_onnx_window_reading(&op.y, &w, 0, false) || !hemi_onnx_window_reading(&op.x, &w, 1, false))
+        return hemi_onnx_no_output(node, err);
     HEMI_TRY(apply_sum(g, node, a, &w, &op, out, err));
     HEMI_TRY(hemi_onnx_block(g, &factor, out->features, 1, err));
     for (size_t i = 0; i < out->features; i++) factor[i] = mean ? 1 / (float)(w.in[0] * w.in[1]) : 1;

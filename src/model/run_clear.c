@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "base/threads.h"
 #include "model/affine.h"
+#include "model/circuit_module.h"
 #include "model/module.h"
 #include "random/sample.h"
 
@@ -87,6 +88,17 @@ static void fill_gaussian(hemi_stream *s, double *out, size_t count, double devi
         out[i] = pair[0] * deviation;
         if (i + 1 < count) out[i + 1] = pair[1] * deviation;
     }
+}
+
+void hemi_clear_noise(float *y, size_t count, double deviation) {
+    hemi_stream stream;
+    hemi_stream_init_fresh(&stream);
+    for (size_t i = 0; i < count; i += 2) {
+        double pair[2];
+        gaussian_pair(&stream, pair);
+        for (size_t j = 0; j < 2 && i + j < count; j++) y[i + j] = (float)((double)y[i + j] + pair[j] * deviation);
+    }
+    hemi_stream_wipe(&stream);
 }
 
 /* A client divides a row's own error by its factor; with a bias it first takes off, and then adds, its copy of the bias, which
@@ -191,6 +203,7 @@ static hemi_status run_all(const hemi_module *m, const float *x, size_t rows, fl
 
 hemi_status hemi_module_run_clear(const hemi_module *m, const float *x, size_t rows, float *y, bool noise,
                                   hemi_error *err) {
+    if (m->is_circuit) return hemi_circuit_module_run_clear(m, x, rows, y, noise, err);
     if (m->weights == NULL)
         return hemi_fail(err, HEMI_ERR_STATE, "this module was opened without its weights: they are in server.zip");
     if (noise && hemi_random_init() != 0) return hemi_fail(err, HEMI_ERR_INTERNAL, "the system gives no randomness");

@@ -29,6 +29,9 @@ static const hemi_evaluator *find(const hemi_evaluator *const *modules, size_t c
 
 static hemi_status check_fit(const hemi_batch_request *r, const hemi_evaluator *e, hemi_error *err) {
     const hemi_module_info *m = hemi_evaluator_info(e);
+    if (m->params->chain != 0)
+        return hemi_fail(err, HEMI_ERR_UNSUPPORTED,
+                         "this module is a circuit: its rows are sent in requests of their own kind, and not prepared in batches");
     if (!hemi_evaluator_batch(e))
         return hemi_fail(err, HEMI_ERR_UNSUPPORTED, "this module has no form for batches of rows: call it row by row");
     if (r->inputs != m->inputs)
@@ -142,9 +145,7 @@ hemi_status hemi_batches_answer(hemi_prepared *prepared, const hemi_evaluator *c
         HEMI_TRY(begin_part(&a, i, modules, module_count, err));
         total += hemi_batch_frame_bytes(a.r.params, &a.part[i].frame);
     }
-    if (hemi_server_keys_expanded(keys)->ctx->params != a.r.params)
-        return hemi_fail(err, HEMI_ERR_KEY, "the evaluation keys are of set %s, the request of %s",
-                         hemi_server_keys_expanded(keys)->ctx->params->name, a.r.params->name);
+    HEMI_TRY(hemi_server_keys_check_set(keys, a.r.params, err));
     if (total > UINT32_MAX)
         return hemi_fail(err, HEMI_ERR_TOO_LARGE, "the reply would have %zu bytes: name fewer modules", total);
     uint8_t *out = hemi_alloc(total, 1);

@@ -1,23 +1,18 @@
 /* From request bytes to reply bytes. */
 #include <pthread.h>
-#include <sodium.h>
 #include <stdatomic.h>
 #include <string.h>
 
-#include "base/bits.h"
 #include "base/error.h"
 #include "base/memory.h"
-#include "base/threads.h"
-#include "hemi/server.h"
-#include "linear/batch.h"
 #include "linear/product.h"
-#include "model/module.h"
-#include "rlwe/ringswitch.h"
-#include "server/evaluate.h"
+#include "server/evaluate_circuit.h"
 #include "server/limits.h"
 #include "wire/batch.h"
 
 struct hemi_evaluator {
+    hemi_module_info info;
+    hemi_circuit_evaluator *circuit; /* of a circuit: there is nothing more then */
     hemi_module *module;  /* without weights */
     hemi_linear *linear;
     hemi_batch *batch;    /* the matrix for batches of rows; NULL if the module has none */
@@ -25,11 +20,6 @@ struct hemi_evaluator {
     double *bias;         /* NULL: none */
     pthread_mutex_t lock; /* of what follows: made when first asked for, then immutable */
     hemi_linear *packed;
-};
-
-struct hemi_server_keys {
-    hemi_evaluation_keys *keys;
-    uint8_t id[HEMI_KEY_ID_BYTES];
 };
 
 /* All evaluators' plaintexts of packed rows, in bytes. */
@@ -50,24 +40,36 @@ static hemi_status make_batch(hemi_evaluator *e, const hemi_module *module, hemi
     return hemi_batch_new(&e->batch, ctx, l->inputs, l->outputs, module->weights, module->bias, module->info.delta, err);
 }
 
-hemi_status hemi_evaluator_new_with(hemi_evaluator **out, const hemi_module *module, const hemi_evaluator_options *options, hemi_error *err) {
+static hemi_status make_linear(hemi_evaluator *e, const hemi_module *module, hemi_team *team, hemi_error *err) {
     const hemi_context *ctx;
     const char *json = hemi_module_client_json(module);
-    *out = NULL;
     if (!module->weights) return hemi_fail(err, HEMI_ERR_STATE, "this module was read without its weights: open its server.zip");
     HEMI_TRY(hemi_context_shared(&ctx, module->layout.params, err));
+    HEMI_TRY(hemi_module_from_client_json(&e->module, json, strlen(json), err));
+    e->info = e->module->info;
+    HEMI_TRY(hemi_linear_new(&e->linear, ctx, &module->layout, module->weights, module->bias, module->info.delta, e->memory, team, err));
+    return make_batch(e, module, err);
+}
+
+static hemi_status make_circuit(hemi_evaluator *e, const hemi_module *module, hemi_team *team, hemi_error *err) {
+    HEMI_TRY(hemi_circuit_evaluator_new(&e->circuit, module, team, err));
+    e->info = module->info;
+    e->info.operation = "circuit"; /* what outlives the module */
+    e->info.params = e->circuit->io.params;
+    return HEMI_OK;
+}
+
+hemi_status hemi_evaluator_new_with(hemi_evaluator **out, const hemi_module *module, const hemi_evaluator_options *options, hemi_error *err) {
+    *out = NULL;
     hemi_evaluator *e = hemi_alloc(1, sizeof *e);
     hemi_team *team = hemi_team_new(options->threads);
     hemi_status s = e && team ? HEMI_OK : hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a module");
-    if (e) (void)pthread_mutex_init(&e->lock, NULL);
-    if (s == HEMI_OK) {
+    if (e) {
+        (void)pthread_mutex_init(&e->lock, NULL);
         e->memory = options->small_memory ? HEMI_LINEAR_SMALL : HEMI_LINEAR_FAST;
-        s = hemi_module_from_client_json(&e->module, json, strlen(json), err);
     }
-    if (s == HEMI_OK)
-        s = hemi_linear_new(&e->linear, ctx, &module->layout, module->weights, module->bias, module->info.delta, e->memory, team, err);
+    if (s == HEMI_OK) s = module->is_circuit ? make_circuit(e, module, team, err) : make_linear(e, module, team, err);
     hemi_team_free(team);
-    if (s == HEMI_OK) s = make_batch(e, module, err);
     if (s != HEMI_OK) {
         hemi_evaluator_free(e);
         return s;
@@ -84,6 +86,7 @@ hemi_status hemi_evaluator_new(hemi_evaluator **out, const hemi_module *module, 
 void hemi_evaluator_free(hemi_evaluator *e) {
     if (!e) return;
     if (e->packed) atomic_fetch_sub(&packed_bytes, hemi_linear_bytes(e->packed));
+    hemi_circuit_evaluator_free(e->circuit);
     hemi_linear_free(e->linear);
     hemi_linear_free(e->packed);
     hemi_batch_free(e->batch);
@@ -94,6 +97,7 @@ void hemi_evaluator_free(hemi_evaluator *e) {
 }
 
 size_t hemi_evaluator_bytes(const hemi_evaluator *e) {
+    if (e->circuit) return hemi_circuit_evaluator_bytes(e->circuit);
     hemi_evaluator *guarded = (hemi_evaluator *)(uintptr_t)e;
     pthread_mutex_lock(&guarded->lock);
     const size_t packed = e->packed ? hemi_linear_bytes(e->packed) : 0;
@@ -101,13 +105,11 @@ size_t hemi_evaluator_bytes(const hemi_evaluator *e) {
     return hemi_linear_bytes(e->linear) + packed + (e->batch ? hemi_batch_bytes(e->batch) : 0);
 }
 
-const hemi_module_info *hemi_evaluator_info(const hemi_evaluator *e) { return &e->module->info; }
+const hemi_module_info *hemi_evaluator_info(const hemi_evaluator *e) { return &e->info; }
 
 const hemi_batch *hemi_evaluator_batch(const hemi_evaluator *e) { return e->batch; }
 
-const hemi_evaluation_keys *hemi_server_keys_expanded(const hemi_server_keys *k) { return k->keys; }
-
-const uint8_t *hemi_evaluator_id(const hemi_evaluator *e) { return e->module->info.id; }
+const uint8_t *hemi_evaluator_id(const hemi_evaluator *e) { return e->info.id; }
 
 /* The map of packed rows: its plaintexts are made when the first request of that form comes, within the memory for all of them. */
 static hemi_status provide_packed(hemi_evaluator *e, hemi_team *team, hemi_error *err) {
@@ -143,83 +145,18 @@ static hemi_status map_of(const hemi_linear **map, const hemi_evaluator *e, hemi
     return s;
 }
 
-/* scratch: 3 n words: the four samples have n/2 each. */
-static void expand_ring_switch(hemi_evaluation_keys *keys, const uint8_t *packed, const uint8_t *seed, uint64_t *scratch) {
-    const hemi_context *small = keys->ctx->reply;
-    const unsigned bits = small->q->m.bits;
-    for (size_t j = 0; j < HEMI_RINGSWITCH_SAMPLES; j++)
-        hemi_unpack(scratch + j * small->n, packed + j * hemi_packed_bytes(small->n, bits), small->n, bits);
-    hemi_ringswitch_key_set(keys, seed, scratch, scratch + HEMI_RINGSWITCH_SAMPLES * small->n);
-}
-
-static hemi_status expand_keys(hemi_evaluation_keys *keys, const hemi_context *ctx, const uint8_t *bytes, size_t entries, hemi_error *err) {
-    const size_t n = ctx->n;
-    uint64_t *b = hemi_alloc(3 * n, sizeof *b);
-    if (!b) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for evaluation keys");
-    const uint8_t *at = bytes + HEMI_KEYS_HEADER_BYTES;
-    for (size_t i = 0, set = 0; i < entries; i++) {
-        const uint32_t t = hemi_load32(at);
-        const uint8_t *packed = at + HEMI_KEY_ENTRY_HEADER_BYTES;
-        if (t == HEMI_KEY_RING_SWITCH) {
-            expand_ring_switch(keys, packed, at + 8, b);
-        } else {
-            hemi_unpack(b, packed, n, ctx->q->m.bits);
-            if (t != 0) hemi_unpack(b + n, packed + hemi_packed_bytes(n, ctx->q->m.bits), n, ctx->special->m.bits);
-            hemi_evaluation_keys_set(keys, set++, at + 8, b, t != 0 ? b + n : NULL);
-        }
-        at += hemi_key_entry_bytes(ctx->params, t);
-    }
-    hemi_free(b);
-    return HEMI_OK;
-}
-
-hemi_status hemi_server_keys_new(hemi_server_keys **out, const void *bytes, size_t count, hemi_error *err) {
-    const hemi_params *params;
-    const hemi_context *ctx;
-    size_t entries;
-    uint32_t t[HEMI_AUTOMORPHISMS_MAX];
-    *out = NULL;
-    HEMI_TRY(hemi_keys_check(bytes, count, &params, &entries, err));
-    HEMI_TRY(hemi_context_shared(&ctx, params, err));
-    const uint8_t *at = (const uint8_t *)bytes + HEMI_KEYS_HEADER_BYTES + hemi_key_entry_bytes(params, 0);
-    for (size_t i = 1; i < entries; i++) {
-        t[i - 1] = hemi_load32(at);
-        at += hemi_key_entry_bytes(params, t[i - 1]);
-    }
-    hemi_server_keys *k = hemi_alloc(1, sizeof *k);
-    if (!k) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for evaluation keys");
-    hemi_status s = hemi_evaluation_keys_new(&k->keys, ctx, t, entries - 1, err);
-    if (s == HEMI_OK) s = expand_keys(k->keys, ctx, bytes, entries, err);
-    if (s != HEMI_OK) {
-        hemi_server_keys_free(k);
-        return s;
-    }
-    (void)crypto_generichash(k->id, sizeof k->id, bytes, count, NULL, 0);
-    *out = k;
-    return HEMI_OK;
-}
-
-void hemi_server_keys_free(hemi_server_keys *k) {
-    if (!k) return;
-    hemi_evaluation_keys_free(k->keys);
-    hemi_free(k);
-}
-
-const uint8_t *hemi_server_keys_id(const hemi_server_keys *k) { return k->id; }
-
-size_t hemi_server_keys_bytes(const hemi_server_keys *k) { return sizeof *k + k->keys->bytes; }
-
 static const hemi_evaluator *find(const hemi_evaluator *const *modules, size_t count, const uint8_t *id) {
     for (size_t i = 0; i < count; i++)
-        if (memcmp(modules[i]->module->info.id, id, HEMI_MODULE_ID_BYTES) == 0) return modules[i];
+        if (memcmp(modules[i]->info.id, id, HEMI_MODULE_ID_BYTES) == 0) return modules[i];
     return NULL;
 }
 
 /* The request must be for this module exactly. */
 static hemi_status check_fit(const hemi_request *r, const hemi_evaluator *e, hemi_error *err) {
-    const hemi_module_info *m = &e->module->info;
+    const hemi_module_info *m = &e->info;
     if (r->params != m->params)
         return hemi_fail(err, HEMI_ERR_PARAMS, "the request is of set %s, the module of %s", r->params->name, m->params->name);
+    if (e->circuit) return hemi_fail(err, HEMI_ERR_FORMAT, "the module is a circuit, whose requests are of another kind");
     if (!hemi_module_layout(e->module, r->form))
         return hemi_fail(err, HEMI_ERR_FORMAT, "the request is of form %d, which the module does not have", (int)r->form);
     const hemi_request want = hemi_module_request(e->module, r->form, r->units);
@@ -240,13 +177,18 @@ typedef struct named {
     size_t total; /* bytes of the reply */
 } named;
 
+/* The module that a request names. */
+static hemi_status find_module(const hemi_evaluator **e, const hemi_evaluator *const *modules, size_t count, const uint8_t *id, hemi_error *err) {
+    *e = find(modules, count, id);
+    if (*e) return HEMI_OK;
+    return hemi_fail(err, HEMI_ERR_CONFLICT,
+                     "the model has no module with this id: it was compiled anew since the client fetched its description; fetch it again");
+}
+
 static hemi_status find_named(named *n, const hemi_request *r, const hemi_evaluator *const *modules, size_t module_count, hemi_error *err) {
     *n = (named){.count = r->modules, .total = HEMI_REPLY_HEADER_BYTES};
     for (size_t i = 0; i < r->modules; i++) {
-        n->evaluator[i] = find(modules, module_count, r->module_id[i]);
-        if (!n->evaluator[i])
-            return hemi_fail(err, HEMI_ERR_CONFLICT,
-                             "the model has no module with this id: it was compiled anew since the client fetched its description; fetch it again");
+        HEMI_TRY(find_module(&n->evaluator[i], modules, module_count, r->module_id[i], err));
         HEMI_TRY(check_fit(r, n->evaluator[i], err));
         n->frame[i] = hemi_module_frame(n->evaluator[i]->module, r->form, r->units);
         n->total += hemi_reply_frame_bytes(r->params, &n->frame[i]);
@@ -255,7 +197,7 @@ static hemi_status find_named(named *n, const hemi_request *r, const hemi_evalua
     return HEMI_OK;
 }
 
-static hemi_status evaluate(const named *n, const hemi_server_keys *keys, const hemi_request *r, const uint8_t *request, hemi_team *team,
+static hemi_status evaluate(const named *n, const hemi_evaluation_keys *keys, const hemi_request *r, const uint8_t *request, hemi_team *team,
                             uint8_t *reply, hemi_error *err) {
     const hemi_linear *map[HEMI_REQUEST_MODULES_MAX];
     hemi_linear_output out[HEMI_REQUEST_MODULES_MAX];
@@ -270,32 +212,80 @@ static hemi_status evaluate(const named *n, const hemi_server_keys *keys, const 
         at += bytes;
     }
     const size_t first = hemi_request_ciphertext_offset(r, 0), stride = hemi_request_ciphertext_offset(r, 1) - first;
-    return hemi_linear_multiply(map, n->count, keys->keys, (hemi_linear_input){request + first, stride, r->b_bits}, out, r->units, team, err);
+    return hemi_linear_multiply(map, n->count, keys, (hemi_linear_input){request + first, stride, r->b_bits}, out, r->units, team, err);
+}
+
+/* What the two kinds of requests have in common. */
+typedef struct call {
+    const hemi_evaluator *const *modules;
+    size_t count;
+    const hemi_server_keys *keys;
+    const uint8_t *request;
+    size_t bytes;
+    const hemi_evaluate_options *options;
+    uint8_t *reply;
+    size_t reply_bytes;
+} call;
+
+static hemi_status allocate_reply(call *c, size_t bytes, hemi_error *err) {
+    c->reply = hemi_alloc(bytes, 1);
+    c->reply_bytes = bytes;
+    return c->reply ? HEMI_OK : hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a reply of %zu bytes", bytes);
+}
+
+static hemi_team *team_for(const call *c) { return c->options->threads == 1 ? NULL : hemi_team_new(c->options->threads); }
+
+static hemi_status call_linear(call *c, hemi_error *err) {
+    hemi_request r;
+    named n;
+    HEMI_TRY(hemi_request_parse(&r, c->request, c->bytes, err));
+    HEMI_TRY(find_named(&n, &r, c->modules, c->count, err));
+    HEMI_TRY(hemi_server_keys_check_set(c->keys, r.params, err));
+    HEMI_TRY(allocate_reply(c, n.total, err));
+    hemi_team *team = team_for(c);
+    const hemi_status s = evaluate(&n, hemi_server_keys_expanded(c->keys), &r, c->request, team, c->reply, err);
+    hemi_team_free(team);
+    return s;
+}
+
+static hemi_status call_circuit(call *c, hemi_error *err) {
+    hemi_ckks_request r;
+    const hemi_evaluator *e;
+    HEMI_TRY(hemi_ckks_request_parse(&r, c->request, c->bytes, err));
+    HEMI_TRY(find_module(&e, c->modules, c->count, r.module_id, err));
+    if (!e->circuit)
+        return hemi_fail(err, HEMI_ERR_PARAMS, "the request is of set %s, the module of %s", r.params->name, e->info.params->name);
+    HEMI_TRY(hemi_circuit_evaluator_check(e->circuit, &r, err));
+    HEMI_TRY(hemi_circuit_evaluator_check_keys(e->circuit, c->keys, err));
+    const hemi_ckks_request header = hemi_circuit_reply(&e->circuit->io, &r);
+    HEMI_TRY(allocate_reply(c, hemi_ckks_reply_bytes(&header), err));
+    hemi_team *team = team_for(c);
+    const hemi_status s =
+        hemi_circuit_evaluator_run(e->circuit, hemi_server_keys_levelled(c->keys), &r, c->request, c->reply, team, c->options, err);
+    hemi_team_free(team);
+    return s;
+}
+
+hemi_status hemi_evaluate_with(const hemi_evaluator *const *modules, size_t module_count, const hemi_server_keys *keys, const void *request,
+                               size_t request_bytes, const hemi_evaluate_options *options, uint8_t **reply, size_t *reply_bytes,
+                               hemi_error *err) {
+    call c = {.modules = modules, .count = module_count, .keys = keys, .request = request, .bytes = request_bytes, .options = options};
+    *reply = NULL;
+    *reply_bytes = 0;
+    const hemi_status s = hemi_ckks_request_is(request, request_bytes) ? call_circuit(&c, err) : call_linear(&c, err);
+    if (s != HEMI_OK) {
+        hemi_free(c.reply);
+        return s;
+    }
+    *reply = c.reply;
+    *reply_bytes = c.reply_bytes;
+    return HEMI_OK;
 }
 
 hemi_status hemi_evaluate(const hemi_evaluator *const *modules, size_t module_count, const hemi_server_keys *keys, const void *request,
                           size_t request_bytes, int threads, uint8_t **reply, size_t *reply_bytes, hemi_error *err) {
-    hemi_request r;
-    named n;
-    *reply = NULL;
-    *reply_bytes = 0;
-    HEMI_TRY(hemi_request_parse(&r, request, request_bytes, err));
-    HEMI_TRY(find_named(&n, &r, modules, module_count, err));
-    if (keys->keys->ctx->params != r.params)
-        return hemi_fail(err, HEMI_ERR_KEY, "the evaluation keys are of set %s, the request of %s", keys->keys->ctx->params->name,
-                         r.params->name);
-    uint8_t *out = hemi_alloc(n.total, 1);
-    hemi_team *team = threads == 1 ? NULL : hemi_team_new(threads);
-    hemi_status s = out ? evaluate(&n, keys, &r, request, team, out, err)
-                        : hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a reply of %zu bytes", n.total);
-    hemi_team_free(team);
-    if (s != HEMI_OK) {
-        hemi_free(out);
-        return s;
-    }
-    *reply = out;
-    *reply_bytes = n.total;
-    return HEMI_OK;
+    const hemi_evaluate_options options = {.threads = threads};
+    return hemi_evaluate_with(modules, module_count, keys, request, request_bytes, &options, reply, reply_bytes, err);
 }
 
 void hemi_bytes_free(void *bytes) { hemi_free(bytes); }

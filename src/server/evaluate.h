@@ -2,12 +2,34 @@
 #ifndef HEMI_SERVER_EVALUATE_H
 #define HEMI_SERVER_EVALUATE_H
 
+#include "base/progress.h"
+#include "base/threads.h"
+#include "circuit/io.h"
+#include "ckks/cipher.h"
 #include "hemi/server.h"
 #include "linear/batch.h"
 
 const hemi_module_info *hemi_evaluator_info(const hemi_evaluator *evaluator);
 /* The matrix for batches of rows; NULL if the module has none. */
 const hemi_batch *hemi_evaluator_batch(const hemi_evaluator *evaluator);
+
+/* server_keys.c: keys are for linear maps or for circuits, according to their set; what asks for the other kind gets NULL. */
 const hemi_evaluation_keys *hemi_server_keys_expanded(const hemi_server_keys *keys);
+const hemi_ckks_keys *hemi_server_keys_levelled(const hemi_server_keys *keys);
+const hemi_params *hemi_server_keys_params(const hemi_server_keys *keys);
+/* ERR_KEY, which names both sets, unless they are of this one. */
+HEMI_CHECK hemi_status hemi_server_keys_check_set(const hemi_server_keys *keys, const hemi_params *params, hemi_error *err);
+/* hemi_server_keys_new, where those for circuits are expanded by a team (NULL: alone). */
+HEMI_CHECK hemi_status hemi_server_keys_load(hemi_server_keys **out, const uint8_t *bytes, size_t count, hemi_team *team, hemi_error *err);
+
+/* hemi_evaluate that tells how far it is: progress (may be NULL) is called on the calling thread; of circuits alone. */
+typedef struct hemi_evaluate_options {
+    int threads;
+    hemi_progress_fn progress;
+    void *progress_context;
+} hemi_evaluate_options;
+HEMI_CHECK hemi_status hemi_evaluate_with(const hemi_evaluator *const *modules, size_t module_count, const hemi_server_keys *keys,
+                                          const void *request, size_t request_bytes, const hemi_evaluate_options *options, uint8_t **reply,
+                                          size_t *reply_bytes, hemi_error *err);
 
 #endif

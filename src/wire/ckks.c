@@ -67,6 +67,8 @@ void hemi_ckks_keys_write_header(uint8_t *out, const hemi_params *params, uint32
     hemi_store32(out + 20, (uint32_t)entries);
 }
 
+bool hemi_ckks_keys_is(const uint8_t *in, size_t count) { return hemi_wire_is(in, count, HEMI_WIRE_CKKS_KEYS); }
+
 static hemi_status check_entry(const uint8_t *in, const hemi_params *params, uint32_t limbs, hemi_error *err) {
     const uint32_t t = hemi_load32(in);
     const uint8_t *at = in + HEMI_KEY_ENTRY_HEADER_BYTES;

@@ -23,6 +23,8 @@ size_t hemi_ckks_ciphertext_bytes(const hemi_params *params, uint32_t limbs);
 size_t hemi_ckks_key_entry_bytes(const hemi_params *params, uint32_t limbs, uint32_t t);
 size_t hemi_ckks_keys_bytes(const hemi_params *params, uint32_t limbs, size_t entries); /* the public key among them */
 void hemi_ckks_keys_write_header(uint8_t *out, const hemi_params *params, uint32_t limbs, size_t entries);
+/* Whether the bytes are of this kind (and not evaluation keys of wire/wire.h). */
+bool hemi_ckks_keys_is(const uint8_t *bytes, size_t count);
 /* Checks header, length, order and kind of entries, and that every residue is canonical. */
 HEMI_CHECK hemi_status hemi_ckks_keys_check(const uint8_t *bytes, size_t count, const hemi_params **params, uint32_t *limbs, size_t *entries,
                                             hemi_error *err);

@@ -181,12 +181,12 @@ static void averages(void **state) {
 
 /* ---- structure */
 
-/* conv, norm, Relu, pool, Flatten, Gemm, plus a residual; with the weights given */
-static hemi_circuit *import_network(const float *w, size_t count) {
-    const int64_t dims[] = {1, 2, 4, 4}, kernel[] = {2, 2, 3, 3}, channels[] = {2}, fc[] = {3, 8},
-                  pads[] = {1, 1, 1, 1}, two[] = {2, 2};
-    pb g = graph_of(dims, 4);
-    assert_true(count >= 36);
+static const int64_t dims_network[] = {1, 2, 4, 4};
+
+/* conv, norm, Relu, pool, Flatten, Gemm, plus a residual; with the weights given, at least 36 */
+static pb network(const float *w) {
+    const int64_t kernel[] = {2, 2, 3, 3}, channels[] = {2}, fc[] = {3, 8}, pads[] = {1, 1, 1, 1}, two[] = {2, 2};
+    pb g = graph_of(dims_network, 4);
     graph_floats(&g, "w", kernel, 4, w);
     graph_floats(&g, "s", channels, 1, w);
     graph_floats(&g, "one", channels, 1, (const float[]){1, 1});
@@ -203,7 +203,7 @@ static hemi_circuit *import_network(const float *w, size_t count) {
     graph_node(&g, n);
     graph_op(&g, "Flatten", "e", "f1");
     graph_node(&g, gemm("f1,f", "y"));
-    return import(g, dims, 4);
+    return g;
 }
 
 static void same_map(const hemi_sparse *a, const hemi_sparse *b) {
@@ -222,7 +222,7 @@ static void zeros_keep_their_place(void **state) {
     (void)state;
     float w[36], zeros[36] = {0};
     floats(w, 36, 12);
-    hemi_circuit *a = import_network(w, 36), *b = import_network(zeros, 36);
+    hemi_circuit *a = import(network(w), dims_network, 4), *b = import(network(zeros), dims_network, 4);
     assert_int_equal(a->values, 3);
     assert_int_equal(a->values, b->values);
     for (size_t v = 0; v < a->values; v++) {
@@ -234,6 +234,36 @@ static void zeros_keep_their_place(void **state) {
     assert_int_equal(hemi_sparse_count(&a->value[1].a.term[0].map), 2 * 2 * (4 * 4 + 8 * 6 + 4 * 9));
     hemi_circuit_free(a);
     hemi_circuit_free(b);
+}
+
+static void damaged_graphs(void **state) {
+    (void)state;
+    test_rng rng = test_rng_new();
+    const uint32_t shape[] = {3, 2, 4, 4};
+    float w[36];
+    floats(w, 36, 12);
+    pb model = model_of(network(w), 13);
+    uint8_t *copy = malloc(model.size);
+    size_t taken = 0;
+    for (size_t i = 0; i < test_repeat(4000); i++) {
+        hemi_circuit *c = NULL;
+        double x[32] = {1}, y[64];
+        memcpy(copy, model.data, model.size);
+        for (size_t k = 0, changes = 1 + test_below(&rng, 3); k < changes; k++) {
+            const size_t at = test_below(&rng, model.size);
+            copy[at] =
+                test_below(&rng, 2) ? (uint8_t)test_below(&rng, 256) : (uint8_t)(copy[at] ^ 1u << test_below(&rng, 8));
+        }
+        if (hemi_circuit_import(&c, copy, model.size, shape, 4, 0, NULL, NULL, NULL) == HEMI_OK) {
+            taken++;
+            if (last_of(c)->size <= 64) run(c, x, y);
+        }
+        hemi_circuit_free(c);
+        (void)hemi_circuit_is_needed(copy, model.size);
+    }
+    printf("  %zu of the damaged graphs are graphs\n", taken);
+    free(copy);
+    free(model.data);
 }
 
 static void what_the_output_does_not_need(void **state) {
@@ -521,17 +551,12 @@ static void rounded_weights(void **state) {
 
 int main(void) {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(convolutions),
-        cmocka_unit_test(transposed_convolutions),
-        cmocka_unit_test(averages),
-        cmocka_unit_test(zeros_keep_their_place),
-        cmocka_unit_test(what_the_output_does_not_need),
-        cmocka_unit_test(numbers_that_move),
-        cmocka_unit_test(rows_that_are_cut),
-        cmocka_unit_test(what_is_repeated),
-        cmocka_unit_test(quantised_weights),
-        cmocka_unit_test(quantised_values),
-        cmocka_unit_test(eight_bits),
+        cmocka_unit_test(convolutions),      cmocka_unit_test(transposed_convolutions),
+        cmocka_unit_test(averages),          cmocka_unit_test(zeros_keep_their_place),
+        cmocka_unit_test(damaged_graphs),    cmocka_unit_test(what_the_output_does_not_need),
+        cmocka_unit_test(numbers_that_move), cmocka_unit_test(rows_that_are_cut),
+        cmocka_unit_test(what_is_repeated),  cmocka_unit_test(quantised_weights),
+        cmocka_unit_test(quantised_values),  cmocka_unit_test(eight_bits),
         cmocka_unit_test(rounded_weights),
     };
     return TEST_RUN("circuit_layers", tests);

@@ -91,7 +91,7 @@ static int report(const compile *c) {
     const hemi_module_info *i = &c->info;
     size_t client = file_bytes(c->folder, "client.zip"), server = file_bytes(c->folder, "server.zip");
     if (c->json) {
-        json_t *j = cli_module_json(i);
+        json_t *j = cli_module_json(i, c->module);
         json_object_set_new(j, "name", json_string(c->name));
         json_object_set_new(j, "folder", json_string(c->folder));
         json_object_set_new(j, "client_file_bytes", json_integer((json_int_t)client));

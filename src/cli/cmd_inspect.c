@@ -55,7 +55,7 @@ static hemi_status inspect_module(findings *f, const char *path, const char *nam
     if (status != HEMI_OK) return hemi_fail_in(err, status, "%.300s", path);
     hemi_module_info info;
     hemi_module_get_info(module, &info);
-    json_t *j = cli_module_json(&info);
+    json_t *j = cli_module_json(&info, module);
     json_object_set_new(j, "folder", json_string(path));
     json_object_set_new(j, "name", json_string(name));
     json_object_set_new(j, "file", json_string(with_weights ? "server.zip" : "client.zip"));

@@ -43,6 +43,9 @@ double cli_median(double *values, size_t count);
  * not known. */
 double cli_relative_error(const hemi_module_info *info);
 double cli_expected_bits(const hemi_module_info *info);
-json_t *cli_module_json(const hemi_module_info *info);
+/* module: whose activations are listed, of circuits with weights. */
+json_t *cli_module_json(const hemi_module_info *info, const hemi_module *module);
+/* A table of them; nothing where there are none, or where they are not known. */
+void cli_print_activations(const hemi_module *module);
 
 #endif

@@ -121,8 +121,11 @@ static int write_sides(char *text, size_t room, const uint32_t *shape, size_t ra
     return n;
 }
 
+bool cli_is_circuit(const hemi_module_info *info) { return strcmp(info->operation, "circuit") == 0; }
+bool cli_takes_rows(const hemi_module_info *info) { return cli_is_circuit(info) ? info->circuit_rows : strcmp(info->operation, "linear") == 0; }
+
 void cli_sides(char text[128], const hemi_module_info *info) {
-    if (strcmp(info->operation, "linear") == 0) {
+    if (cli_takes_rows(info)) {
         snprintf(text, 128, "%u -> %u", info->inputs, info->outputs);
         return;
     }
@@ -158,8 +161,16 @@ static json_t *activations_json(const hemi_module *module, size_t count, json_t 
     return list;
 }
 
+void cli_activation_cells(cli_table *t, const hemi_activation_info *a) {
+    cli_table_cell(t, "%s", a->name);
+    cli_table_cell(t, "%u", a->size);
+    cli_table_cell(t, "%.4g to %.4g", a->low, a->high);
+    cli_table_cell(t, "%u", a->degree);
+    cli_table_cell(t, "%u", a->levels);
+}
+
 void cli_print_activations(const hemi_module *module) {
-    static const char *const headings[] = {"  activation", "numbers", "range", "degree", "levels"};
+    static const char *const headings[] = {" ", "activation", "numbers", "range", "degree", "levels"};
     hemi_module_info info;
     cli_table t;
     hemi_module_get_info(module, &info);
@@ -168,11 +179,8 @@ void cli_print_activations(const hemi_module *module) {
     for (size_t i = 0; i < info.activations; i++) {
         hemi_activation_info a;
         if (hemi_module_get_activation(module, i, &a, NULL) != HEMI_OK) continue;
-        cli_table_cell(&t, "  %s", a.name);
-        cli_table_cell(&t, "%u", a.size);
-        cli_table_cell(&t, "%.4g to %.4g", a.low, a.high);
-        cli_table_cell(&t, "%u", a.degree);
-        cli_table_cell(&t, "%u", a.levels);
+        cli_table_cell(&t, " ");
+        cli_activation_cells(&t, &a);
     }
     cli_table_print(&t);
 }
@@ -213,7 +221,7 @@ json_t *cli_module_json(const hemi_module_info *info, const hemi_module *module)
     json_object_update_missing(j, errors);
     json_decref(sizes);
     json_decref(errors);
-    if (strcmp(info->operation, "circuit") == 0) {
+    if (cli_is_circuit(info)) {
         json_t *circuit = circuit_json(info, module);
         json_object_update_missing(j, circuit);
         json_decref(circuit);

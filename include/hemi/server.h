@@ -54,7 +54,7 @@ typedef struct hemi_http_options {
     uint16_t port;       /* 0: any free port */
     int threads;         /* workers; 0: all processors */
     bool small_memory;        /* weights as small integers: hemi_evaluator_options */
-    size_t max_keys_bytes;    /* memory for clients' keys; 0: the default, 1 GiB */
+    size_t max_keys_bytes;    /* memory for clients' keys; 0: the default, 1 GiB, or twice what keys for the served modules can take */
     size_t max_prepared_bytes; /* memory for batches of rows that were announced; 0: the default, 512 MiB; one client has half */
     size_t max_request_rows;  /* 0: the default, 4096 */
     bool quiet;               /* no line per request */

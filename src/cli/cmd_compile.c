@@ -180,7 +180,7 @@ int cmd_compile(int argc, char **argv) {
          "circuits: the error that polynomials may add to outputs, of their rms (default 0.03). Less is slower and may take a larger set"},
         {"range-margin", 0, "F", CLI_REAL, &c.range_margin, 0, 1000,
          "circuits: ranges of activations over what the calibration data reaches (default 1.25, more where samples differ much)"},
-        {"degree-max", 0, "D", CLI_INT, &c.degree_max, 0, 127, "circuits: of polynomials (default 127); a level for each factor of two"},
+        {"degree-max", 0, "D", CLI_INT, &c.degree_max, 0, 127, "circuits: the largest degree of a polynomial (default 127); twice the degree takes one level more"},
         {"rows", 0, "R", CLI_INT, &c.rows, 0, 32768,
          "circuits: rows or samples of a ciphertext, a power of two (0: chosen). A call with fewer costs as much"},
         {"force-circuit", 0, NULL, CLI_FLAG, &c.force_circuit, 0, 0, "a circuit even if the module is linear"},

@@ -44,7 +44,7 @@ static hemi_status choose(hemi_circuit_choice *choice, const hemi_compile_option
     choice->params = hemi_params_by_name(o->set);
     if (!choice->params || choice->params->chain == 0)
         return hemi_fail(err, HEMI_ERR_PARAMS,
-                         "set '%.40s' is not one for modules with non-linearities (C8192, C16384, C16384D, C32768, C65536); without a set the "
+                         "set '%.40s' is not one for modules with non-linearities (C8192, C16384, C16384M, C16384D, C32768, C65536); without a set the "
                          "cheapest that fits is chosen",
                          o->set);
     return HEMI_OK;

@@ -193,6 +193,35 @@ static void test_keys_that_are_refused(void **state) {
     party_close(&both);
 }
 
+/* Some hundred megabytes in one body, by --long alone: PUT, a call, and what the server counts meanwhile. */
+static void test_large_keys(void **state) {
+    (void)state;
+    if (!test_long()) skip();
+    const hemi_compile_options options = {.tolerance = 0.03, .set = "C32768"};
+    const uint32_t shape[] = {256, 64};
+    test_rng rng = test_rng_new();
+    hemi_circuit *c = test_circuit_new(64);
+    const uint32_t hidden = test_circuit_function(c, 0, 64, TEST_F0(RELU), 1, "Relu", &rng);
+    test_circuit_output(c, test_circuit_function(c, hidden, 64, TEST_F0(RELU), 1, "Relu", &rng), 10, &rng);
+    float *x = test_samples(shape[0], 64, &rng);
+    hemi_module *m;
+    ASSERT_OK(hemi_module_from_circuit(&m, c, x, shape, 2, &options, ERR));
+    hemi_free(x);
+    print_message("  %u limbs, keys %.1f MB\n", m->io.limbs, (double)m->info.evaluation_key_bytes / 1e6);
+    fixture_save(world.folder, "large", "mlp", m);
+    site_stop();
+    site_start(NULL);
+    const hemi_module *modules[] = {m};
+    party p;
+    party_open(&p, modules, 1);
+    expect_reply(put_keys(&p), 201, NULL);
+    call a = call_new(&p, m, 1);
+    expect_circuit(&p, &a, m, ask(world.port, "POST", "/v2/models/large/infer", p.header, a.request, a.bytes));
+    call_free(&a);
+    party_close(&p);
+    hemi_module_free(m);
+}
+
 /* ---- requests */
 
 static void test_requests_that_are_refused(void **state) {
@@ -304,6 +333,6 @@ int main(void) {
         cmocka_unit_test(test_call),          cmocka_unit_test(test_keys_in_parts),
         cmocka_unit_test(test_keys_that_are_refused), cmocka_unit_test(test_requests_that_are_refused),
         cmocka_unit_test(test_no_batches),    cmocka_unit_test(test_too_many_rows),
-        cmocka_unit_test(test_progress)};
+        cmocka_unit_test(test_progress),      cmocka_unit_test(test_large_keys)};
     return cmocka_run_group_tests_name("server circuits", tests, open_all, close_all) != 0;
 }

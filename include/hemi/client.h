@@ -51,12 +51,17 @@ HEMI_API void hemi_pending_free(hemi_pending *pending);
 typedef struct hemi_client hemi_client;
 typedef struct hemi_client_options {
     long connect_timeout_ms; /* 0: 10 s */
-    long timeout_ms;         /* 0: 300 s */
+    long timeout_ms;         /* of one request: 0: 300 s, and an hour where a module with non-linearities is computed, which takes long */
     /* Silent preparation: batches of rows announced ahead, on a thread and a connection of their own, so that a call is one small message
      * each way and one integer product on the server. */
     int prepare;           /* 0: where it helps; 1: always; -1: never */
     uint32_t prepare_rows; /* rows of a batch; 0: chosen by memory and use */
     size_t prepare_bytes;  /* memory for rows that are ready; 0: 256 MiB */
+    /* Called, where not NULL, during what may take long: "make keys", "upload keys" (done and total: bytes) and, of modules with non-linearities,
+     * "infer". By the thread that makes the call or, "infer", by another one while that waits; never twice at once, and not after the call.
+     * It must not use the client or its keys. */
+    void (*progress)(void *context, const char *what, size_t done, size_t total);
+    void *progress_context;
 } hemi_client_options;
 
 /* url: "http://127.0.0.1:8000". keys is borrowed, or NULL: the client makes its own, in memory. options may be NULL. */

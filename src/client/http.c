@@ -189,6 +189,9 @@ static size_t on_header(char *line, size_t one, size_t count, void *context) {
     } else if (header_is(line, bytes, "Retry-After", value)) {
         long s = strtol(value, NULL, 10);
         r->reply->retry_after_s = s > 0 ? s : 0;
+    } else if (header_is(line, bytes, "Hemi-Received", value) && value[0] >= '0' && value[0] <= '9') {
+        r->reply->has_received = true;
+        r->reply->received = strtoull(value, NULL, 10);
     }
     return bytes;
 }
@@ -204,6 +207,10 @@ static int on_progress(void *context, curl_off_t a, curl_off_t b, curl_off_t c, 
     const hemi_http *http = context;
     (void)a, (void)b, (void)c, (void)d;
     return atomic_load(http->stop) ? 1 : 0; /* not 0 ends the transfer */
+}
+
+static long timeout_of(const hemi_http *http, const hemi_http_request *request) {
+    return request->timeout_ms > 0 ? request->timeout_ms : http->timeout_ms;
 }
 
 static CURLcode set_options(hemi_http *http, const hemi_http_request *request, const char *url,
@@ -222,7 +229,7 @@ static CURLcode set_options(hemi_http *http, const hemi_http_request *request, c
     SET(CURLOPT_TCP_NODELAY, 1L);
     SET(CURLOPT_TCP_KEEPALIVE, 1L);
     SET(CURLOPT_CONNECTTIMEOUT_MS, http->connect_timeout_ms);
-    SET(CURLOPT_TIMEOUT_MS, http->timeout_ms);
+    SET(CURLOPT_TIMEOUT_MS, timeout_of(http, request));
     SET(CURLOPT_USERAGENT, "hemi/" HEMI_VERSION);
     SET(CURLOPT_ERRORBUFFER, http->reason);
     SET(CURLOPT_HTTPHEADER, headers);
@@ -269,7 +276,7 @@ static hemi_status curl_fail(const hemi_http *http, const hemi_http_request *req
         return hemi_fail(err, HEMI_ERR_NETWORK,
                          "%s %.200s%.120s: no answer in time (%.120s). Is the server overloaded? The time-outs are %ld "
                          "ms to connect, %ld ms in all",
-                         request->method, http->url, request->path, reason, http->connect_timeout_ms, http->timeout_ms);
+                         request->method, http->url, request->path, reason, http->connect_timeout_ms, timeout_of(http, request));
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_CONNECT_ERROR:
     case CURLE_SSL_CACERT_BADFILE:
@@ -332,6 +339,7 @@ static hemi_status send_with_headers(hemi_http *http, const hemi_http_request *r
     for (int i = 1;; i++) {
         bool again = false;
         hemi_status status = attempt(http, request, url, headers, reply, &again, err);
+        if (status != HEMI_OK && request->once) return status;
         if (!again || i == HEMI_HTTP_ATTEMPTS || is_stopped(http) || reply->retry_after_s > HEMI_HTTP_RETRY_AFTER_MAX_S) return status;
         pause_ms(http, reply->retry_after_s > 0 ? reply->retry_after_s * 1000 : wait);
         wait *= 4;
@@ -341,13 +349,19 @@ static hemi_status send_with_headers(hemi_http *http, const hemi_http_request *r
 hemi_status hemi_http_send(hemi_http *http, const hemi_http_request *request, hemi_http_reply *reply, hemi_error *err) {
     memset(reply, 0, sizeof *reply);
     HEMI_TRY(after_fork(http, err));
-    char url[HEMI_HTTP_URL_MAX + HEMI_HTTP_PATH_MAX], key[96];
+    char url[HEMI_HTTP_URL_MAX + HEMI_HTTP_PATH_MAX], line[3][128];
     snprintf(url, sizeof url, "%s%s", http->url, request->path);
     struct curl_slist *headers = request->body ? http->headers_binary : http->headers_plain;
-    struct curl_slist key_header = {.data = key, .next = headers}; /* lives as long as the call */
-    if (request->key_id) {
-        snprintf(key, sizeof key, "Hemi-Key: %.64s", request->key_id);
-        headers = &key_header;
+    struct curl_slist own[3]; /* these live as long as the call */
+    size_t count = 0;
+    if (request->key_id) snprintf(line[count++], sizeof *line, "Hemi-Key: %.64s", request->key_id);
+    if (request->progress_id) snprintf(line[count++], sizeof *line, "Hemi-Progress: %.32s", request->progress_id);
+    if (request->range_total > 0)
+        snprintf(line[count++], sizeof *line, "Content-Range: bytes %zu-%zu/%zu", request->range_first,
+                 request->range_first + request->body_bytes - 1, request->range_total);
+    for (size_t i = 0; i < count; i++) {
+        own[i] = (struct curl_slist){.data = line[i], .next = headers};
+        headers = &own[i];
     }
     hemi_status status = send_with_headers(http, request, url, headers, reply, err);
     curl_easy_reset(http->curl); /* nothing may point to this stack frame any more */

@@ -12,6 +12,7 @@
 
 #define HEMI_HTTP_CONNECT_TIMEOUT_MS 10000
 #define HEMI_HTTP_TIMEOUT_MS         300000
+#define HEMI_HTTP_CIRCUIT_TIMEOUT_MS 3600000 /* of a request whose answer takes long to compute; what is dead is noticed by keep-alive */
 #define HEMI_HTTP_ATTEMPTS           4  /* of a request, the first included */
 #define HEMI_HTTP_BACKOFF_MS         50 /* before the second attempt; times 4 before each further one */
 #define HEMI_HTTP_RETRY_AFTER_MAX_S  5  /* a server that asks for more is not waited for */
@@ -29,6 +30,11 @@ typedef struct hemi_http_request {
     size_t body_bytes;
     const char *key_id;     /* 64 hexadecimal digits for the header Hemi-Key, or NULL */
     size_t reply_bytes_max; /* a successful reply with more is an error */
+    /* Where not 0: */
+    size_t range_first, range_total; /* the body is a part of so many bytes (Content-Range) */
+    const char *progress_id;         /* 32 hexadecimal digits for the header Hemi-Progress */
+    long timeout_ms;                 /* instead of the connection's */
+    bool once;                       /* after a connection error it is not sent again */
 } hemi_http_request;
 
 typedef struct hemi_http_reply {
@@ -38,6 +44,8 @@ typedef struct hemi_http_reply {
     double server_ms;  /* of the header Hemi-Server-Ms; 0 without one */
     double elapsed_ms; /* of the attempt that gave this reply, seen from here */
     long retry_after_s;
+    bool has_received;
+    size_t received;   /* of the header Hemi-Received */
 } hemi_http_reply;
 
 /* url: "http://host:8000", perhaps with a path before /v2. ERR_ARGUMENT says what is wrong with another one. */

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "client/batch_call.h"
+#include "client/circuit_call.h"
 #include "client/codec.h"
 #include "wire/wire.h"
 
@@ -203,10 +204,36 @@ static hemi_status check_shared(const shared_call *c, size_t rows, hemi_error *e
         const hemi_remote *r = c->remotes[i];
         if (r->client != c->remotes[0]->client || strcmp(r->path, c->remotes[0]->path) != 0)
             return hemi_fail(err, HEMI_ERR_ARGUMENT, "%s and %s are not of one model and client", c->remotes[0]->name, r->name);
-        if (rows > SIZE_MAX / sizeof(float) / (hemi_module_row_inputs(r->module) + hemi_module_row_outputs(r->module)))
+        if (rows > SIZE_MAX / sizeof(float) / ((size_t)r->info.inputs + r->info.outputs))
             return hemi_fail(err, HEMI_ERR_ARGUMENT, "%zu rows are too many", rows);
     }
     return HEMI_OK;
+}
+
+static hemi_status call_circuit(const hemi_remote *r, const float *x, size_t rows, float *y, hemi_call_stats *stats, hemi_error *err) {
+    const hemi_circuit_call call = {
+        .client = r->client, .module = r->module, .path = r->path, .name = r->name, .x = x, .rows = rows, .y = y, .stats = stats};
+    pthread_mutex_lock(&r->client->lock);
+    const hemi_status status = hemi_circuit_call_all(&call, err);
+    pthread_mutex_unlock(&r->client->lock);
+    return status;
+}
+
+/* Of modules that share their input, in as many parts as it takes. */
+static hemi_status call_rows(shared_call *c, const float *x, size_t rows, float *const *y, hemi_error *err) {
+    hemi_remote *first = c->remotes[0];
+    hemi_client *client = first->client;
+    const size_t inputs = first->info.inputs;
+    HEMI_TRY(hemi_modules_share(c->module, c->count, err));
+    pthread_mutex_lock(&client->lock);
+    hemi_status status = c->count == 1 ? HEMI_OK : hemi_pools_get(client->pools, &c->pool, first->model, c->module, c->count, err);
+    if (c->count == 1) c->pool = first->pool;
+    for (size_t from = 0, part; from < rows && status == HEMI_OK; from += part) {
+        for (size_t i = 0; i < c->count; i++) c->y[i] = y[i] + from * c->remotes[i]->info.outputs;
+        status = call_part(c, x + from * inputs, rows - from, &part, err);
+    }
+    pthread_mutex_unlock(&client->lock);
+    return status;
 }
 
 hemi_status hemi_remote_call_many(hemi_remote *const *remotes, size_t count, const float *x, size_t rows,
@@ -214,20 +241,10 @@ hemi_status hemi_remote_call_many(hemi_remote *const *remotes, size_t count, con
     hemi_call_stats total = {0};
     shared_call c = {.remotes = remotes, .count = count, .stats = &total};
     HEMI_TRY(check_shared(&c, rows, err));
-    hemi_client *client = remotes[0]->client;
-    const size_t inputs = hemi_module_row_inputs(remotes[0]->module);
     for (size_t i = 0; i < count; i++) c.module[i] = remotes[i]->module;
-    HEMI_TRY(hemi_modules_share(c.module, count, err));
-    pthread_mutex_lock(&client->lock);
-    hemi_status status = count == 1 ? HEMI_OK : hemi_pools_get(client->pools, &c.pool, remotes[0]->model, c.module, count, err);
-    if (count == 1) c.pool = remotes[0]->pool;
-    for (size_t from = 0, part; from < rows && status == HEMI_OK; from += part) {
-        for (size_t i = 0; i < count; i++) c.y[i] = y[i] + from * hemi_module_row_outputs(c.module[i]);
-        status = call_part(&c, x + from * inputs, rows - from, &part, err);
-    }
-    pthread_mutex_unlock(&client->lock);
-    for (size_t i = 0; status != HEMI_OK && rows > 0 && i < count; i++)
-        hemi_wipe(y[i], rows * hemi_module_row_outputs(c.module[i]) * sizeof *y[i]);
+    const hemi_status status = count == 1 && c.module[0]->is_circuit ? call_circuit(remotes[0], x, rows, y[0], &total, err)
+                                                                     : call_rows(&c, x, rows, y, err);
+    for (size_t i = 0; status != HEMI_OK && rows > 0 && i < count; i++) hemi_wipe(y[i], rows * remotes[i]->info.outputs * sizeof *y[i]);
     if (stats) *stats = total;
     return status;
 }

@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "client/keys.h"
 #include "client/pool.h"
+#include "client/watch.h"
 #include "model/module.h"
 #include "random/sample.h"
 
@@ -22,6 +23,9 @@ hemi_status hemi_client_new(hemi_client **out, const char *url, hemi_keys *keys,
     client->keys = keys;
     hemi_client_options none = {0};
     if (!options) options = &none;
+    client->circuit_timeout_ms = options->timeout_ms > 0 ? options->timeout_ms : HEMI_HTTP_CIRCUIT_TIMEOUT_MS;
+    client->progress = options->progress;
+    client->progress_context = options->progress_context;
     hemi_status status = hemi_http_new(&client->http, url, options->connect_timeout_ms, options->timeout_ms, err);
     if (status == HEMI_OK && !keys) {
         client->own_keys = true;
@@ -87,9 +91,23 @@ static hemi_status provide_set(hemi_client *client, const hemi_params *params, h
     return HEMI_OK;
 }
 
+/* What was made does not serve all that is needed any more. */
+static void forget_bytes(hemi_key_set *set) {
+    hemi_bytes_release(set->bytes);
+    set->bytes = NULL;
+    set->length = 0;
+    set->on_server = false;
+}
+
 hemi_status hemi_client_add_module(hemi_client *client, const hemi_module *module, hemi_error *err) {
     hemi_key_set *set = NULL;
     HEMI_TRY(provide_set(client, module->info.params, &set, err));
+    if (module->is_circuit) {
+        bool more;
+        HEMI_TRY(hemi_ckks_need_add(&set->need, &module->io, &more, err));
+        if (more) forget_bytes(set);
+        return HEMI_OK;
+    }
     size_t known = set->automorphisms;
     if (add_automorphisms(set, module) == 0 && set->count > 0) return HEMI_OK;
     const char *json = hemi_module_client_json(module);
@@ -102,10 +120,7 @@ hemi_status hemi_client_add_module(hemi_client *client, const hemi_module *modul
         return status;
     }
     set->module[set->count++] = copy;
-    hemi_bytes_release(set->bytes);
-    set->bytes = NULL;
-    set->length = 0;
-    set->on_server = false;
+    forget_bytes(set);
     return HEMI_OK;
 }
 
@@ -171,17 +186,23 @@ hemi_status hemi_client_list(hemi_client *client, const char *model, uint8_t **j
 
 /* ---- gathering */
 
-/* Does the set hold every automorphism of this list already? */
-static bool covered(hemi_client *client, const hemi_params *params, const json_t *list) {
+static bool holds(const hemi_key_set *set, json_int_t t) {
+    const bool levelled = set->params->chain > 0;
+    const uint32_t *all = levelled ? set->need.t : set->t;
+    const size_t count = levelled ? set->need.count : set->automorphisms;
+    for (size_t i = 0; i < count; i++)
+        if ((json_int_t)all[i] == t) return true;
+    return false;
+}
+
+/* Does the set serve this module of the list already? Of circuits the list says for how many limbs keys must be. */
+static bool covered(hemi_client *client, const hemi_params *params, const json_t *entry) {
     const hemi_key_set *set = find_set(client, params);
-    const json_t *item;
+    const json_t *list = json_object_get(entry, "automorphisms"), *limbs = json_object_get(entry, "limbs"), *item;
     size_t i;
     if (!set || !json_is_array(list)) return false;
-    json_array_foreach(list, i, item) {
-        size_t j = 0;
-        while (j < set->automorphisms && (json_int_t)set->t[j] != json_integer_value(item)) j++;
-        if (j == set->automorphisms) return false;
-    }
+    if (params->chain > 0 && (!json_is_integer(limbs) || json_integer_value(limbs) > (json_int_t)set->need.limbs)) return false;
+    json_array_foreach(list, i, item) if (!holds(set, json_integer_value(item))) return false;
     return true;
 }
 
@@ -194,7 +215,7 @@ static hemi_status gather_one(hemi_client *client, const char *model, const json
                *shape = json_string_value(json_object_get(entry, "shape"));
     const char *set = json_string_value(json_object_get(entry, "set"));
     const hemi_params *params = set ? hemi_params_by_name(set) : NULL;
-    if (!name || !name[0] || !params || covered(client, params, json_object_get(entry, "automorphisms")))
+    if (!name || !name[0] || !params || covered(client, params, entry))
         return HEMI_OK;
     if ((*fetched)++ >= HEMI_CLIENT_FETCH_MAX) return HEMI_OK;
     hemi_module *module = NULL;
@@ -241,7 +262,10 @@ hemi_status hemi_client_gather(hemi_client *client, const char *model, hemi_erro
 
 static hemi_status make_keys(hemi_client *client, hemi_key_set *set, hemi_error *err) {
     if (set->bytes) return HEMI_OK;
-    if (set->count == 0) /* for batches of rows alone */
+    if (set->params->chain > 0)
+        HEMI_TRY(hemi_keys_levelled(client->keys, set->params, &set->need, client->progress, client->progress_context, &set->bytes,
+                                    &set->length, err));
+    else if (set->count == 0) /* for batches of rows alone */
         HEMI_TRY(hemi_keys_public(client->keys, set->params, &set->bytes, &set->length, err));
     else
         HEMI_TRY(hemi_keys_evaluation(client->keys, (const hemi_module *const *)set->module, set->count, &set->bytes,
@@ -256,41 +280,8 @@ static hemi_status make_keys(hemi_client *client, hemi_key_set *set, hemi_error 
 static void drop_old_keys(hemi_client *client, hemi_key_set *set) {
     const uint64_t generation = hemi_keys_generation(client->keys);
     if (set->generation == generation) return;
-    hemi_bytes_release(set->bytes);
-    set->bytes = NULL;
+    forget_bytes(set);
     set->generation = generation;
-    set->on_server = false;
-}
-
-/* HEAD /v2/keys/{id}: spares the upload where the server has the keys already. */
-static hemi_status ask_for_keys(hemi_client *client, hemi_key_set *set, const char *path, hemi_error *err) {
-    hemi_http_request request = {.method = "HEAD", .path = path};
-    hemi_http_reply reply;
-    HEMI_TRY(hemi_http_send(client->http, &request, &reply, err));
-    hemi_status status = HEMI_OK;
-    if (reply.status >= 200 && reply.status <= 299)
-        set->on_server = true;
-    else if (reply.status != 404)
-        status = hemi_http_reply_fail(client->http, &request, &reply, err);
-    hemi_http_reply_clear(&reply);
-    return status;
-}
-
-static hemi_status put_keys(hemi_client *client, hemi_key_set *set, const char *path, hemi_error *err) {
-    hemi_http_request request = {.method = "PUT",
-                                 .path = path,
-                                 .body = set->bytes,
-                                 .body_bytes = set->length,
-                                 .reply_bytes_max = HEMI_HTTP_ERROR_BODY_MAX};
-    hemi_http_reply reply;
-    HEMI_TRY(hemi_http_send(client->http, &request, &reply, err));
-    hemi_status status = HEMI_OK;
-    if (reply.status >= 200 && reply.status <= 299)
-        set->on_server = true;
-    else
-        status = hemi_http_reply_fail(client->http, &request, &reply, err);
-    hemi_http_reply_clear(&reply);
-    return status == HEMI_OK ? status : hemi_fail_in(err, status, "uploading the evaluation keys");
 }
 
 hemi_status hemi_client_ensure_keys(hemi_client *client, const hemi_params *params, bool again,
@@ -304,10 +295,16 @@ hemi_status hemi_client_ensure_keys(hemi_client *client, const hemi_params *para
     HEMI_TRY(make_keys(client, set, err));
     char path[96];
     snprintf(path, sizeof path, "/v2/keys/%s", set->id);
-    if (!again) HEMI_TRY(ask_for_keys(client, set, path, err));
-    if (set->on_server) return HEMI_OK;
-    HEMI_TRY(put_keys(client, set, path, err));
-    *uploaded += set->length;
+    size_t from = 0;
+    if (!again) HEMI_TRY(hemi_client_ask_for_keys(client, set, path, &from, err));
+    if (!set->on_server) {
+        HEMI_TRY(hemi_client_put_keys(client, set, path, from, err));
+        *uploaded += set->length - from;
+    }
+    if (set->length > HEMI_CLIENT_UPLOAD_CHUNK) { /* made again, of the same entries, if need be */
+        hemi_bytes_release(set->bytes);
+        set->bytes = NULL;
+    }
     return HEMI_OK;
 }
 
@@ -320,18 +317,33 @@ void hemi_client_keys_seen(hemi_client *client, const hemi_params *params, const
     if (make_keys(client, set, &ignored) == HEMI_OK) set->on_server = strcmp(set->id, id) == 0;
 }
 
+/* Sends it once, and tells about progress while the server computes. */
+static hemi_status send_post(hemi_client *client, const hemi_post *post, const char *key_id, hemi_http_request *request, hemi_http_reply *reply,
+                             hemi_error *err) {
+    hemi_watch *watch = post->parts > 0 && client->progress
+                            ? hemi_watch_start(hemi_http_url(client->http), client->progress, client->progress_context, post->part, post->parts)
+                            : NULL;
+    *request = (hemi_http_request){.method = "POST",
+                                   .path = post->path,
+                                   .body = post->body,
+                                   .body_bytes = post->bytes,
+                                   .key_id = key_id,
+                                   .reply_bytes_max = post->reply_bytes_max,
+                                   .progress_id = watch ? hemi_watch_id(watch) : NULL,
+                                   .timeout_ms = post->parts > 0 ? client->circuit_timeout_ms : 0};
+    const hemi_status status = hemi_http_send(client->http, request, reply, err);
+    hemi_watch_stop(watch, status == HEMI_OK && hemi_http_reply_status(reply) == HEMI_OK);
+    request->progress_id = NULL;
+    return status;
+}
+
 hemi_status hemi_client_post(hemi_client *client, const hemi_post *post, hemi_http_reply *reply, hemi_call_stats *stats,
                              hemi_error *err) {
     const hemi_key_set *keys;
     HEMI_TRY(hemi_client_ensure_keys(client, post->params, false, &keys, &stats->evaluation_key_bytes, err));
     for (int i = 0;; i++) {
-        hemi_http_request request = {.method = "POST",
-                                     .path = post->path,
-                                     .body = post->body,
-                                     .body_bytes = post->bytes,
-                                     .key_id = keys->id,
-                                     .reply_bytes_max = post->reply_bytes_max};
-        HEMI_TRY(hemi_http_send(client->http, &request, reply, err));
+        hemi_http_request request;
+        HEMI_TRY(send_post(client, post, keys->id, &request, reply, err));
         stats->network_ms += reply->elapsed_ms > reply->server_ms ? reply->elapsed_ms - reply->server_ms : 0;
         stats->server_ms += reply->server_ms;
         hemi_status said = hemi_http_reply_status(reply);

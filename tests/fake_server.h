@@ -16,7 +16,8 @@
 #define FAKE_THREADS 2 /* connections at once */
 
 typedef struct fake fake;
-/* What the fake does with a request: sends what it likes; the connection is closed afterwards. head: request line and header fields. */
+/* What the fake does with a request: sends what it likes; the connection is closed afterwards. head: request line and header fields. fd -1: it hung
+ * up before it had read all. */
 typedef void (*fake_answer)(fake *f, int fd, const char *head);
 /* How many bytes of a body it reads before it hangs up, without an answer; at least `length`: all of it. */
 typedef size_t (*fake_patience)(fake *f, const char *head, size_t length);
@@ -124,7 +125,7 @@ static inline void *fake_serve(void *context) {
         uint8_t *body = fake_receive(f, fd, head, &bytes, &whole);
         if (body) {
             fake_note(f, head, body, bytes);
-            if (whole) f->answer(f, fd, head);
+            if (whole || f->patience) f->answer(f, whole ? fd : -1, head);
         }
         shutdown(fd, SHUT_WR);
         close(fd);

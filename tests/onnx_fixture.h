@@ -61,8 +61,10 @@ TEST_UNUSED static void pb_message(pb *p, unsigned field, pb child) {
 enum {
     ONNX_FLOAT = 1,
     ONNX_UINT8 = 2,
+    ONNX_INT8 = 3,
     ONNX_INT32 = 6,
     ONNX_INT64 = 7,
+    ONNX_STRING = 8,
     ONNX_BOOL = 9,
     ONNX_FLOAT16 = 10,
     ONNX_DOUBLE = 11,

@@ -465,7 +465,8 @@ static void bad_tensors(void **state) {
                  {ONNX_FLOAT, dims_out_in, 2, 0, HEMI_ERR_FORMAT, "0 numbers"},
                  {ONNX_DOUBLE, dims_out_in, 2, 24, HEMI_ERR_FORMAT, "3 numbers"},
                  {ONNX_FLOAT, nine, 9, 24, HEMI_ERR_UNSUPPORTED, "9 dimensions"},
-                 {ONNX_UINT8, dims_out_in, 2, 6, HEMI_ERR_UNSUPPORTED, "data type 2"},
+                 {ONNX_UINT8, dims_out_in, 2, 6, HEMI_ERR_UNSUPPORTED, "holds integers"},
+                 {ONNX_STRING, dims_out_in, 2, 6, HEMI_ERR_UNSUPPORTED, "data type 8"},
                  {-1, dims_out_in, 2, 6, HEMI_ERR_UNSUPPORTED, "data type -1"},
                  {ONNX_INT32, dims_out_in, 2, 24, HEMI_ERR_UNSUPPORTED, "holds integers"}};
     static const uint8_t data[64];

@@ -130,6 +130,7 @@ static void fill(char path[256], const char *pattern, const char *model, const c
         const char *value = strncmp(p, "{model}", 7) == 0    ? model
                             : strncmp(p, "{module}", 8) == 0 ? module
                             : strncmp(p, "{hash}", 6) == 0   ? hash
+                            : strncmp(p, "{id}", 4) == 0     ? hash
                                                              : NULL;
         if (value) p = strchr(p, '}');
         if (value)
@@ -170,7 +171,7 @@ static void test_views(void **state) {
     (void)state;
     const char *client = "/v2/models/{model}/modules/{module}/client";
     for (size_t i = 0; i < count; i++) {
-        if (strcmp(operations[i].method, "GET") != 0) continue;
+        if (strcmp(operations[i].method, "GET") != 0 || strstr(operations[i].path, "{id}")) continue;
         assert_int_equal(check(operations[i].path, "GET", "demo", "seq.0", NULL, NULL, NULL, 0), 200);
         if (strstr(operations[i].path, "{model}"))
             assert_int_equal(check(operations[i].path, "GET", "none", "seq.0", NULL, NULL, NULL, 0), 404);
@@ -215,6 +216,39 @@ static void test_infer(void **state) {
     assert_int_equal(check(infer, "POST", "demo", NULL, NULL, line, NULL, 0), 411);
     assert_int_equal(check(infer, "POST", "demo", NULL, NULL, "Content-Length: 99999999999\r\n", NULL, 0), 413);
     call_free(&c);
+}
+
+/* Two requests, one worker: the second one waits. */
+static void test_progress(void **state) {
+    (void)state;
+    const char *progress = "/v2/progress/{id}", *infer = "/v2/models/{model}/infer", *id = "00112233445566778899aabbccddeeff";
+    char head[512], bad[256];
+    int fd[2], found = 404;
+    site_stop();
+    const hemi_http_options one = {.threads = 1};
+    site_start(&one);
+    call c = call_new(&owner, world.wide, 200);
+    assert_int_equal(check("/v2/keys/{hash}", "PUT", NULL, NULL, owner.id, NULL, owner.bytes, owner.length), 201);
+    assert_int_equal(check(progress, "GET", NULL, NULL, id, NULL, NULL, 0), 404);
+    snprintf(bad, sizeof bad, "%sHemi-Progress: xyz\r\n", owner.header);
+    assert_int_equal(check(infer, "POST", "demo", NULL, NULL, bad, c.request, c.bytes), 400);
+    for (size_t i = 0; i < 2; i++) {
+        fd[i] = dial(world.port);
+        snprintf(head, sizeof head, "POST /v2/models/demo/infer HTTP/1.1\r\nHost: x\r\n%sContent-Length: %zu\r\n%s%s%s\r\n", owner.header, c.bytes,
+                 i ? "Hemi-Progress: " : "", i ? id : "", i ? "\r\n" : "");
+        assert_true(send_text(fd[i], head) && send_bytes(fd[i], c.request, c.bytes));
+    }
+    for (int i = 0; i < 2000 && found == 404; i++, usleep(1000)) found = check(progress, "GET", NULL, NULL, id, NULL, NULL, 0);
+    assert_int_equal(found, 200);
+    for (size_t i = 0; i < 2; i++) {
+        expect_reply(receive(fd[i], false), 200, NULL);
+        close(fd[i]);
+    }
+    assert_int_equal(check(progress, "GET", NULL, NULL, id, NULL, NULL, 0), 404);
+    call_free(&c);
+    site_stop();
+    site_start(NULL);
+    assert_int_equal(check("/v2/keys/{hash}", "PUT", NULL, NULL, owner.id, NULL, owner.bytes, owner.length), 201);
 }
 
 /* Batches: a request without rows for /prepare, one with for /infer; what is in the rows does not matter here. */
@@ -297,7 +331,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_routes),  cmocka_unit_test(test_views),
         cmocka_unit_test(test_key_routes),   cmocka_unit_test(test_infer),
-        cmocka_unit_test(test_batches),      cmocka_unit_test(test_nothing_is_only_on_paper),
+        cmocka_unit_test(test_progress),     cmocka_unit_test(test_batches),
+        cmocka_unit_test(test_nothing_is_only_on_paper),
         cmocka_unit_test(test_other_methods)};
     return cmocka_run_group_tests_name("openapi", tests, open_all, close_all) != 0;
 }

@@ -24,7 +24,8 @@ typedef struct hemi_server_keys hemi_server_keys;
 HEMI_API HEMI_CHECK hemi_status hemi_evaluator_new(hemi_evaluator **out, const hemi_module *module, int threads, hemi_error *err);
 typedef struct hemi_evaluator_options {
     int threads;       /* used for the transformation (0: all) */
-    bool small_memory; /* weights as small integers, transformed anew in every call: less than half of the memory, two to five times the time */
+    bool small_memory; /* weights as small integers, transformed anew in every call: less than half of the memory, two to five times the time. Circuits
+                        * do without */
 } hemi_evaluator_options;
 HEMI_API HEMI_CHECK hemi_status hemi_evaluator_new_with(hemi_evaluator **out, const hemi_module *module,
                                                         const hemi_evaluator_options *options, hemi_error *err);
@@ -54,7 +55,7 @@ typedef struct hemi_http_options {
     uint16_t port;       /* 0: any free port */
     int threads;         /* workers; 0: all processors */
     bool small_memory;        /* weights as small integers: hemi_evaluator_options */
-    size_t max_keys_bytes;    /* memory for clients' keys; 0: the default, 1 GiB */
+    size_t max_keys_bytes;    /* memory for clients' keys; 0: the default, 1 GiB, or twice what keys for the served modules can take */
     size_t max_prepared_bytes; /* memory for batches of rows that were announced; 0: the default, 512 MiB; one client has half */
     size_t max_request_rows;  /* 0: the default, 4096 */
     bool quiet;               /* no line per request */

@@ -11,6 +11,13 @@
 #include "base/memory.h"
 
 #define THREADS_MAX 1024
+#define SPINS       2000 /* some dozens of microseconds */
+
+static inline void hemi_pause(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
 
 typedef struct worker {
     pthread_t thread;
@@ -20,10 +27,11 @@ typedef struct worker {
 
 struct hemi_team {
     pthread_mutex_t turn; /* held by the caller of hemi_team_run */
-    pthread_mutex_t lock; /* guards loop, busy, quit */
+    pthread_mutex_t lock; /* guards what follows, up to size; loop is also looked at without it */
     pthread_cond_t start, finish;
-    uint64_t loop; /* counts loops: a worker that sees a new number joins it */
-    size_t busy;   /* workers that have not left the present loop */
+    atomic_uint_fast64_t loop; /* counts loops: a worker that sees a new number joins it, while it is open */
+    bool open;
+    size_t busy; /* workers that are in the present loop */
     bool quit;
     hemi_step step; /* of the present loop */
     void *context;
@@ -41,15 +49,32 @@ static void work(hemi_team *team, size_t number) {
     }
 }
 
+/* Loops follow one another within microseconds in the middle of a computation: a worker looks out for the next one for a while before it
+ * sleeps, which takes longer to wake from than many a loop runs. */
+static bool next_comes_soon(const hemi_team *team, uint64_t seen) {
+    for (int i = 0; i < SPINS; i++) {
+        if (atomic_load_explicit(&team->loop, memory_order_relaxed) != seen) return true;
+        hemi_pause();
+    }
+    return false;
+}
+
 static void *worker_main(void *argument) {
     const worker *w = argument;
     hemi_team *team = w->team;
     uint64_t seen = 0;
     pthread_mutex_lock(&team->lock);
-    for (;;) {
-        while (!team->quit && team->loop == seen) pthread_cond_wait(&team->start, &team->lock);
-        if (team->quit) break;
+    while (!team->quit) {
+        if (team->loop == seen) {
+            pthread_mutex_unlock(&team->lock);
+            const bool soon = next_comes_soon(team, seen);
+            pthread_mutex_lock(&team->lock);
+            while (!soon && !team->quit && team->loop == seen) pthread_cond_wait(&team->start, &team->lock);
+            continue;
+        }
         seen = team->loop;
+        if (!team->open) continue; /* too late: nothing is left of that loop, and nobody waits */
+        team->busy++;
         pthread_mutex_unlock(&team->lock);
         work(team, w->number);
         pthread_mutex_lock(&team->lock);
@@ -113,12 +138,13 @@ void hemi_team_run(hemi_team *team, size_t count, hemi_step step, void *context)
     team->context = context;
     team->count = count;
     atomic_store_explicit(&team->next, 0, memory_order_relaxed);
-    team->busy = (size_t)team->size - 1;
-    team->loop++;
+    team->open = true;
+    atomic_fetch_add_explicit(&team->loop, 1, memory_order_relaxed);
     pthread_cond_broadcast(&team->start);
     pthread_mutex_unlock(&team->lock);
     work(team, 0);
     pthread_mutex_lock(&team->lock);
+    team->open = false; /* who has not begun by now need not */
     while (team->busy > 0) pthread_cond_wait(&team->finish, &team->lock);
     pthread_mutex_unlock(&team->lock);
     pthread_mutex_unlock(&team->turn);

@@ -1,12 +1,15 @@
 #include "circuit/program.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/memory.h"
 #include "ckks/chebyshev.h"
 #include "circuit/transform.h"
+
+#define IDLE_MAX 4
 
 /* sum of maps + bias: over `limbs` limbs, and of `scale`, when it has been rescaled. */
 typedef struct affine {
@@ -32,6 +35,9 @@ struct hemi_circuit_program {
     const hemi_circuit_plan *plan;
     size_t values;
     step *step;
+    /* Workspaces of computations that are done: what they hold is used again. */
+    pthread_mutex_t lock;
+    hemi_ckks_workspace *idle[IDLE_MAX];
 };
 
 /* ---- making */
@@ -50,6 +56,8 @@ void hemi_circuit_program_free(hemi_circuit_program *p) {
         affine_clear(&p->step[i].b);
         hemi_free(p->step[i].coefficient);
     }
+    for (size_t i = 0; i < IDLE_MAX; i++) hemi_ckks_workspace_free(p->idle[i]);
+    (void)pthread_mutex_destroy(&p->lock);
     hemi_free(p->step);
     hemi_free(p);
 }
@@ -132,7 +140,10 @@ hemi_status hemi_circuit_program_new(hemi_circuit_program **out, const hemi_circ
                                      hemi_progress_fn progress, void *progress_context, hemi_error *err) {
     hemi_circuit_program *p = hemi_alloc(1, sizeof *p);
     *out = NULL;
-    if (p) p->step = hemi_alloc(c->values, sizeof *p->step);
+    if (p) {
+        (void)pthread_mutex_init(&p->lock, NULL);
+        p->step = hemi_alloc(c->values, sizeof *p->step);
+    }
     hemi_status s = p && p->step ? hemi_ckks_context_shared(&p->ctx, plan->params, err) : hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a circuit");
     if (s == HEMI_OK) p->plan = plan, p->values = c->values;
     for (size_t i = 1; s == HEMI_OK && i < c->values; i++) {
@@ -159,8 +170,8 @@ typedef struct run {
     hemi_ckks_cipher **value; /* blocks of each that is there; value[0] is the caller's */
 } run;
 
-static void clear_blocks(hemi_ckks_cipher *c, uint32_t blocks) {
-    for (uint32_t i = 0; c && i < blocks; i++) hemi_ckks_cipher_clear(&c[i]);
+static void clear_blocks(const run *x, hemi_ckks_cipher *c, uint32_t blocks) {
+    for (uint32_t i = 0; c && i < blocks; i++) hemi_ckks_cipher_give_back(&c[i], x->w);
     hemi_free(c);
 }
 
@@ -168,9 +179,9 @@ static hemi_status new_blocks(hemi_ckks_cipher **out, const run *x, uint32_t blo
     *out = hemi_alloc(blocks, sizeof **out);
     if (!*out) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for %u ciphertexts", blocks);
     for (uint32_t i = 0; i < blocks; i++) {
-        const hemi_status s = hemi_ckks_cipher_init(&(*out)[i], x->p->ctx, limbs, err);
+        const hemi_status s = hemi_ckks_cipher_lend(&(*out)[i], x->w, limbs, err);
         if (s == HEMI_OK) continue;
-        clear_blocks(*out, blocks);
+        clear_blocks(x, *out, blocks);
         *out = NULL;
         return s;
     }
@@ -200,9 +211,9 @@ static hemi_status apply_affine(const run *x, const affine *a, hemi_ckks_cipher 
         (*out)[b].scale = a->scale; /* up to the rounding of doubles */
         if (a->bias) hemi_ckks_add_plain(x->w, &(*out)[b], a->bias + b * (size_t)a->limbs * x->p->ctx->n);
     }
-    clear_blocks(more, a->blocks);
+    clear_blocks(x, more, a->blocks);
     if (s == HEMI_OK) return s;
-    clear_blocks(*out, a->blocks);
+    clear_blocks(x, *out, a->blocks);
     *out = NULL;
     return s;
 }
@@ -214,7 +225,7 @@ static hemi_status apply_function(const run *x, const step *st, const hemi_value
     hemi_status s = new_blocks(out, x, v->blocks, v->limbs + v->levels, err);
     for (uint32_t b = 0; s == HEMI_OK && b < v->blocks; b++)
         s = hemi_ckks_chebyshev(x->w, &(*out)[b], &u[b], st->coefficient, st->degree, v->limbs, v->scale, x->keys, err);
-    clear_blocks(u, v->blocks);
+    clear_blocks(x, u, v->blocks);
     return s;
 }
 
@@ -229,7 +240,7 @@ static hemi_status apply_product(const run *x, const step *st, const hemi_value_
         hemi_ckks_rescale(x->w, r, r);
         r->scale = v->scale;
     }
-    clear_blocks(other, v->blocks);
+    clear_blocks(x, other, v->blocks);
     return s;
 }
 
@@ -244,7 +255,7 @@ static hemi_status compute(run *x, size_t i, hemi_error *err) {
 static void drop_unread(run *x, size_t done) {
     for (size_t i = 1; i < done; i++)
         if (x->value[i] && x->p->step[i].last_use <= done) {
-            clear_blocks(x->value[i], x->p->plan->value[i].blocks);
+            clear_blocks(x, x->value[i], x->p->plan->value[i].blocks);
             x->value[i] = NULL;
         }
 }
@@ -261,12 +272,39 @@ static void hand_over(run *x, hemi_ckks_cipher *output) {
     }
 }
 
+static hemi_status take_workspace(hemi_ckks_workspace **out, const hemi_circuit_program *p, hemi_team *team, hemi_error *err) {
+    hemi_circuit_program *guarded = (hemi_circuit_program *)(uintptr_t)p; /* what is behind the lock may change */
+    *out = NULL;
+    pthread_mutex_lock(&guarded->lock);
+    for (size_t i = 0; i < IDLE_MAX && !*out; i++)
+        if (p->idle[i] && hemi_ckks_workspace_workers(p->idle[i]) >= (size_t)hemi_team_size(team)) {
+            *out = p->idle[i];
+            guarded->idle[i] = NULL;
+        }
+    pthread_mutex_unlock(&guarded->lock);
+    if (!*out) return hemi_ckks_workspace_new(out, p->ctx, p->plan->limbs, team, err);
+    hemi_ckks_workspace_use(*out, team);
+    return HEMI_OK;
+}
+
+static void keep_workspace(const hemi_circuit_program *p, hemi_ckks_workspace *w) {
+    hemi_circuit_program *guarded = (hemi_circuit_program *)(uintptr_t)p;
+    pthread_mutex_lock(&guarded->lock);
+    for (size_t i = 0; i < IDLE_MAX && w; i++)
+        if (!p->idle[i]) {
+            guarded->idle[i] = w;
+            w = NULL;
+        }
+    pthread_mutex_unlock(&guarded->lock);
+    hemi_ckks_workspace_free(w);
+}
+
 hemi_status hemi_circuit_evaluate(const hemi_circuit_program *p, const hemi_ckks_keys *keys, const hemi_ckks_cipher *input, hemi_ckks_cipher *output,
                                   hemi_team *team, hemi_progress_fn progress, void *progress_context, hemi_error *err) {
     run x = {.p = p, .keys = keys, .team = team};
     if (keys->limbs < p->plan->limbs)
         return hemi_fail(err, HEMI_ERR_KEY, "the evaluation keys are for %u limbs, the module takes %u", keys->limbs, p->plan->limbs);
-    HEMI_TRY(hemi_ckks_workspace_new(&x.w, p->ctx, p->plan->limbs, team, err));
+    HEMI_TRY(take_workspace(&x.w, p, team, err));
     x.value = hemi_alloc(p->values, sizeof *x.value);
     hemi_status s = x.value ? HEMI_OK : hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a circuit's values");
     if (x.value) x.value[0] = (hemi_ckks_cipher *)(uintptr_t)input; /* only read */
@@ -277,8 +315,8 @@ hemi_status hemi_circuit_evaluate(const hemi_circuit_program *p, const hemi_ckks
     }
     if (s == HEMI_OK) hand_over(&x, output);
     for (size_t i = 1; x.value && i < p->values; i++)
-        if (x.value[i]) clear_blocks(x.value[i], p->plan->value[i].blocks);
+        if (x.value[i]) clear_blocks(&x, x.value[i], p->plan->value[i].blocks);
     hemi_free(x.value);
-    hemi_ckks_workspace_free(x.w);
+    keep_workspace(p, x.w);
     return s;
 }

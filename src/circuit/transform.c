@@ -241,7 +241,7 @@ hemi_status hemi_transform_apply(const hemi_transform *t, hemi_ckks_workspace *w
                                  const hemi_ckks_cipher *in, hemi_ckks_cipher *r, hemi_error *err) {
     const size_t words = t->limbs * (size_t)t->ctx->n, nodes = t->d->tree.count;
     application x = {.t = t};
-    uint64_t *memory = hemi_alloc_large((2 * (nodes - 1) + 2 * terms(t) + 2 * t->d->giants) * words, sizeof *memory), *at = memory;
+    uint64_t *memory = hemi_ckks_lend(w, (2 * (nodes - 1) + 2 * terms(t) + 2 * t->d->giants) * words), *at = memory;
     x.node = hemi_alloc(nodes, sizeof *x.node);
     hemi_status s = memory && x.node ? HEMI_OK : hemi_fail(err, HEMI_ERR_MEMORY, "no memory for %zu rotations", nodes);
     if (s == HEMI_OK) {
@@ -252,7 +252,7 @@ hemi_status hemi_transform_apply(const hemi_transform *t, hemi_ckks_workspace *w
         x.sum1 = at + t->d->giants * words;
         s = apply(&x, w, team, keys, in, r, err);
     }
-    hemi_free(memory);
+    hemi_ckks_give_back(w, memory);
     hemi_free(x.node);
     return s;
 }
@@ -260,12 +260,12 @@ hemi_status hemi_transform_apply(const hemi_transform *t, hemi_ckks_workspace *w
 hemi_status hemi_transform_fold(const hemi_transform *t, hemi_ckks_workspace *w, const hemi_ckks_keys *keys, hemi_ckks_cipher *r, hemi_error *err) {
     hemi_ckks_cipher turned;
     if (t->d->folds == 0) return HEMI_OK;
-    HEMI_TRY(hemi_ckks_cipher_init(&turned, t->ctx, r->limbs, err));
+    HEMI_TRY(hemi_ckks_cipher_lend(&turned, w, r->limbs, err));
     hemi_status s = HEMI_OK;
     for (size_t i = 0; i < t->d->folds && s == HEMI_OK; i++) {
         s = hemi_ckks_automorphism(w, &turned, r, hemi_ckks_rotation(t->ctx, (int64_t)t->d->fold[i] * t->plan->rows), keys, err);
         if (s == HEMI_OK) hemi_ckks_add(w, r, r, &turned);
     }
-    hemi_ckks_cipher_clear(&turned);
+    hemi_ckks_cipher_give_back(&turned, w);
     return s;
 }

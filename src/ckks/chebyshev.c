@@ -37,7 +37,7 @@ static hemi_status make_power(evaluation *e, uint32_t i, hemi_error *err) {
     if (!e->w) return HEMI_OK;
     hemi_ckks_cipher *r = &e->power[i];
     const hemi_ckks_cipher *ta = &e->power[a], *tb = &e->power[b], *td = &e->power[a - b];
-    HEMI_TRY(hemi_ckks_cipher_init(r, e->w->ctx, ta->limbs < tb->limbs ? ta->limbs : tb->limbs, err));
+    HEMI_TRY(hemi_ckks_cipher_lend(r, e->w, ta->limbs < tb->limbs ? ta->limbs : tb->limbs, err));
     HEMI_TRY(hemi_ckks_mul(e->w, r, ta, tb, e->keys, err));
     hemi_ckks_add(e->w, r, r, r);
     if (a != b) hemi_ckks_mul_constant_add(e->w, r, td, -1, r->scale / td->scale);
@@ -109,16 +109,14 @@ static hemi_status split_sum(evaluation *e, hemi_ckks_cipher *r, const double *c
         }
     }
     const uint32_t rest_degree = trimmed(rest, g - 1);
-    if (s == HEMI_OK && rest_degree == 0 && e->w) {
-        r->scale = scale; /* up to the rounding of a double */
-        hemi_ckks_add_constant(e->w, r, rest[0]);
-    }
+    if (e->w) r->scale = scale; /* up to the rounding of a double */
+    if (s == HEMI_OK && rest_degree == 0 && e->w) hemi_ckks_add_constant(e->w, r, rest[0]);
     if (s == HEMI_OK && rest_degree > 0) {
-        if (e->w) s = hemi_ckks_cipher_init(&other, e->w->ctx, e->limbs, err);
+        if (e->w) s = hemi_ckks_cipher_lend(&other, e->w, e->limbs, err);
         if (s == HEMI_OK) s = evaluate(e, &other, rest, rest_degree, limbs, scale, err);
         if (s == HEMI_OK && e->w) hemi_ckks_add(e->w, r, r, &other);
     }
-    hemi_ckks_cipher_clear(&other);
+    if (e->w) hemi_ckks_cipher_give_back(&other, e->w);
     return s;
 }
 
@@ -168,6 +166,6 @@ hemi_status hemi_ckks_chebyshev(hemi_ckks_workspace *w, hemi_ckks_cipher *r, con
     e.made[0] = e.made[1] = true;
     e.power[1] = *u;
     const hemi_status s = evaluate(&e, r, c, degree, limbs, scale, err);
-    for (uint32_t i = 2; i <= degree; i++) hemi_ckks_cipher_clear(&e.power[i]);
+    for (uint32_t i = 2; i <= degree; i++) hemi_ckks_cipher_give_back(&e.power[i], w);
     return s;
 }

@@ -45,8 +45,8 @@ typedef struct hemi_ckks_keys {
 HEMI_CHECK hemi_status hemi_ckks_keys_new(hemi_ckks_keys **out, const hemi_ckks_context *ctx, uint32_t limbs, const uint32_t *t,
                                           size_t count, hemi_error *err);
 void hemi_ckks_keys_free(hemi_ckks_keys *keys);
-/* The memory that such keys take (keys->bytes). */
-size_t hemi_ckks_keys_memory(const hemi_params *params, uint32_t limbs, const uint32_t *t, size_t count);
+/* At most what keys->bytes is with so many keys. */
+size_t hemi_ckks_keys_memory(const hemi_params *params, uint32_t limbs, size_t count);
 /* Part (digit, limb) of entry i (0: the public key, which has one part; otherwise key i - 1). b: n canonical residues in NTT form,
  * overwritten. The a-part is expanded from the seed. */
 void hemi_ckks_keys_set(hemi_ckks_keys *keys, size_t i, uint32_t digit, uint32_t limb, const uint8_t seed[HEMI_SEED_BYTES], uint64_t *b);
@@ -69,6 +69,17 @@ typedef struct hemi_ckks_workspace hemi_ckks_workspace;
 HEMI_CHECK hemi_status hemi_ckks_workspace_new(hemi_ckks_workspace **out, const hemi_ckks_context *ctx, uint32_t limbs, hemi_team *team,
                                                hemi_error *err);
 void hemi_ckks_workspace_free(hemi_ckks_workspace *w);
+
+/* It also lends memory for ciphertexts, which it keeps for the next ones: fresh pages for every ciphertext cost more than many an operation.
+ * What is lent is not zeroed, nor wiped when given back: a ciphertext is no secret of the server's. NULL without memory. */
+uint64_t *hemi_ckks_lend(hemi_ckks_workspace *w, size_t words);
+void hemi_ckks_give_back(hemi_ckks_workspace *w, uint64_t *block); /* takes NULL */
+HEMI_CHECK hemi_status hemi_ckks_cipher_lend(hemi_ckks_cipher *c, hemi_ckks_workspace *w, uint32_t limbs, hemi_error *err);
+void hemi_ckks_cipher_give_back(hemi_ckks_cipher *c, hemi_ckks_workspace *w); /* takes a zeroed one */
+/* A workspace may be used again, with another team of at most as many workers. */
+size_t hemi_ckks_workspace_workers(const hemi_ckks_workspace *w);
+void hemi_ckks_workspace_use(hemi_ckks_workspace *w, hemi_team *team);
+size_t hemi_ckks_workspace_bytes(const hemi_ckks_workspace *w);
 
 /* r = a + b, a - b over the fewer limbs of the two; the scales are equal. */
 void hemi_ckks_add(hemi_ckks_workspace *w, hemi_ckks_cipher *r, const hemi_ckks_cipher *a, const hemi_ckks_cipher *b);

@@ -22,11 +22,9 @@ static size_t part_words(const hemi_params *p, uint32_t limbs) {
     return (size_t)hemi_ckks_digits(p, limbs) * (limbs + p->specials) << p->log2_n;
 }
 
-static size_t permuting(const uint32_t *t, size_t count) { return count - (count > 0 && t[0] == HEMI_CKKS_KEY_PRODUCT ? 1 : 0); }
-
-size_t hemi_ckks_keys_memory(const hemi_params *params, uint32_t limbs, const uint32_t *t, size_t count) {
+size_t hemi_ckks_keys_memory(const hemi_params *params, uint32_t limbs, size_t count) {
     const size_t n = (size_t)1 << params->log2_n;
-    return (2 * n + 2 * part_words(params, limbs) * count) * sizeof(uint64_t) + permuting(t, count) * n * sizeof(uint32_t);
+    return (2 * n + 2 * part_words(params, limbs) * count) * sizeof(uint64_t) + count * n * sizeof(uint32_t);
 }
 
 hemi_status hemi_ckks_keys_new(hemi_ckks_keys **out, const hemi_ckks_context *ctx, uint32_t limbs, const uint32_t *t, size_t count,
@@ -34,10 +32,11 @@ hemi_status hemi_ckks_keys_new(hemi_ckks_keys **out, const hemi_ckks_context *ct
     *out = NULL;
     HEMI_TRY(check_entries(ctx, limbs, t, count, err));
     const size_t n = ctx->n, each = part_words(ctx->params, limbs), words = 2 * n + 2 * each * count;
+    const size_t permuting = count - (count > 0 && t[0] == HEMI_CKKS_KEY_PRODUCT ? 1 : 0);
     hemi_ckks_keys *keys = hemi_alloc(1, sizeof *keys);
     if (keys) {
         keys->key = hemi_alloc(count, sizeof *keys->key);
-        keys->index = hemi_alloc(permuting(t, count) * n, sizeof *keys->index);
+        keys->index = hemi_alloc(permuting * n, sizeof *keys->index);
         keys->storage = hemi_alloc_large(words, sizeof *keys->storage);
     }
     if (!keys || !keys->key || !keys->index || !keys->storage) {
@@ -47,7 +46,7 @@ hemi_status hemi_ckks_keys_new(hemi_ckks_keys **out, const hemi_ckks_context *ct
     keys->ctx = ctx;
     keys->limbs = limbs;
     keys->count = count;
-    keys->bytes = hemi_ckks_keys_memory(ctx->params, limbs, t, count);
+    keys->bytes = words * sizeof *keys->storage + permuting * n * sizeof *keys->index;
     keys->public_b = keys->storage;
     keys->public_a = keys->storage + n;
     uint32_t *index = keys->index;

@@ -15,7 +15,15 @@ struct hemi_ckks_workspace {
     uint64_t *scratch;          /* of each worker: 3 n */
     uint64_t *product[3];       /* limbs each: of two ciphertexts */
     void *storage;
+    size_t bytes, blocks, room;
+    struct hemi_ckks_block *block; /* what is lent, or was and waits for the next */
 };
+
+typedef struct hemi_ckks_block {
+    uint64_t *words;
+    size_t count;
+    bool lent;
+} hemi_ckks_block;
 
 static inline uint64_t *hemi_ckks_scratch(const hemi_ckks_workspace *w, size_t worker) { return w->scratch + 3 * worker * w->ctx->n; }
 

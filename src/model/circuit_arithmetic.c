@@ -33,7 +33,7 @@ hemi_status hemi_circuit_scalar(hemi_onnx_graph *g, const node_proto *node, oper
         *out = (double)i;
         return HEMI_OK;
     }
-    HEMI_TRY(hemi_onnx_constant_floats(&v->constant, &f, err));
+    HEMI_TRY(hemi_onnx_constant_numbers(&v->constant, &f, err));
     *out = (double)f;
     return HEMI_OK;
 }

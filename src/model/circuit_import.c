@@ -20,7 +20,8 @@ static bool is_quant(const node_proto *node) {
 
 static const hemi_onnx_entry *const tables[] = {hemi_circuit_univariate_operators, hemi_circuit_arithmetic_operators,
                                                 hemi_circuit_linear_operators,     hemi_circuit_window_operators,
-                                                hemi_circuit_shape_operators,      hemi_onnx_shape_operators};
+                                                hemi_circuit_shape_operators,      hemi_circuit_integer_operators,
+                                                hemi_onnx_shape_operators};
 
 static hemi_onnx_operator find(hemi_onnx_graph *g, const node_proto *node) {
     if (is_quant(node)) return hemi_circuit_run_quant;
@@ -188,7 +189,7 @@ static bool needs_circuit(const node_proto *node, size_t computed, bool second) 
     if (strcmp(op, "Shape") == 0) return false;
     for (size_t i = 0; i < sizeof linear / sizeof *linear; i++)
         if (hemi_onnx_find_operator(linear[i], op) != NULL) return false;
-    return computed > 0 || is_quant(node);
+    return computed > 0 || hemi_onnx_find_operator(hemi_circuit_integer_operators, op) != NULL;
 }
 
 static bool scan(const Hemi__Onnx__GraphProto *p, names *from_input) {

@@ -151,7 +151,7 @@ const node_proto *hemi_circuit_find_input_quantiser(const hemi_onnx_graph *g, co
     for (int n = 0; n < VIEWS_MAX; n++) {
         const node_proto *user = only_user(g->proto, input);
         if (user == NULL) return NULL;
-        if (!hemi_onnx_is_standard(user)) return strcmp(user->op_type, "Quant") == 0 ? user : NULL;
+        if (strcmp(user->op_type, "Quant") == 0 || strcmp(user->op_type, "QuantizeLinear") == 0) return user;
         bool view = false;
         for (size_t i = 0; i < sizeof views / sizeof *views; i++) view |= strcmp(user->op_type, views[i]) == 0;
         if (!view || user->n_output == 0) return NULL;

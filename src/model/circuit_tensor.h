@@ -172,9 +172,10 @@ hemi_status hemi_circuit_want_samples(hemi_onnx_graph *g, const Hemi__Onnx__Node
 
 /* ---- operators, ended by a NULL */
 extern const hemi_onnx_entry hemi_circuit_arithmetic_operators[], hemi_circuit_univariate_operators[],
-    hemi_circuit_linear_operators[], hemi_circuit_shape_operators[], hemi_circuit_window_operators[];
+    hemi_circuit_linear_operators[], hemi_circuit_shape_operators[], hemi_circuit_window_operators[],
+    hemi_circuit_integer_operators[];
 hemi_status hemi_circuit_run_quant(hemi_onnx_graph *g, const Hemi__Onnx__NodeProto *node, hemi_onnx_value *out, hemi_error *err);
-/* A Quant that is all that is done to the graph's input, or NULL. */
+/* A Quant or QuantizeLinear that is all that is done to the graph's input, or NULL. */
 const Hemi__Onnx__NodeProto *hemi_circuit_find_input_quantiser(const hemi_onnx_graph *g, const char *input);
 
 #endif

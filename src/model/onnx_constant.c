@@ -9,6 +9,8 @@
 /* TensorProto.DataType */
 enum data_type {
     TYPE_FLOAT = 1,
+    TYPE_UINT8 = 2,
+    TYPE_INT8 = 3,
     TYPE_INT32 = 6,
     TYPE_INT64 = 7,
     TYPE_BOOL = 9,
@@ -32,6 +34,8 @@ hemi_onnx_text hemi_onnx_printable(const char *name) {
 static size_t width_of(int32_t type) {
     switch (type) {
     case TYPE_BOOL:
+    case TYPE_UINT8:
+    case TYPE_INT8:
         return 1;
     case TYPE_FLOAT16:
     case TYPE_BFLOAT16:
@@ -57,7 +61,7 @@ static size_t typed_count(const Hemi__Onnx__TensorProto *t) {
     case TYPE_INT64:
         return t->n_int64_data;
     default:
-        return t->n_int32_data; /* INT32, BOOL, and the 16-bit floats as bit patterns */
+        return t->n_int32_data; /* INT32, INT8, UINT8, BOOL, and the 16-bit floats as bit patterns */
     }
 }
 
@@ -129,6 +133,12 @@ static float from_half(uint16_t h) {
     return h >> 15 ? -magnitude : magnitude;
 }
 
+static int64_t integer(const Hemi__Onnx__TensorProto *t, size_t i) {
+    const uint8_t *raw = t->raw_data.len > 0 ? t->raw_data.data : NULL;
+    if (t->data_type == TYPE_INT64) return raw != NULL ? (int64_t)hemi_load64(raw + 8 * i) : t->int64_data[i];
+    return raw != NULL ? (int32_t)hemi_load32(raw + 4 * i) : t->int32_data[i];
+}
+
 static float number(const Hemi__Onnx__TensorProto *t, size_t i) {
     const uint8_t *raw = t->raw_data.len > 0 ? t->raw_data.data : NULL;
     switch (t->data_type) {
@@ -138,6 +148,14 @@ static float number(const Hemi__Onnx__TensorProto *t, size_t i) {
         return from_half(raw != NULL ? hemi_load16(raw + 2 * i) : (uint16_t)t->int32_data[i]);
     case TYPE_BFLOAT16:
         return from_bits((uint32_t)(raw != NULL ? hemi_load16(raw + 2 * i) : (uint16_t)t->int32_data[i]) << 16);
+    case TYPE_UINT8:
+    case TYPE_BOOL:
+        return raw != NULL ? (float)raw[i] : (float)(uint8_t)t->int32_data[i];
+    case TYPE_INT8:
+        return raw != NULL ? (float)(int8_t)raw[i] : (float)(int8_t)t->int32_data[i];
+    case TYPE_INT32:
+    case TYPE_INT64:
+        return (float)integer(t, i);
     default: {
         double d = 0;
         if (raw != NULL) {
@@ -160,6 +178,20 @@ static float number_of(const hemi_onnx_constant *c, size_t i) {
 }
 
 hemi_status hemi_onnx_constant_floats(const hemi_onnx_constant *c, float *out, hemi_error *err) {
+    if (c->attribute == NULL && c->numbers == NULL && (c->tensor == NULL || !is_float(c->tensor->data_type)))
+        return hemi_fail(err, HEMI_ERR_UNSUPPORTED, "the constant '%s' holds integers where weights are expected",
+                         hemi_onnx_printable(c->name).s);
+    return hemi_onnx_constant_numbers(c, out, err);
+}
+
+bool hemi_onnx_constant_range(const hemi_onnx_constant *c, double *min, double *max) {
+    const int32_t type = c->tensor != NULL ? c->tensor->data_type : TYPE_FLOAT;
+    *min = type == TYPE_INT8 ? -128 : 0;
+    *max = type == TYPE_INT8 ? 127 : 255;
+    return type == TYPE_INT8 || type == TYPE_UINT8;
+}
+
+hemi_status hemi_onnx_constant_numbers(const hemi_onnx_constant *c, float *out, hemi_error *err) {
     if (c->attribute != NULL && c->attribute->type == ATTRIBUTE_FLOAT) {
         out[0] = c->attribute->f;
         return HEMI_OK;
@@ -168,7 +200,7 @@ hemi_status hemi_onnx_constant_floats(const hemi_onnx_constant *c, float *out, h
         memcpy(out, c->attribute->floats, c->count * sizeof *out);
         return HEMI_OK;
     }
-    if (c->numbers == NULL && (c->tensor == NULL || !is_float(c->tensor->data_type)))
+    if (c->numbers == NULL && c->tensor == NULL)
         return hemi_fail(err, HEMI_ERR_UNSUPPORTED, "the constant '%s' holds integers where weights are expected",
                          hemi_onnx_printable(c->name).s);
     if (!c->transposed) {
@@ -179,12 +211,6 @@ hemi_status hemi_onnx_constant_floats(const hemi_onnx_constant *c, float *out, h
     for (size_t j = 0; j < columns; j++)
         for (size_t i = 0; i < rows; i++) out[i * columns + j] = number_of(c, j * rows + i);
     return HEMI_OK;
-}
-
-static int64_t integer(const Hemi__Onnx__TensorProto *t, size_t i) {
-    const uint8_t *raw = t->raw_data.len > 0 ? t->raw_data.data : NULL;
-    if (t->data_type == TYPE_INT64) return raw != NULL ? (int64_t)hemi_load64(raw + 8 * i) : t->int64_data[i];
-    return raw != NULL ? (int32_t)hemi_load32(raw + 4 * i) : t->int32_data[i];
 }
 
 bool hemi_onnx_constant_is_integer(const hemi_onnx_constant *c) {

@@ -43,6 +43,10 @@ void hemi_onnx_constant_transpose(hemi_onnx_constant *c);
 
 /* The numbers as float32, count of them, row-major in the dimensions seen. ERR_UNSUPPORTED unless FLOAT, DOUBLE, FLOAT16 or BFLOAT16. */
 HEMI_CHECK hemi_status hemi_onnx_constant_floats(const hemi_onnx_constant *c, float *out, hemi_error *err);
+/* The same of tensors of any type that is read. */
+HEMI_CHECK hemi_status hemi_onnx_constant_numbers(const hemi_onnx_constant *c, float *out, hemi_error *err);
+/* The range of a type of few integers: INT8, UINT8. */
+bool hemi_onnx_constant_range(const hemi_onnx_constant *c, double *min, double *max);
 /* A vector or a scalar of integers, at most `max`. ERR_UNSUPPORTED unless INT64 or INT32. */
 HEMI_CHECK hemi_status hemi_onnx_constant_ints(const hemi_onnx_constant *c, int64_t *out, size_t max, size_t *count,
                                                hemi_error *err);

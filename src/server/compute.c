@@ -25,6 +25,12 @@ int hemi_compute_threads(hemi_service *s) {
     return busy < s->workers ? s->workers - busy + 1 : 1;
 }
 
+void hemi_compute_progress(void *exchange, const char *what, size_t done, size_t total) {
+    const hemi_exchange *x = exchange;
+    (void)what;
+    hemi_board_change(x->service->board, x->notice, done, total);
+}
+
 void hemi_compute_answer(hemi_exchange *x, uint8_t *reply, size_t bytes) {
     x->computed = true;
     if (x->route.id == HEMI_ROUTE_INFER) hemi_metrics_compute(&x->service->metrics, x->compute_ms);

@@ -34,7 +34,7 @@ const char *hemi_exchange_query(const hemi_exchange *x, const char *name) {
 
 bool hemi_exchange_hold(hemi_exchange *x, size_t bytes) {
     atomic_size_t *all = &x->service->bodies_bytes;
-    if (atomic_fetch_add(all, bytes) + bytes > HEMI_SERVER_BODIES_BYTES_MAX) {
+    if (atomic_fetch_add(all, bytes) + bytes > x->service->bodies_bytes_max) {
         atomic_fetch_sub(all, bytes);
         return false;
     }
@@ -43,7 +43,7 @@ bool hemi_exchange_hold(hemi_exchange *x, size_t bytes) {
 }
 
 bool hemi_exchange_hold_reply(hemi_exchange *x, size_t bytes) {
-    if (bytes > HEMI_SERVER_BODIES_BYTES_MAX)
+    if (bytes > x->service->bodies_bytes_max)
         hemi_answer_error(x, 0, HEMI_ERR_TOO_LARGE, "the reply would have %zu bytes: send fewer rows, or name fewer modules", bytes);
     else if (!hemi_exchange_hold(x, bytes))
         hemi_answer_error(x, 0, HEMI_ERR_BUSY, "the server holds too many replies; try again later");
@@ -224,7 +224,11 @@ bool hemi_exchange_complete(hemi_exchange *x) {
         case HEMI_ROUTE_PREPARE:
             return hemi_prepare_complete(x);
         case HEMI_ROUTE_INFER:
+            hemi_infer_complete(x);
             return false;
+        case HEMI_ROUTE_PROGRESS:
+            hemi_view_progress(x);
+            break;
         default:
             hemi_answer_error(x, 0, HEMI_ERR_INTERNAL, "this route has no answer");
             break;
@@ -236,7 +240,13 @@ hemi_lane hemi_exchange_lane(const hemi_exchange *x) {
     return x->route.id == HEMI_ROUTE_PREPARE ? HEMI_LANE_BACKGROUND : HEMI_LANE_FRONT;
 }
 
+static void end_notice(hemi_exchange *x) {
+    hemi_board_remove(x->service->board, x->notice);
+    x->notice = NULL;
+}
+
 void hemi_exchange_work(hemi_exchange *x) {
+    hemi_board_change(x->service->board, x->notice, 0, 1);
     if (hemi_peer_is_gone(x->peer)) /* while it waited: nobody reads the answer */
         hemi_answer_error(x, 0, HEMI_ERR_NETWORK, "the client closed the connection before its turn came");
     else if (x->route.id == HEMI_ROUTE_PREPARE ||
@@ -246,6 +256,7 @@ void hemi_exchange_work(hemi_exchange *x) {
         hemi_infer_work(x);
     else
         hemi_key_work(x);
+    end_notice(x);
     free(x->body);
     x->body = NULL;
 }
@@ -276,6 +287,7 @@ void hemi_exchange_end(hemi_exchange *x, bool completed) {
     hemi_metrics_request(&s->metrics, x->route.id, status, x->received, completed ? x->answer.bytes : 0);
     if (!s->quiet) write_line(x, status);
     hemi_answer_release(&x->answer);
+    end_notice(x); /* of what was refused before it was computed */
     if (x->announced) hemi_prepared_end(s->prepared, x->key);
     if (x->upload && x->upload->received > 0 && x->upload->received < x->upload->total) { /* it can go on */
         hemi_uploads_keep(s->uploads, x->upload);

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "server/board.h"
 #include "server/jobs.h"
 #include "server/key_store.h"
 #include "server/metrics.h"
@@ -22,10 +23,11 @@ typedef struct hemi_service {
     hemi_key_store *keys;
     hemi_uploads *uploads;
     hemi_prepared *prepared;
+    hemi_board *board;
     hemi_peers *peers;
     hemi_jobs *jobs;
     hemi_metrics metrics;
-    size_t max_rows, keys_bytes_max;
+    size_t max_rows, keys_bytes_max, bodies_bytes_max;
     int workers;
     bool quiet;
     double started_ms;
@@ -80,6 +82,9 @@ typedef struct hemi_exchange {
     size_t held_bytes;           /* what this exchange has of bodies_bytes */
 
     bool announced; /* counted by hemi_prepared_begin */
+    bool has_progress; /* the header Hemi-Progress of /infer: */
+    uint8_t progress[HEMI_SERVER_PROGRESS_ID_BYTES];
+    hemi_notice *notice; /* while it waits or is computed */
     size_t rows;
     double compute_ms;
     bool computed;
@@ -124,6 +129,7 @@ void hemi_view_health(hemi_exchange *x);
 void hemi_view_metrics(hemi_exchange *x);
 void hemi_view_models(hemi_exchange *x);
 void hemi_view_client(hemi_exchange *x);
+void hemi_view_progress(hemi_exchange *x);
 
 /* compute.c: for infer.c and prepare.c, on a worker. */
 /* The module of this id, and the evaluation keys that the request names (for hemi_key_store_release); NULL: answered. */
@@ -131,12 +137,15 @@ hemi_served_shape *hemi_compute_shape(hemi_exchange *x, const uint8_t id[HEMI_MO
 const hemi_server_keys *hemi_compute_keys(hemi_exchange *x);
 /* The caller's worker and those that are idle. */
 int hemi_compute_threads(hemi_service *service);
+/* How far the request is (a hemi_progress_fn). */
+void hemi_compute_progress(void *exchange, const char *what, size_t done, size_t total);
 /* The reply was computed, in x->compute_ms. Takes reply. */
 void hemi_compute_answer(hemi_exchange *x, uint8_t *reply, size_t bytes);
 void hemi_compute_count(hemi_exchange *x, hemi_served_shape *const *shape, size_t modules, size_t rows);
 
 /* infer.c */
 void hemi_infer_begin(hemi_exchange *x); /* of an announcement, too */
+void hemi_infer_complete(hemi_exchange *x); /* from now on it waits */
 void hemi_infer_work(hemi_exchange *x);
 
 /* prepare.c */

@@ -126,6 +126,18 @@ static void *sweep(void *context) {
 
 static unsigned either(unsigned value, unsigned otherwise) { return value ? value : otherwise; }
 
+static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
+
+/* Keys of circuits have hundreds of megabytes: what is served says how much must fit. */
+static void set_room(hemi_service *s, const hemi_http_options *o) {
+    const hemi_registry *r = s->registry;
+    s->keys_bytes_max = o->max_keys_bytes ? o->max_keys_bytes
+                                          : larger(HEMI_SERVER_KEYS_BYTES_MAX, HEMI_SERVER_KEYS_LARGEST * r->key_memory_max);
+    s->bodies_bytes_max = larger(HEMI_SERVER_BODIES_BYTES_MAX, HEMI_SERVER_BODIES_LARGEST * r->key_bytes_max);
+    s->uploads = hemi_uploads_new(larger(HEMI_SERVER_UPLOADS_BYTES_MAX, HEMI_SERVER_KEYS_LARGEST * r->key_bytes_max), HEMI_SERVER_UPLOADS_MAX,
+                                  HEMI_SERVER_UPLOAD_EXPIRY_MS);
+}
+
 static hemi_status start_service(hemi_http_server *server, const hemi_http_options *o, hemi_error *err) {
     hemi_service *s = &server->service;
     const hemi_peers_clock clock = {.header_ms = either(o->header_timeout_ms, HEMI_SERVER_HEADER_TIMEOUT_MS),
@@ -133,14 +145,13 @@ static hemi_status start_service(hemi_http_server *server, const hemi_http_optio
                                     .grace_ms = either(o->body_grace_ms, HEMI_SERVER_BODY_GRACE_MS),
                                     .rate = either(o->body_rate_min, HEMI_SERVER_BODY_RATE_MIN)};
     s->max_rows = o->max_request_rows ? o->max_request_rows : HEMI_SERVER_ROWS_MAX;
-    s->keys_bytes_max = o->max_keys_bytes ? o->max_keys_bytes : HEMI_SERVER_KEYS_BYTES_MAX;
+    set_room(s, o);
     s->workers = o->threads > 0 ? o->threads : hemi_cpu_count();
     s->quiet = o->quiet;
     s->started_ms = hemi_now_ms();
     const double shortest = clock.header_ms < clock.idle_ms ? clock.header_ms : clock.idle_ms;
     server->sweep_ms = shortest < 4 * HEMI_SERVER_SWEEP_MS ? (long)(shortest / 4) + 1 : (long)HEMI_SERVER_SWEEP_MS;
     s->keys = hemi_key_store_new(s->keys_bytes_max);
-    s->uploads = hemi_uploads_new(HEMI_SERVER_UPLOADS_BYTES_MAX, HEMI_SERVER_UPLOADS_MAX, HEMI_SERVER_UPLOAD_EXPIRY_MS);
     s->peers = hemi_peers_new(&clock, &s->metrics);
     const size_t prepared = o->max_prepared_bytes ? o->max_prepared_bytes : HEMI_SERVER_PREPARED_BYTES_MAX;
     const hemi_prepared_limits limits = {.bytes = prepared,
@@ -149,8 +160,9 @@ static hemi_status start_service(hemi_http_server *server, const hemi_http_optio
                                          .expiry_ms = either(o->prepared_expiry_ms, HEMI_SERVER_PREPARED_EXPIRY_MS)};
     const size_t places[HEMI_LANES] = {o->max_queue ? o->max_queue : HEMI_SERVER_QUEUE_MAX, HEMI_SERVER_PREPARES_MAX};
     s->prepared = hemi_prepared_new(&limits);
+    s->board = hemi_board_new(HEMI_SERVER_PROGRESS_MAX);
     s->jobs = hemi_jobs_new(s->workers, places, run_job);
-    if (!s->prepared || !s->keys || !s->uploads || !s->peers || !s->jobs)
+    if (!s->prepared || !s->board || !s->keys || !s->uploads || !s->peers || !s->jobs)
         return hemi_fail(err, HEMI_ERR_MEMORY, "cannot start %d worker threads: too little memory, or too many threads",
                          s->workers);
     if (pthread_create(&server->sweeper, NULL, sweep, server) != 0)
@@ -268,6 +280,7 @@ void hemi_http_server_stop(hemi_http_server *server) {
     hemi_peers_free(s->peers);
     hemi_uploads_free(s->uploads);
     hemi_prepared_free(s->prepared);
+    hemi_board_free(s->board);
     hemi_key_store_free(s->keys);
     hemi_registry_free(s->registry);
     pthread_cond_destroy(&server->wake);

@@ -3,12 +3,11 @@
 #include <string.h>
 
 #include "base/cpu.h"
-#include "model/module.h"
+#include "server/evaluate_circuit.h"
 #include "server/exchange.h"
-#include "wire/wire.h"
 
 void hemi_infer_begin(hemi_exchange *x) {
-    const char *key = hemi_exchange_header(x, "Hemi-Key");
+    const char *key = hemi_exchange_header(x, "Hemi-Key"), *progress = hemi_exchange_header(x, "Hemi-Progress");
     x->has_key = key && hemi_hex_parse(x->key, sizeof x->key, key);
     if (!x->has_key) {
         hemi_answer_error(x, 0, HEMI_ERR_ARGUMENT,
@@ -16,8 +15,26 @@ void hemi_infer_begin(hemi_exchange *x) {
                           "/v2/keys/{hash}: 64 hexadecimal digits in lower case");
         return;
     }
+    x->has_progress = progress && x->route.id == HEMI_ROUTE_INFER;
+    if (x->has_progress && !hemi_hex_parse(x->progress, sizeof x->progress, progress)) {
+        x->has_progress = false;
+        hemi_answer_error(x, 0, HEMI_ERR_ARGUMENT,
+                          "the header Hemi-Progress must hold %u hexadecimal digits in lower case, drawn at random",
+                          2 * HEMI_SERVER_PROGRESS_ID_BYTES);
+        return;
+    }
     x->body = malloc(x->body_bytes ? x->body_bytes : 1); /* the system gives pages as they are filled */
     if (!x->body) hemi_answer_error(x, 0, HEMI_ERR_MEMORY, "no memory for a request of %zu bytes", x->body_bytes);
+}
+
+void hemi_infer_complete(hemi_exchange *x) {
+    if (x->has_progress) x->notice = hemi_board_put(x->service->board, x->progress);
+}
+
+static bool rows_are_few(hemi_exchange *x, const hemi_module *module, hemi_form form, size_t units, size_t rows) {
+    if (units <= hemi_served_units_max(module, form, x->service->max_rows)) return true;
+    hemi_answer_error(x, 0, HEMI_ERR_TOO_LARGE, "%zu rows in one request: this server takes %zu", rows, x->service->max_rows);
+    return false;
 }
 
 /* The modules that the request names, and how many rows. */
@@ -28,6 +45,10 @@ static bool find_shapes(hemi_exchange *x, const hemi_request *r, hemi_served_sha
     for (size_t i = 0; i < r->modules; i++) {
         shape[i] = hemi_compute_shape(x, r->module_id[i]);
         if (!shape[i]) return false;
+        if (shape[i]->module->is_circuit) {
+            hemi_answer_error(x, 0, HEMI_ERR_PARAMS, "the request is of set %s, the module of %s", r->params->name, shape[i]->info.params->name);
+            return false;
+        }
         const hemi_linear_layout *l = hemi_module_layout(shape[i]->module, r->form);
         if (!l) {
             hemi_answer_error(x, 0, HEMI_ERR_FORMAT, "the request is of form %d, which the module does not have", (int)r->form);
@@ -35,10 +56,7 @@ static bool find_shapes(hemi_exchange *x, const hemi_request *r, hemi_served_sha
         }
         *products += r->units * hemi_linear_products(l);
         *rows = (size_t)r->units * hemi_linear_places(l);
-        if (r->units > hemi_served_units_max(shape[i]->module, r->form, x->service->max_rows)) {
-            hemi_answer_error(x, 0, HEMI_ERR_TOO_LARGE, "%zu rows in one request: this server takes %zu", *rows, x->service->max_rows);
-            return false;
-        }
+        if (!rows_are_few(x, shape[i]->module, r->form, r->units, *rows)) return false;
     }
     return true;
 }
@@ -62,8 +80,9 @@ static void evaluate(hemi_exchange *x, const hemi_server_keys *keys, int threads
     uint8_t *reply = NULL;
     size_t bytes = 0;
     const double start = hemi_now_ms();
-    const hemi_status status = hemi_evaluate(x->model->evaluator, x->model->evaluators, keys, x->body, x->received,
-                                             threads, &reply, &bytes, &err);
+    const hemi_evaluate_options options = {.threads = threads, .progress = hemi_compute_progress, .progress_context = x};
+    const hemi_status status = hemi_evaluate_with(x->model->evaluator, x->model->evaluators, keys, x->body, x->received,
+                                                  &options, &reply, &bytes, &err);
     x->compute_ms = hemi_now_ms() - start;
     if (status != HEMI_OK) {
         hemi_answer_error(x, 0, status, "%s", err.message);
@@ -72,8 +91,16 @@ static void evaluate(hemi_exchange *x, const hemi_server_keys *keys, int threads
     hemi_compute_answer(x, reply, bytes);
 }
 
-void hemi_infer_work(hemi_exchange *x) {
-    hemi_service *s = x->service;
+/* With the client's keys; counted for the modules if all went well. */
+static void compute(hemi_exchange *x, size_t products, hemi_served_shape *const *shape, size_t modules, size_t rows) {
+    const hemi_server_keys *keys = hemi_compute_keys(x);
+    if (!keys) return;
+    evaluate(x, keys, threads_for(x->service, products));
+    hemi_key_store_release(x->service->keys, keys);
+    if (x->computed) hemi_compute_count(x, shape, modules, rows);
+}
+
+static void infer_linear(hemi_exchange *x) {
     hemi_request r;
     hemi_error err = {0};
     hemi_served_shape *shape[HEMI_REQUEST_MODULES_MAX];
@@ -84,9 +111,34 @@ void hemi_infer_work(hemi_exchange *x) {
         return;
     }
     if (!find_shapes(x, &r, shape, &products, &rows) || !hemi_exchange_hold_reply(x, reply_bytes(&r, shape))) return;
-    const hemi_server_keys *keys = hemi_compute_keys(x);
-    if (!keys) return;
-    evaluate(x, keys, threads_for(s, products));
-    hemi_key_store_release(s->keys, keys);
-    if (x->computed) hemi_compute_count(x, shape, r.modules, rows);
+    compute(x, products, shape, r.modules, rows);
+}
+
+/* Places for rows are counted, as the server cannot see which are empty. */
+static void infer_circuit(hemi_exchange *x) {
+    hemi_ckks_request r;
+    hemi_error err = {0};
+    const hemi_status status = hemi_ckks_request_parse(&r, x->body, x->received, &err);
+    if (status != HEMI_OK) {
+        hemi_answer_error(x, 0, status, "%s", err.message);
+        return;
+    }
+    hemi_served_shape *shape = hemi_compute_shape(x, r.module_id);
+    if (!shape) return;
+    if (!shape->module->is_circuit) {
+        hemi_answer_error(x, 0, HEMI_ERR_PARAMS, "the request is of set %s, the module of %s", r.params->name, shape->info.params->name);
+        return;
+    }
+    const hemi_circuit_io *io = &shape->module->io;
+    const size_t rows = (size_t)r.units * io->rows;
+    const hemi_ckks_request reply = hemi_circuit_reply(io, &r);
+    if (!rows_are_few(x, shape->module, HEMI_FORM_SINGLE, r.units, rows) || !hemi_exchange_hold_reply(x, hemi_ckks_reply_bytes(&reply))) return;
+    compute(x, SIZE_MAX, &shape, 1, rows); /* however small: by all idle workers */
+}
+
+void hemi_infer_work(hemi_exchange *x) {
+    if (hemi_ckks_request_is(x->body, x->received))
+        infer_circuit(x);
+    else
+        infer_linear(x);
 }

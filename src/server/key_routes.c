@@ -7,8 +7,9 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "server/evaluate.h"
 #include "server/exchange.h"
-#include "wire/wire.h"
+#include "wire/ckks.h"
 
 static void refuse_range(hemi_exchange *x, size_t received) {
     hemi_answer_header(x, "Hemi-Received", "%zu", received);
@@ -92,6 +93,35 @@ bool hemi_key_complete(hemi_exchange *x) {
     return true;
 }
 
+/* That some module here uses keys of this set, and that there is room for them when they are expanded. */
+static hemi_status check_use(const hemi_service *s, const uint8_t *bytes, size_t count, hemi_error *err) {
+    const hemi_params *params;
+    size_t entries, memory = 0; /* those for linear maps are small */
+    uint32_t limbs;
+    if (hemi_ckks_keys_is(bytes, count)) {
+        HEMI_TRY(hemi_ckks_keys_check(bytes, count, &params, &limbs, &entries, err));
+        memory = hemi_ckks_keys_memory(params, limbs, entries - 1);
+    } else {
+        HEMI_TRY(hemi_keys_check(bytes, count, &params, &entries, err));
+    }
+    if (!hemi_registry_has_params(s->registry, params))
+        return hemi_fail(err, HEMI_ERR_PARAMS, "the keys are of set %s, which no module of this server uses", params->name);
+    if (memory > s->keys_bytes_max)
+        return hemi_fail(err, HEMI_ERR_TOO_LARGE,
+                         "these evaluation keys take %zu bytes of memory; this server keeps %zu for the keys of all clients (its operator "
+                         "can raise --max-keys-bytes)",
+                         memory, s->keys_bytes_max);
+    return HEMI_OK;
+}
+
+/* Those of circuits by all idle workers. */
+static hemi_status expand(hemi_server_keys **keys, hemi_service *s, const hemi_upload *upload, hemi_error *err) {
+    hemi_team *team = hemi_ckks_keys_is(upload->bytes, upload->total) ? hemi_team_new(hemi_compute_threads(s)) : NULL;
+    const hemi_status status = hemi_server_keys_load(keys, upload->bytes, upload->total, team, err);
+    hemi_team_free(team);
+    return status;
+}
+
 static void check_and_put(hemi_exchange *x, const hemi_upload *upload) {
     hemi_service *s = x->service;
     hemi_error err = {0};
@@ -105,13 +135,8 @@ static void check_and_put(hemi_exchange *x, const hemi_upload *upload) {
                           upload->total);
         return;
     }
-    const hemi_params *params;
-    size_t entries;
-    hemi_status status = hemi_keys_check(upload->bytes, upload->total, &params, &entries, &err);
-    if (status == HEMI_OK && !hemi_registry_has_params(s->registry, params))
-        status = hemi_fail(&err, HEMI_ERR_PARAMS, "the keys are of set %s, which no module of this server uses",
-                           params->name);
-    if (status == HEMI_OK) status = hemi_server_keys_new(&keys, upload->bytes, upload->total, &err);
+    hemi_status status = check_use(s, upload->bytes, upload->total, &err);
+    if (status == HEMI_OK) status = expand(&keys, s, upload, &err);
     if (status == HEMI_OK) status = hemi_key_store_put(s->keys, keys, &created, &err);
     if (status != HEMI_OK)
         hemi_answer_error(x, 0, status, "%s", err.message);

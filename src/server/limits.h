@@ -35,7 +35,12 @@
 #define HEMI_SERVER_QUEUE_MAX         256u /* (option) requests that wait for a worker */
 #define HEMI_SERVER_RETRY_AFTER_S     1u
 #define HEMI_SERVER_PARALLEL_PRODUCTS 1024u /* a request with as many products is computed by all idle workers */
-#define HEMI_SERVER_BODIES_BYTES_MAX  ((size_t)1 << 30) /* bodies in memory, requests and replies of all connections */
+#define HEMI_SERVER_BODIES_BYTES_MAX  ((size_t)1 << 30) /* bodies in memory, requests and replies of all connections: so much at least, ... */
+#define HEMI_SERVER_BODIES_LARGEST    3u /* ... and so many of the largest key uploads that the served modules can have */
+/* A request of a circuit, whose ciphertexts are large, but for one with a single unit. */
+#define HEMI_SERVER_CIRCUIT_REQUEST_BYTES_MAX ((size_t)256 << 20)
+#define HEMI_SERVER_PROGRESS_MAX       1024u /* requests whose progress can be asked for, at once; of further ones it is not known */
+#define HEMI_SERVER_PROGRESS_ID_BYTES  16u
 
 /* Weights: plaintexts of packed rows, of all modules, made when they are first asked for. Modules beyond it take rows one by one. */
 #define HEMI_SERVER_PACKED_BYTES_MAX  ((size_t)256 << 20)
@@ -44,6 +49,7 @@
 /* Keys */
 #define HEMI_SERVER_KEYS_BYTES_MAX    ((size_t)1 << 30)  /* (option) expanded keys; the least recently used make room */
 #define HEMI_SERVER_UPLOADS_BYTES_MAX ((size_t)64 << 20) /* interrupted uploads; the oldest make room */
+#define HEMI_SERVER_KEYS_LARGEST      2u /* both are at least so many times what keys for the served modules can have, but for an option */
 #define HEMI_SERVER_UPLOADS_MAX       256u
 #define HEMI_SERVER_UPLOAD_EXPIRY_MS  600000u
 

@@ -25,6 +25,11 @@ static bool find_shapes(hemi_exchange *x, const hemi_batch_request *r, hemi_serv
     for (size_t i = 0; i < r->modules; i++) {
         shape[i] = hemi_compute_shape(x, r->module[i].id);
         if (!shape[i]) return false;
+        if (shape[i]->module->is_circuit) {
+            hemi_answer_error(x, 0, HEMI_ERR_UNSUPPORTED,
+                              "this module is a circuit: its rows are sent to /infer in requests of their own kind, and not in batches");
+            return false;
+        }
         *work += (r->seconds ? HEMI_BATCH_SLOTS_MAX : r->rows) * (size_t)shape[i]->info.inputs * shape[i]->info.outputs;
     }
     return true;

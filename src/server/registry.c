@@ -15,6 +15,7 @@
 #include "server/evaluate.h"
 #include "server/route.h"
 #include "wire/batch.h"
+#include "wire/ckks.h"
 
 #define SERVER_FILE "server.zip"
 #define LAYOUT_ADVICE                                                                                                  \
@@ -137,12 +138,30 @@ static char *shape_name(const hemi_module_info *info) {
     return hemi_strdup(text);
 }
 
+static hemi_ckks_request circuit_request(const hemi_circuit_io *io, size_t units) {
+    return (hemi_ckks_request){.params = io->params, .limbs = io->limbs, .units = (uint32_t)units, .ciphertexts = io->in_blocks};
+}
+
+static size_t circuit_units_max(const hemi_circuit_io *io, size_t rows) {
+    const hemi_ckks_request one = circuit_request(io, 1);
+    const size_t room = HEMI_SERVER_CIRCUIT_REQUEST_BYTES_MAX / hemi_ckks_request_bytes(&one);
+    size_t units = rows / io->rows + (rows % io->rows != 0);
+    if (units > HEMI_CKKS_UNITS_MAX) units = HEMI_CKKS_UNITS_MAX;
+    if (units > room) units = room;
+    return units > 0 ? units : 1;
+}
+
 size_t hemi_served_units_max(const hemi_module *module, hemi_form form, size_t rows) {
+    if (module->is_circuit) return circuit_units_max(&module->io, rows);
     const size_t per_request = hemi_module_grid(module) ? 1 + rows / hemi_module_units(module, form, 1) : rows;
     return hemi_module_units(module, form, per_request) + 1;
 }
 
 static size_t largest_request(const hemi_module *module, size_t rows) {
+    if (module->is_circuit) {
+        const hemi_ckks_request most = circuit_request(&module->io, circuit_units_max(&module->io, rows));
+        return hemi_ckks_request_bytes(&most);
+    }
     hemi_request r = hemi_module_request(module, HEMI_FORM_SINGLE, hemi_served_units_max(module, HEMI_FORM_SINGLE, rows));
     r.modules = HEMI_REQUEST_MODULES_MAX;
     const hemi_batch_request batch = {.inputs = module->layout.inputs,
@@ -165,6 +184,17 @@ typedef struct opening {
     bool quiet;
 } opening;
 
+static void set_automorphisms(hemi_served_shape *shape) {
+    _Static_assert(HEMI_CIRCUIT_AUTOMORPHISMS_MAX <= HEMI_AUTOMORPHISMS_MAX, "room for the automorphisms of a circuit");
+    const hemi_circuit_io *io = &shape->module->io;
+    if (!shape->module->is_circuit) {
+        shape->automorphisms = hemi_module_key_entries(shape->module, shape->automorphism);
+        return;
+    }
+    shape->automorphisms = io->automorphisms;
+    memcpy(shape->automorphism, io->automorphism, io->automorphisms * sizeof *io->automorphism);
+}
+
 /* From an open module with weights; `expected` is the name of its folder, NULL where that says nothing. */
 static hemi_status shape_prepare(hemi_served_shape *shape, const hemi_module *module, const char *expected,
                                  const opening *o, hemi_error *err) {
@@ -178,7 +208,7 @@ static hemi_status shape_prepare(hemi_served_shape *shape, const hemi_module *mo
                          "the module was compiled for the shape %s: its folder was renamed or its file "
                          "copied from elsewhere; rename the folder or compile the module anew",
                          shape->name);
-    shape->automorphisms = hemi_module_key_entries(shape->module, shape->automorphism);
+    set_automorphisms(shape);
     shape->request_bytes_max = largest_request(shape->module, o->max_rows);
     return hemi_evaluator_new_with(&shape->evaluator, module, o->evaluators, err);
 }
@@ -196,8 +226,10 @@ static hemi_status shape_open(hemi_served_shape *shape, const char *folder, cons
         return hemi_fail_in(err, status, "%s/" SERVER_FILE, folder);
     }
     if (!o->quiet)
-        fprintf(stderr, "hemi-server: ready %s: %u x %u, %s, layout %u, %.1f MB, %.0f ms\n", folder,
-                shape->info.outputs, shape->info.inputs, shape->info.params->name, shape->info.layout,
+        fprintf(stderr, "hemi-server: ready %s: %u x %u, %s, %s %u, %.1f MB, %.0f ms\n", folder,
+                shape->info.outputs, shape->info.inputs, shape->info.params->name,
+                shape->module->is_circuit ? "levels" : "layout",
+                shape->module->is_circuit ? shape->info.levels : shape->info.layout,
                 (double)hemi_evaluator_bytes(shape->evaluator) * 1e-6, hemi_now_ms() - start);
     return HEMI_OK;
 }
@@ -302,24 +334,6 @@ void hemi_registry_free(hemi_registry *registry) {
     hemi_free(registry);
 }
 
-/* Largest uploads, from the parameter sets that are in use. */
-static void set_limits(hemi_registry *registry) {
-    for (size_t i = 0; i < registry->models; i++) {
-        const hemi_served_model *model = &registry->model[i];
-        if (model->request_bytes_max > registry->request_bytes_max)
-            registry->request_bytes_max = model->request_bytes_max;
-        for (size_t j = 0; j < model->evaluators; j++) {
-            const hemi_params *params = model->evaluated[j]->info.params;
-            const size_t of_batches = hemi_keys_total_bytes(hemi_params_by_name(HEMI_BATCH_SET), 0);
-            const size_t bytes = hemi_keys_total_bytes(params, hemi_keys_most(params) - 1 - (params->reply ? 1 : 0)) +
-                                 (params->reply ? hemi_key_entry_bytes(params, HEMI_KEY_RING_SWITCH) : 0);
-            if (bytes > registry->key_bytes_max) registry->key_bytes_max = bytes;
-            if (of_batches > registry->key_bytes_max) registry->key_bytes_max = of_batches;
-        }
-        registry->modules += model->evaluators;
-    }
-}
-
 /* FOLDER is itself a model. */
 static hemi_status open_single(hemi_registry *registry, const char *folder, const names *modules, const opening *o,
                                hemi_error *err) {
@@ -385,7 +399,7 @@ hemi_status hemi_registry_open(hemi_registry **out, const char *folder, size_t m
     const opening o = {.max_rows = max_rows, .evaluators = evaluators, .quiet = quiet};
     hemi_status status = open_all(registry, folder, &o, err);
     if (status == HEMI_OK) {
-        set_limits(registry);
+        hemi_registry_set_limits(registry);
         status = hemi_registry_describe(registry, err);
     }
     if (status != HEMI_OK) {

@@ -47,7 +47,8 @@ typedef struct hemi_served_model {
 typedef struct hemi_registry {
     hemi_served_model *model; /* in the order of their names */
     size_t models, modules;   /* modules: compiled modules of all models */
-    size_t key_bytes_max;     /* the largest evaluation keys any served parameter set can have */
+    size_t key_bytes_max;     /* the largest evaluation keys any served parameter set can have; of circuits: that served modules take */
+    size_t key_memory_max;    /* what the largest of circuits take when they are expanded */
     size_t request_bytes_max;
     char *json; /* the answer to GET /v2/models */
 } hemi_registry;
@@ -64,11 +65,13 @@ const hemi_served_module *hemi_served_model_module(const hemi_served_model *mode
 /* By the id in a request; NULL if the model has no such module. */
 hemi_served_shape *hemi_served_model_shape(const hemi_served_model *model, const uint8_t id[HEMI_MODULE_ID_BYTES]);
 /* Units that one request may have, where so many rows are allowed: those that hold them (of a grid: whole samples, as many units or
- * a little more), and one of zeros for the bias. */
+ * a little more), and one of zeros for the bias. Of a circuit: those that hold them, as far as there is room for their ciphertexts. */
 size_t hemi_served_units_max(const hemi_module *module, hemi_form form, size_t rows);
 /* Does any module use this set, for itself or for batches of rows? */
 bool hemi_registry_has_params(const hemi_registry *registry, const hemi_params *params);
 
+/* Fills in the largest sizes, and how many modules there are (registry_limits.c). */
+void hemi_registry_set_limits(hemi_registry *registry);
 /* Fills in the json members of the registry and its models. */
 HEMI_CHECK hemi_status hemi_registry_describe(hemi_registry *registry, hemi_error *err);
 

@@ -14,10 +14,11 @@ static json_t *describe_shape(const hemi_served_module *module, const hemi_serve
     for (size_t i = 0; i < shape->automorphisms; i++)
         json_array_append_new(automorphisms, json_integer(shape->automorphism[i]));
     for (size_t i = 0; i < module->shapes; i++) json_array_append_new(shapes, json_string(module->shape[i].name));
-    return json_pack("{s:s, s:s, s:o, s:s, s:s, s:s, s:I, s:I, s:I, s:o, s:I, s:I, s:I}", "name", module->name, "shape",
+    return json_pack("{s:s, s:s, s:o, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:I, s:I, s:I}", "name", module->name, "shape",
                      shape->name, "shapes", shapes, "module_id", id, "operation", info->operation, "set",
                      info->params->name, "inputs", (json_int_t)info->inputs, "outputs", (json_int_t)info->outputs,
-                     "layout", (json_int_t)info->layout, "automorphisms", automorphisms, "evaluation_key_bytes",
+                     "layout", (json_int_t)info->layout, "levels", (json_int_t)info->levels, "packed_rows",
+                     (json_int_t)info->packed_rows, "automorphisms", automorphisms, "evaluation_key_bytes",
                      (json_int_t)info->evaluation_key_bytes, "upload_bytes", (json_int_t)info->upload_bytes,
                      "download_bytes", (json_int_t)info->download_bytes);
 }

@@ -28,6 +28,7 @@ typedef enum hemi_method {
     X(KEY, "/v2/keys/{hash}", HEMI_METHOD_PUT | HEMI_METHOD_HEAD | HEMI_METHOD_DELETE)                                 \
     X(INFER, "/v2/models/{model}/infer", HEMI_METHOD_POST)                                                             \
     X(PREPARE, "/v2/models/{model}/prepare", HEMI_METHOD_POST)                                                         \
+    X(PROGRESS, "/v2/progress/{id}", HEMI_METHOD_GET | HEMI_METHOD_HEAD)                                               \
     X(UNKNOWN, "unknown", 0)
 
 typedef enum hemi_route_id {

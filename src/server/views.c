@@ -46,6 +46,22 @@ void hemi_view_models(hemi_exchange *x) {
     answer_text(x, JSON_TYPE, x->model ? x->model->json : x->service->registry->json);
 }
 
+void hemi_view_progress(hemi_exchange *x) {
+    hemi_notice_text t;
+    uint8_t id[HEMI_SERVER_PROGRESS_ID_BYTES];
+    char text[128], *copy;
+    if (!hemi_hex_parse(id, sizeof id, x->route.argument[0]) || !hemi_board_read(x->service->board, id, &t)) {
+        hemi_answer_error(x, 0, HEMI_ERR_NOT_FOUND, "no request with this id (Hemi-Progress) waits or is computed here (any more)");
+        return;
+    }
+    snprintf(text, sizeof text, "{\"done\":%zu,\"total\":%zu,\"state\":\"%s\"}", t.done, t.total, t.computing ? "computing" : "waiting");
+    copy = strdup(text);
+    if (!copy)
+        hemi_answer_error(x, 0, HEMI_ERR_MEMORY, "no memory for an answer");
+    else
+        hemi_answer_bytes(x, MHD_HTTP_OK, JSON_TYPE, copy, strlen(copy), free);
+}
+
 /* "po_1_10_pc, po_1_20_pc" */
 static void list_shapes(char *text, size_t size, const hemi_served_module *module) {
     size_t n = 0;

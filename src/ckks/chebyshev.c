@@ -109,10 +109,8 @@ static hemi_status split_sum(evaluation *e, hemi_ckks_cipher *r, const double *c
         }
     }
     const uint32_t rest_degree = trimmed(rest, g - 1);
-    if (s == HEMI_OK && rest_degree == 0 && e->w) {
-        r->scale = scale; /* up to the rounding of a double */
-        hemi_ckks_add_constant(e->w, r, rest[0]);
-    }
+    if (e->w) r->scale = scale; /* up to the rounding of a double */
+    if (s == HEMI_OK && rest_degree == 0 && e->w) hemi_ckks_add_constant(e->w, r, rest[0]);
     if (s == HEMI_OK && rest_degree > 0) {
         if (e->w) s = hemi_ckks_cipher_init(&other, e->w->ctx, e->limbs, err);
         if (s == HEMI_OK) s = evaluate(e, &other, rest, rest_degree, limbs, scale, err);

@@ -203,12 +203,16 @@ hemi_status hemi_circuit_module_run_clear(const hemi_module *m, const float *x, 
 
 hemi_status hemi_circuit_module_complete(hemi_module *m, hemi_error *err) {
     hemi_circuit_io io = {0};
+    hemi_error why = {.status = HEMI_OK};
     uint32_t layout[HEMI_CIRCUIT_VALUES_MAX];
     for (size_t i = 0; i < m->circuit->values; i++) layout[i] = m->plan->value[i].layout;
     const hemi_circuit_choice choice = {.params = m->io.params, .rows = m->io.rows, .copies = m->io.copies, .layout = layout};
     hemi_circuit_plan_free(m->plan);
     m->plan = NULL;
-    HEMI_TRY(hemi_circuit_plan_make(&m->plan, m->circuit, &choice, err));
+    const hemi_status s = hemi_circuit_plan_make(&m->plan, m->circuit, &choice, &why);
+    if (s != HEMI_OK)
+        return hemi_fail(err, s == HEMI_ERR_MEMORY ? s : HEMI_ERR_FORMAT, "the circuit cannot be laid out as the file says%s%s",
+                         why.message[0] ? ": " : "", why.message);
     HEMI_TRY(hemi_circuit_io_from_plan(&io, m->circuit, m->plan, err));
     const bool same = io.limbs == m->io.limbs && io.inputs == m->io.inputs && io.in_period == m->io.in_period && io.in_blocks == m->io.in_blocks &&
                       io.stride == m->io.stride && io.outputs == m->io.outputs && io.out_period == m->io.out_period &&

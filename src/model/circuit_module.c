@@ -204,13 +204,17 @@ hemi_status hemi_circuit_module_run_clear(const hemi_module *m, const float *x, 
 hemi_status hemi_circuit_module_complete(hemi_module *m, hemi_error *err) {
     hemi_circuit_plan *decided = m->plan;
     hemi_circuit_io io = {0};
+    hemi_error why = {.status = HEMI_OK};
     m->plan = NULL;
     decided->params = m->io.params;
     decided->rows = m->io.rows;
     decided->copies = m->io.copies;
-    hemi_status s = hemi_circuit_plan_again(&m->plan, m->circuit, decided, err);
+    hemi_status s = hemi_circuit_plan_again(&m->plan, m->circuit, decided, &why);
     hemi_circuit_plan_free(decided);
-    if (s == HEMI_OK) s = hemi_circuit_io_from_plan(&io, m->circuit, m->plan, err);
+    if (s != HEMI_OK)
+        return hemi_fail(err, s == HEMI_ERR_MEMORY ? s : HEMI_ERR_FORMAT, "the circuit cannot be laid out as the file says%s%s",
+                         why.message[0] ? ": " : "", why.message);
+    s = hemi_circuit_io_from_plan(&io, m->circuit, m->plan, err);
     if (s == HEMI_OK && !hemi_circuit_io_equal(&io, &m->io))
         s = hemi_fail(err, HEMI_ERR_FORMAT, "the plan of the circuit is not the one that clients were given: compile the module anew");
     hemi_circuit_io_clear(&io);

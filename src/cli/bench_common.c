@@ -25,11 +25,11 @@ uint64_t cli_random_next(cli_random *random) {
     return z ^ (z >> 31);
 }
 
-static double next_unit(cli_random *random) { return ((double)(cli_random_next(random) >> 11) + 0.5) * 0x1p-53; }
+double cli_random_unit(cli_random *random) { return ((double)(cli_random_next(random) >> 11) + 0.5) * 0x1p-53; }
 
-static float next_gaussian(cli_random *random) {
-    double radius = sqrt(-2 * log(next_unit(random)));
-    return (float)(radius * cos(6.283185307179586 * next_unit(random)));
+float cli_random_gaussian(cli_random *random) {
+    double radius = sqrt(-2 * log(cli_random_unit(random)));
+    return (float)(radius * cos(6.283185307179586 * cli_random_unit(random)));
 }
 
 void cli_random_rows(cli_random *random, float *x, size_t rows, size_t inputs) {
@@ -39,7 +39,7 @@ void cli_random_rows(cli_random *random, float *x, size_t rows, size_t inputs) {
 
 float *cli_random_weights(cli_random *random, size_t count) {
     float *weights = hemi_alloc_large(count, sizeof *weights);
-    for (size_t i = 0; weights && i < count; i++) weights[i] = next_gaussian(random);
+    for (size_t i = 0; weights && i < count; i++) weights[i] = cli_random_gaussian(random);
     return weights;
 }
 

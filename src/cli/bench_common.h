@@ -19,6 +19,8 @@ typedef struct cli_random {
 } cli_random;
 
 uint64_t cli_random_next(cli_random *random); /* splitmix64 */
+double cli_random_unit(cli_random *random);   /* uniform in (0, 1) */
+float cli_random_gaussian(cli_random *random); /* of variance 1 */
 /* Uniform whole numbers of 8 bits; one of each row is the largest, so that rows keep their scale. */
 void cli_random_rows(cli_random *random, float *x, size_t rows, size_t inputs);
 /* Gaussian weights, no bias; 8-bit inputs like x. options: weight_bits, layout, set; the rest is filled in. */

@@ -13,6 +13,7 @@ static const struct {
     {"conv2d", bench_conv2d, "one encrypted convolution: the same figures"},
     {"rows", bench_rows, "many rows in one request, in each form"},
     {"prepared", bench_prepared, "the same after silent preparation: online, and in all"},
+    {"circuit", bench_circuit, "a module with non-linearities: small networks, a block of GPT-2"},
     {"model", bench_model, "one token through all layers of a model: gpt2, llama-3.2-1b, or a list of shapes"},
     {"serve", bench_serve, "a server under load: calls per second and latencies of 1, 2, ... clients"}};
 #define BENCHES (sizeof benches / sizeof *benches)

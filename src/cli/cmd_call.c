@@ -25,7 +25,7 @@ typedef struct calls {
     size_t rank, rank_y, rows;
     uint32_t inputs, outputs;
     double open_ms, first_ms, median[PARTS];
-    size_t upload_bytes, download_bytes, evaluation_key_bytes, prepared_calls;
+    size_t upload_bytes, download_bytes, evaluation_key_bytes, prepared_calls, out_of_range;
 } calls;
 
 /* ---- what goes in and out */
@@ -64,8 +64,7 @@ static hemi_status prepare(calls *c, hemi_remote *remote, hemi_error *err) {
     hemi_module_get_info(hemi_remote_module(remote), &info);
     c->inputs = info.inputs;
     c->outputs = info.outputs;
-    const bool rows = strcmp(info.operation, "linear") == 0;
-    HEMI_TRY(rows ? take_rows(c, &info, err) : take_samples(c, &info, err));
+    HEMI_TRY(cli_takes_rows(&info) ? take_rows(c, &info, err) : take_samples(c, &info, err));
     c->y = hemi_alloc(c->rows * (size_t)info.outputs, sizeof *c->y);
     return c->y ? HEMI_OK : hemi_fail(err, HEMI_ERR_MEMORY, "no memory for %zu rows", c->rows);
 }
@@ -87,6 +86,7 @@ static hemi_status repeat_calls(calls *c, hemi_remote *remote, hemi_error *err) 
         c->download_bytes = s.download_bytes;
         c->evaluation_key_bytes += s.evaluation_key_bytes;
         if (s.prepared_rows > 0) c->prepared_calls++;
+        if (s.rows_out_of_range > c->out_of_range) c->out_of_range = s.rows_out_of_range; /* the same in every call, but for noise */
     }
     if (status == HEMI_OK && count > 1) hemi_progress_bar(stderr, "calls", count, count);
     /* the first call makes and uploads keys: it is not part of the medians when there are others */
@@ -107,10 +107,16 @@ static hemi_status with_remote(calls *c, hemi_client *client, hemi_error *err) {
     return status;
 }
 
+/* One bar at a time: of several calls, they themselves are counted. */
+static void progress(void *context, const char *what, size_t done, size_t total) {
+    const calls *c = context;
+    if (c->repeat == 1 || strcmp(what, "infer") != 0) hemi_progress_bar(stderr, what, done, total);
+}
+
 static hemi_status run(calls *c, hemi_error *err) {
     hemi_keys *keys = NULL;
     hemi_client *client = NULL;
-    const hemi_client_options options = {.timeout_ms = c->timeout * 1000, .prepare = c->prepare_mode};
+    const hemi_client_options options = {.timeout_ms = c->timeout * 1000, .prepare = c->prepare_mode, .progress = progress, .progress_context = c};
     HEMI_TRY(hemi_npy_read(&c->x, c->shape_x, &c->rank, c->input, err));
     HEMI_TRY(hemi_keys_new(&keys, c->keys_folder, err));
     hemi_status status = hemi_client_new(&client, c->url, keys, &options, err);
@@ -124,14 +130,17 @@ static hemi_status run(calls *c, hemi_error *err) {
 /* ---- the report */
 
 static int report(const calls *c) {
+    if (c->out_of_range > 0)
+        fprintf(stderr, "hemi call: %zu of %zu rows reach beyond what the module was calibrated for: do not rely on their results\n",
+                c->out_of_range, c->rows);
     if (c->json) {
-        json_t *j = json_pack("{s:s,s:s,s:s,s:s,s:s?,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:f}", "url", c->url, "model",
+        json_t *j = json_pack("{s:s,s:s,s:s,s:s,s:s?,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:f}", "url", c->url, "model",
                               c->model, "module", c->module, "input", c->input, "output", c->output, "rows",
                               (json_int_t)c->rows, "inputs", (json_int_t)c->inputs, "outputs", (json_int_t)c->outputs,
                               "repeat", (json_int_t)c->repeat, "upload_bytes", (json_int_t)c->upload_bytes,
                               "download_bytes", (json_int_t)c->download_bytes, "evaluation_key_bytes",
                               (json_int_t)c->evaluation_key_bytes, "prepared_calls", (json_int_t)c->prepared_calls,
-                              "open_ms", c->open_ms, "first_call_ms", c->first_ms);
+                              "rows_out_of_range", (json_int_t)c->out_of_range, "open_ms", c->open_ms, "first_call_ms", c->first_ms);
         for (size_t p = 0; p < PARTS; p++) json_object_set_new(j, part_names[p], json_real(c->median[p]));
         return cli_print_json(j);
     }
@@ -161,7 +170,7 @@ static bool parse_mode(calls *c) {
 }
 
 int cmd_call(int argc, char **argv) {
-    calls c = {.repeat = 1, .timeout = 300};
+    calls c = {.repeat = 1};
     const cli_positional positionals[] = {{"URL", &c.url, "of the server: http://127.0.0.1:8000"},
                                           {"MODEL", &c.model, "the model's name: its folder on the server"},
                                           {"MODULE", &c.module, "the module's name: \"seq.0\""},
@@ -176,7 +185,7 @@ int cmd_call(int argc, char **argv) {
         {"prepare", 0, "MODE", CLI_TEXT, &c.prepare, 0, 0,
          "auto (default): prepare coming calls after the second, in the background, where it helps; on: after the "
          "first; off"},
-        {"timeout", 't', "S", CLI_INT, &c.timeout, 1, 86400, "seconds that a request may take (default 300)"},
+        {"timeout", 't', "S", CLI_INT, &c.timeout, 1, 86400, "seconds that a request may take (default 300; 3600 for circuits)"},
         {0}};
     const cli_command command = {
         .name = "call",

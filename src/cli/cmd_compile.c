@@ -16,8 +16,9 @@
 
 typedef struct compile {
     const char *onnx, *name, *calibration, *output, *set;
-    long n_bits, input_bits, layout, b_bits;
-    bool json;
+    long n_bits, input_bits, layout, b_bits, rows, degree_max;
+    double tolerance, range_margin;
+    bool json, force_circuit;
     char folder[4096]; /* what was written */
     double elapsed_ms;
     hemi_module *module;
@@ -48,6 +49,11 @@ static hemi_status compile_module(compile *c, hemi_error *err) {
                                               .layout = (uint32_t)c->layout,
                                               .set = c->set,
                                               .b_bits = (unsigned)c->b_bits,
+                                              .tolerance = c->tolerance,
+                                              .range_margin = c->range_margin,
+                                              .degree_max = (uint32_t)c->degree_max,
+                                              .rows = (uint32_t)c->rows,
+                                              .force_circuit = c->force_circuit,
                                               .progress = hemi_progress_bar,
                                               .progress_context = stderr};
         /* a single row may come without a leading dimension */
@@ -87,11 +93,52 @@ static size_t file_bytes(const char *folder, const char *name) {
     return stat(path, &info) == 0 ? (size_t)info.st_size : 0;
 }
 
+/* "8-bit weights"; of circuits, where 0 bits are no rounding: "weights as they are". */
+static const char *write_bits(char text[40], int bits, const char *what) {
+    if (bits > 0)
+        snprintf(text, 40, "%d-bit %s", bits, what);
+    else
+        snprintf(text, 40, "%s as they are", what);
+    return text;
+}
+
+static void print_circuit(const compile *c) {
+    const hemi_module_info *i = &c->info;
+    const char *what = i->circuit_rows ? "row" : "sample";
+    char up[24], down[24], keys[24];
+    cli_line("encryption", "set %s, %.1f bits of security, %u of %u levels", i->params->name, i->params->security_bits, i->levels,
+             i->params->chain - 1);
+    if (i->packed_rows > 1)
+        cli_line("one call", "up to %u %ss at once: %s up, %s down; evaluation keys %s, once", i->packed_rows, what,
+                 cli_bytes(up, i->upload_bytes), cli_bytes(down, i->download_bytes), cli_bytes(keys, i->evaluation_key_bytes));
+    else
+        cli_line("one call", "one %s: %s up, %s down; evaluation keys %s, once", what, cli_bytes(up, i->upload_bytes),
+                 cli_bytes(down, i->download_bytes), cli_bytes(keys, i->evaluation_key_bytes));
+    cli_line("inputs", "calibrated for %.4g to %.4g: a call says which %ss are beyond", i->input_low, i->input_high, what);
+    cli_line("polynomials", "in place of activations they add %.2g %% to the outputs on the calibration data (rms over rms)",
+             100 * i->approximation_error);
+    if (i->predicted_error > 0)
+        cli_line("predicted error", "%.3g from encryption; the largest output on the calibration data is %.3g: %.1f bits", i->predicted_error,
+                 i->output_max, cli_expected_bits(i));
+    cli_print_activations(c->module);
+}
+
+static void print_product(const compile *c) {
+    const hemi_module_info *i = &c->info;
+    char up[24], down[24], keys[24];
+    cli_line("encryption", "set %s, %.1f bits of security, layout %u, %u products", i->params->name,
+             i->params->security_bits, i->layout, i->products);
+    cli_line(strcmp(i->operation, "linear") == 0 ? "one row" : "one sample", "%s up, %s down; evaluation keys %s, once",
+             cli_bytes(up, i->upload_bytes), cli_bytes(down, i->download_bytes), cli_bytes(keys, i->evaluation_key_bytes));
+    cli_line("predicted error", "%.3g; the largest output on the calibration data is %.3g: %.1f bits",
+             i->predicted_error, i->output_max, cli_expected_bits(i));
+}
+
 static int report(const compile *c) {
     const hemi_module_info *i = &c->info;
     size_t client = file_bytes(c->folder, "client.zip"), server = file_bytes(c->folder, "server.zip");
     if (c->json) {
-        json_t *j = cli_module_json(i);
+        json_t *j = cli_module_json(i, c->module);
         json_object_set_new(j, "name", json_string(c->name));
         json_object_set_new(j, "folder", json_string(c->folder));
         json_object_set_new(j, "client_file_bytes", json_integer((json_int_t)client));
@@ -99,19 +146,17 @@ static int report(const compile *c) {
         json_object_set_new(j, "compile_ms", json_real(c->elapsed_ms));
         return cli_print_json(j);
     }
-    char a[24], b[24], d[24], sides[128];
-    const bool rows = strcmp(i->operation, "linear") == 0;
+    char bytes[24], sides[128], weights[40], inputs[40];
     cli_sides(sides, i);
     printf("compiled %s in %.0f ms\n", c->folder, c->elapsed_ms);
-    cli_line("operation", "%s, %s%s, %d-bit weights, %d-bit inputs", i->operation, sides, i->has_bias ? " with bias" : "", i->weight_bits, i->input_bits);
-    cli_line("encryption", "set %s, %.1f bits of security, layout %u, %u products", i->params->name,
-             i->params->security_bits, i->layout, i->products);
-    cli_line(rows ? "one row" : "one sample", "%s up, %s down; evaluation keys %s, once", cli_bytes(a, i->upload_bytes),
-             cli_bytes(b, i->download_bytes), cli_bytes(d, i->evaluation_key_bytes));
-    cli_line("predicted error", "%.3g; the largest output on the calibration data is %.3g: %.1f bits",
-             i->predicted_error, i->output_max, cli_expected_bits(i));
-    cli_line("client.zip", "%s, for the application: no weight is in it", cli_bytes(a, client));
-    cli_line("server.zip", "%s, for the server only", cli_bytes(a, server));
+    cli_line("operation", "%s, %s%s, %s, %s", i->operation, sides, i->has_bias ? " with bias" : "", write_bits(weights, i->weight_bits, "weights"),
+             write_bits(inputs, i->input_bits, "inputs"));
+    if (cli_is_circuit(i))
+        print_circuit(c);
+    else
+        print_product(c);
+    cli_line("client.zip", "%s, for the application: no weight is in it", cli_bytes(bytes, client));
+    cli_line("server.zip", "%s, for the server only", cli_bytes(bytes, server));
     return 0;
 }
 
@@ -125,21 +170,33 @@ int cmd_compile(int argc, char **argv) {
          "inputs as the module will see them, float32: features last, or samples first"},
         {"output", 'o', "DIR", CLI_TEXT, &c.output, 0, 0, "the model's folder; made if need be"},
         {"n-bits", 'b', "B", CLI_INT, &c.n_bits, 0, 16,
-         "bits of weights (default 8; 0: the compiler's choice)"},
-        {"input-bits", 0, "B", CLI_INT, &c.input_bits, 0, 16, "bits of inputs (default 16: they cost nothing)"},
+         "bits of weights (default 8; 0: the compiler's choice; of circuits: not rounded)"},
+        {"input-bits", 0, "B", CLI_INT, &c.input_bits, 0, 16, "bits of inputs (default 16: they cost nothing; of circuits: not rounded)"},
         {"layout", 0, "S", CLI_INT, &c.layout, 0, 65536,
          "power of two (of rows: >= inputs): larger is less upload and more time (0: chosen)"},
-        {"set", 0, "NAME", CLI_TEXT, &c.set, 0, 0, "parameter set (default L4096; `hemi version` lists them)"},
+        {"set", 0, "NAME", CLI_TEXT, &c.set, 0, 0, "parameter set (default L4096; of circuits: the cheapest that fits; `hemi version` lists them)"},
         {"b-bits", 0, "B", CLI_INT, &c.b_bits, 0, 50, "bits of an uploaded coefficient (0: chosen)"},
+        {"tolerance", 0, "E", CLI_REAL, &c.tolerance, 0, 1,
+         "circuits: the error that polynomials may add to outputs, of their rms (default 0.03). Less is slower and may take a larger set"},
+        {"range-margin", 0, "F", CLI_REAL, &c.range_margin, 0, 1000,
+         "circuits: ranges of activations over what the calibration data reaches (default 1.25, more where samples differ much)"},
+        {"degree-max", 0, "D", CLI_INT, &c.degree_max, 0, 127, "circuits: the largest degree of a polynomial (default 127); twice the degree takes one level more"},
+        {"rows", 0, "R", CLI_INT, &c.rows, 0, 32768,
+         "circuits: rows or samples of a ciphertext, a power of two (0: chosen). A call with fewer costs as much"},
+        {"force-circuit", 0, NULL, CLI_FLAG, &c.force_circuit, 0, 0, "a circuit even if the module is linear"},
         {0}};
     const cli_command command = {.name = "compile",
                                  .summary = "Compiles a sub-module: DIR/NAME/po_1_768_pc/ gets client.zip for the "
                                             "application and server.zip for the server.",
                                  .detail = "The ONNX file comes from torch.onnx.export(layer, x[:1], \"layer.onnx\"), "
-                                           "the inputs from numpy.save(\"x.npy\", x).",
+                                           "the inputs from numpy.save(\"x.npy\", x).\n"
+                                           "A module with activations, or products of values, becomes a circuit: "
+                                           "polynomials take the place of activations, each on the\nrange that the inputs "
+                                           "reach (give some hundred), of the least degree that keeps the outputs within the tolerance.",
                                  .positionals = positionals,
                                  .options = options,
-                                 .example = "  hemi compile layer.onnx --name seq.0 --calibration x.npy -o models/demo",
+                                 .example = "  hemi compile layer.onnx --name seq.0 --calibration x.npy -o models/demo\n"
+                                            "  hemi compile mlp.onnx --name mlp --calibration x.npy -o models/demo --n-bits 0 --tolerance 0.01",
                                  .json = &c.json};
     cli_parsed parsed = cli_parse(&command, argc, argv);
     if (parsed != CLI_PARSED) return parsed == CLI_HELPED ? 0 : CLI_EXIT_USAGE;

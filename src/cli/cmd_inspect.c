@@ -15,33 +15,63 @@
 
 typedef struct findings {
     json_t *list;
-    cli_table table;
+    cli_table table, activations;
     size_t modules, folders;
 } findings;
 
 /* ---- one compiled module */
 
+static void add_bits(cli_table *t, const hemi_module_info *info) {
+    char weights[12] = "-", inputs[12] = "-"; /* of circuits: not rounded */
+    if (info->weight_bits > 0) snprintf(weights, sizeof weights, "%d", info->weight_bits);
+    if (info->input_bits > 0) snprintf(inputs, sizeof inputs, "%d", info->input_bits);
+    cli_table_cell(t, "%s / %s", weights, inputs);
+}
+
+/* What is not known: "?". */
+static void add_error(cli_table *t, const char *format, double value) {
+    char text[24] = "?";
+    if (value > 0) snprintf(text, sizeof text, format, value);
+    cli_table_cell(t, "%s", text);
+}
+
 static void add_row(cli_table *t, const char *name, const hemi_module_info *info) {
     char text[24], sides[128];
+    const bool circuit = cli_is_circuit(info);
     cli_sides(sides, info);
     cli_table_cell(t, "%s", name);
     cli_table_cell(t, "%s", info->operation);
     cli_table_cell(t, "%s", sides);
     cli_table_cell(t, "%s", info->params->name);
     cli_table_cell(t, "%.1f", info->params->security_bits);
-    cli_table_cell(t, "%d / %d", info->weight_bits, info->input_bits);
-    cli_table_cell(t, "%u", info->layout);
-    cli_table_cell(t, "%u", info->products);
+    add_bits(t, info);
+    if (circuit)
+        cli_table_cell(t, "%u levels", info->levels);
+    else
+        cli_table_cell(t, "%u x %u", info->layout, info->products);
+    cli_table_cell(t, "%u", info->packed_rows);
     cli_table_cell(t, "%s", cli_bytes(text, info->evaluation_key_bytes));
     cli_table_cell(t, "%s", cli_bytes(text, info->upload_bytes));
     cli_table_cell(t, "%s", cli_bytes(text, info->download_bytes));
-    cli_table_cell(t, "%.3g", info->predicted_error);
-    if (info->output_max > 0) {
-        cli_table_cell(t, "%.2g %%", 100 * cli_relative_error(info));
-        cli_table_cell(t, "%.1f", cli_expected_bits(info));
-    } else {
-        cli_table_cell(t, "?");
-        cli_table_cell(t, "?");
+    add_error(t, "%.3g", info->predicted_error);
+    add_error(t, "%.2g %%", 100 * cli_relative_error(info));
+    add_error(t, "%.1f", cli_expected_bits(info));
+    if (circuit)
+        add_error(t, "%.2g %%", 100 * info->approximation_error);
+    else
+        cli_table_cell(t, "-");
+}
+
+static const char *const headings[] = {"module", "operation", "shape", "set",  "security", "bits w/x", "layout",     "rows",
+                                       "keys",   "up",        "down",  "error", "relative", "bits",     "polynomials"};
+static const char *const activation_headings[] = {"module", "activation", "numbers", "range", "degree", "levels"};
+
+static void add_activations(cli_table *t, const char *name, const hemi_module *module, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        hemi_activation_info a;
+        if (hemi_module_get_activation(module, i, &a, NULL) != HEMI_OK) continue;
+        cli_table_cell(t, "%s", name);
+        cli_activation_cells(t, &a);
     }
 }
 
@@ -55,12 +85,13 @@ static hemi_status inspect_module(findings *f, const char *path, const char *nam
     if (status != HEMI_OK) return hemi_fail_in(err, status, "%.300s", path);
     hemi_module_info info;
     hemi_module_get_info(module, &info);
-    json_t *j = cli_module_json(&info);
+    json_t *j = cli_module_json(&info, module);
     json_object_set_new(j, "folder", json_string(path));
     json_object_set_new(j, "name", json_string(name));
     json_object_set_new(j, "file", json_string(with_weights ? "server.zip" : "client.zip"));
     json_array_append_new(f->list, j);
     add_row(&f->table, name, &info);
+    add_activations(&f->activations, name, module, info.activations);
     f->modules++;
     hemi_module_free(module);
     return HEMI_OK;
@@ -110,38 +141,44 @@ static hemi_status inspect(findings *f, const char *folder, hemi_error *err) {
                      folder);
 }
 
+static int report(findings *f, bool json, bool activations) {
+    if (json) return cli_print_json(json_pack("{s:O}", "modules", f->list));
+    cli_table_print(&f->table);
+    if (!activations) return 0;
+    putchar('\n');
+    cli_table_print(&f->activations);
+    return 0;
+}
+
 int cmd_inspect(int argc, char **argv) {
-    bool json = false;
+    bool json = false, activations = false;
     const char *folder = NULL;
     const cli_positional positionals[] = {
         {"DIR", &folder, "a models folder, a model, a module or one compiled shape of it"}, {0}};
+    const cli_option options[] = {
+        {"activations", 'a', NULL, CLI_FLAG, &activations, 0, 0, "list the activations of circuits too: ranges, degrees and levels of their polynomials"},
+        {0}};
     const cli_command command = {
         .name = "inspect",
         .summary = "Lists compiled modules: operation, shapes, security, sizes of keys and messages, predicted error.",
-        .detail = "error: standard deviation of the error that encryption adds to an output (quantisation apart); "
-                  "relative: over the\n"
-                  "largest output on the calibration data, which only server.zip knows; bits: what that leaves exact.\n"
-                  "Sizes are for one row, or one sample; keys are uploaded once for all modules of a model.",
+        .detail = "layout: S and how many products; of circuits, how many levels deep. rows: that come in one ciphertext. error: standard deviation "
+                  "of the\nerror that encryption adds to an output (quantisation apart); relative: over the largest output on the calibration data, "
+                  "which only\nserver.zip knows; bits: what that leaves exact; polynomials: what they add in place of activations, rms over rms. "
+                  "Sizes are for one\nrow, or one sample, and of circuits for one ciphertext; keys are uploaded once for all modules of a model.",
         .positionals = positionals,
-        .example = "  hemi inspect models/",
+        .options = options,
+        .example = "  hemi inspect models/\n  hemi inspect models/demo/mlp --activations",
         .json = &json};
     cli_parsed parsed = cli_parse(&command, argc, argv);
     if (parsed != CLI_PARSED) return parsed == CLI_HELPED ? 0 : CLI_EXIT_USAGE;
-    static const char *const headings[] = {"module",   "operation", "shape", "set",  "security", "bits w/x", "layout",
-                                           "products", "keys",      "up",    "down", "error",    "relative", "bits"};
     findings f = {.list = json_array()};
     hemi_error err = {0};
     cli_table_start(&f.table, sizeof headings / sizeof *headings, headings);
-    hemi_status status = inspect(&f, folder, &err);
-    if (status == HEMI_OK && json) {
-        cli_table_release(&f.table);
-        return cli_print_json(json_pack("{s:o}", "modules", f.list));
-    }
+    cli_table_start(&f.activations, sizeof activation_headings / sizeof *activation_headings, activation_headings);
+    const hemi_status status = inspect(&f, folder, &err);
+    const int code = status == HEMI_OK ? report(&f, json, activations) : cli_fail("inspect", json, status, &err);
     json_decref(f.list);
-    if (status != HEMI_OK) {
-        cli_table_release(&f.table);
-        return cli_fail("inspect", json, status, &err);
-    }
-    cli_table_print(&f.table);
-    return 0;
+    cli_table_release(&f.table);
+    cli_table_release(&f.activations);
+    return code;
 }

@@ -14,6 +14,7 @@ int bench_linear(int argc, char **argv);
 int bench_prepared(int argc, char **argv);
 int bench_rows(int argc, char **argv);
 int bench_conv2d(int argc, char **argv);
+int bench_circuit(int argc, char **argv);
 int bench_model(int argc, char **argv);
 int bench_serve(int argc, char **argv);
 

@@ -40,8 +40,21 @@ static void print_help(const cli_command *c) {
 
 /* ---- parsing */
 
+static bool set_real(const cli_command *c, const cli_option *o, const char *text) {
+    char *end;
+    const double v = strtod(text, &end);
+    if (end == text || *end || !(v >= (double)o->min && v <= (double)o->max)) { /* NaN neither */
+        fprintf(stderr, "hemi %s: --%s takes a number from %ld to %ld, not '%s'\n", c->name, o->name, o->min, o->max, text);
+        return false;
+    }
+    *(double *)o->target = v;
+    return true;
+}
+
 static bool set_value(const cli_command *c, const cli_option *o, const char *text) {
     switch (o->kind) {
+    case CLI_REAL:
+        return set_real(c, o, text);
     case CLI_FLAG:
         *(bool *)o->target = true;
         return true;

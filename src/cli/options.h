@@ -9,15 +9,15 @@
 #define CLI_OPTIONS_MAX     24
 #define CLI_POSITIONALS_MAX 4
 
-typedef enum cli_kind { CLI_FLAG, CLI_TEXT, CLI_INT } cli_kind;
+typedef enum cli_kind { CLI_FLAG, CLI_TEXT, CLI_INT, CLI_REAL } cli_kind;
 
 typedef struct cli_option {
     const char *name;  /* "layout"; the table ends with a NULL name */
     char letter;       /* 'o', or 0 */
     const char *value; /* what the value is called in --help; NULL for a flag */
     cli_kind kind;
-    void *target;  /* bool, const char * or long: what is there before is the default */
-    long min, max; /* of CLI_INT */
+    void *target;  /* bool, const char *, long or double: what is there before is the default */
+    long min, max; /* of CLI_INT and CLI_REAL */
     const char *help;
 } cli_option;
 

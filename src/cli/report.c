@@ -121,8 +121,11 @@ static int write_sides(char *text, size_t room, const uint32_t *shape, size_t ra
     return n;
 }
 
+bool cli_is_circuit(const hemi_module_info *info) { return strcmp(info->operation, "circuit") == 0; }
+bool cli_takes_rows(const hemi_module_info *info) { return cli_is_circuit(info) ? info->circuit_rows : strcmp(info->operation, "linear") == 0; }
+
 void cli_sides(char text[128], const hemi_module_info *info) {
-    if (strcmp(info->operation, "linear") == 0) {
+    if (cli_takes_rows(info)) {
         snprintf(text, 128, "%u -> %u", info->inputs, info->outputs);
         return;
     }
@@ -144,7 +147,55 @@ double cli_expected_bits(const hemi_module_info *info) {
 /* Numbers that are not known are null. */
 static json_t *real_or_null(double v) { return v > 0 ? json_real(v) : json_null(); }
 
-json_t *cli_module_json(const hemi_module_info *info) {
+/* ---- activations */
+
+static json_t *activations_json(const hemi_module *module, size_t count, json_t *degrees) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < count; i++) {
+        hemi_activation_info a;
+        if (hemi_module_get_activation(module, i, &a, NULL) != HEMI_OK) continue;
+        json_array_append_new(degrees, json_integer(a.degree));
+        json_array_append_new(list, json_pack("{s:s,s:I,s:f,s:f,s:I,s:I}", "name", a.name, "size", (json_int_t)a.size, "low", a.low, "high", a.high,
+                                              "degree", (json_int_t)a.degree, "levels", (json_int_t)a.levels));
+    }
+    return list;
+}
+
+void cli_activation_cells(cli_table *t, const hemi_activation_info *a) {
+    cli_table_cell(t, "%s", a->name);
+    cli_table_cell(t, "%u", a->size);
+    cli_table_cell(t, "%.4g to %.4g", a->low, a->high);
+    cli_table_cell(t, "%u", a->degree);
+    cli_table_cell(t, "%u", a->levels);
+}
+
+void cli_print_activations(const hemi_module *module) {
+    static const char *const headings[] = {" ", "activation", "numbers", "range", "degree", "levels"};
+    hemi_module_info info;
+    cli_table t;
+    hemi_module_get_info(module, &info);
+    if (info.activations == 0) return;
+    cli_table_start(&t, sizeof headings / sizeof *headings, headings);
+    for (size_t i = 0; i < info.activations; i++) {
+        hemi_activation_info a;
+        if (hemi_module_get_activation(module, i, &a, NULL) != HEMI_OK) continue;
+        cli_table_cell(&t, " ");
+        cli_activation_cells(&t, &a);
+    }
+    cli_table_print(&t);
+}
+
+/* ---- modules */
+
+/* What circuits have and others have not. */
+static json_t *circuit_json(const hemi_module_info *info, const hemi_module *module) {
+    json_t *degrees = json_array(), *list = activations_json(module, info->activations, degrees);
+    return json_pack("{s:b,s:I,s:I,s:f,s:f,s:o,s:o,s:o}", "by_rows", (int)info->circuit_rows, "levels", (json_int_t)info->levels, "set_levels",
+                     (json_int_t)info->params->chain - 1, "input_low", info->input_low, "input_high", info->input_high, "approximation_error",
+                     info->has_weights ? json_real(info->approximation_error) : json_null(), "degrees", degrees, "activations", list);
+}
+
+json_t *cli_module_json(const hemi_module_info *info, const hemi_module *module) {
     char id[2 * HEMI_MODULE_ID_BYTES + 1];
     json_t *shape = json_array(), *output = json_array();
     for (size_t i = 0; i < HEMI_MODULE_ID_BYTES; i++) snprintf(id + 2 * i, 3, "%02x", info->id[i]);
@@ -170,5 +221,10 @@ json_t *cli_module_json(const hemi_module_info *info) {
     json_object_update_missing(j, errors);
     json_decref(sizes);
     json_decref(errors);
+    if (cli_is_circuit(info)) {
+        json_t *circuit = circuit_json(info, module);
+        json_object_update_missing(j, circuit);
+        json_decref(circuit);
+    }
     return j;
 }

@@ -43,6 +43,14 @@ double cli_median(double *values, size_t count);
  * not known. */
 double cli_relative_error(const hemi_module_info *info);
 double cli_expected_bits(const hemi_module_info *info);
-json_t *cli_module_json(const hemi_module_info *info);
+bool cli_is_circuit(const hemi_module_info *info);
+/* Whether calls take rows, of any number and leading shape, and not samples. */
+bool cli_takes_rows(const hemi_module_info *info);
+/* module: whose activations are listed, of circuits with weights. */
+json_t *cli_module_json(const hemi_module_info *info, const hemi_module *module);
+/* One of them: its name, numbers, range, degree and levels. */
+void cli_activation_cells(cli_table *table, const hemi_activation_info *activation);
+/* A table of them; nothing where there are none, or where they are not known. */
+void cli_print_activations(const hemi_module *module);
 
 #endif

@@ -86,6 +86,14 @@ static hemi_status too_deep(const hemi_circuit *c, const hemi_params *params, he
                      needed, params->name, params->chain - 1, c->value[first].name, limbs[first] - 1);
 }
 
+static hemi_status too_many_rows(const hemi_circuit *c, const hemi_circuit_choice *choice, hemi_error *err) {
+    size_t widest = 0;
+    for (size_t i = 1; i < c->values; i++)
+        if (c->value[i].size > c->value[widest].size) widest = i;
+    return hemi_fail(err, HEMI_ERR_UNSUPPORTED, "a ciphertext of set %s has %u slots: no room for %u rows, of which each has %u numbers at %s",
+                     choice->params->name, UINT32_C(1) << (choice->params->log2_n - 1), choice->rows, c->value[widest].size, c->value[widest].name);
+}
+
 /* ---- layouts */
 
 static void natural_strides(uint32_t *stride, const hemi_circuit_value *v) {
@@ -309,7 +317,7 @@ static hemi_status build(hemi_circuit_plan **out, const hemi_circuit *c, const h
     for (size_t i = 0; i < c->values && s == HEMI_OK; i++) {
         plan->value[i].limbs = i == 0 ? plan->limbs : limbs[i];
         s = set_value(plan, c, i, choice, err);
-        if (s == HEMI_OK && choice->rows > 1 && plan->value[i].blocks > 1) s = HEMI_ERR_UNSUPPORTED;
+        if (s == HEMI_OK && choice->rows > 1 && plan->value[i].blocks > 1) s = too_many_rows(c, choice, err);
     }
     if (s != HEMI_OK) {
         hemi_circuit_plan_free(plan);
@@ -363,6 +371,7 @@ static hemi_status try_copies(hemi_circuit_plan **best, const hemi_circuit *c, h
 static hemi_status try_rows(hemi_circuit_plan **best, const hemi_circuit *c, hemi_circuit_choice choice, hemi_error *err) {
     const uint32_t given = choice.rows;
     choice.rows = given ? given : 1;
+    if (given > UINT32_C(1) << (choice.params->log2_n - 1)) return too_many_rows(c, &choice, err);
     HEMI_TRY(try_copies(best, c, choice, INFINITY, err));
     if (given || weights_of(c) > SEARCH_WEIGHTS) return HEMI_OK;
     const double single = (*best)->cost;
@@ -406,4 +415,11 @@ hemi_status hemi_circuit_plan_make(hemi_circuit_plan **out, const hemi_circuit *
     if (*out) return set_automorphisms(*out, c, err) == HEMI_OK ? HEMI_OK : (hemi_circuit_plan_free(*out), *out = NULL, err ? err->status : HEMI_ERR_MEMORY);
     if (s != HEMI_OK) return s;
     return deepest ? too_deep(c, deepest, err) : hemi_fail(err, HEMI_ERR_PARAMS, "set %s is not one for circuits", choice->params->name);
+}
+
+hemi_status hemi_circuit_plan_again(hemi_circuit_plan **out, const hemi_circuit *circuit, const hemi_circuit_plan *plan, hemi_error *err) {
+    uint32_t layout[HEMI_CIRCUIT_VALUES_MAX];
+    for (size_t i = 0; i < circuit->values; i++) layout[i] = plan->value[i].layout;
+    const hemi_circuit_choice choice = {.params = plan->params, .rows = plan->rows, .copies = plan->copies, .layout = layout};
+    return hemi_circuit_plan_make(out, circuit, &choice, err);
 }

@@ -109,6 +109,7 @@ static void read_skew(hemi_fields *r, hemi_circuit_io *io) {
     const json_t *list = json_object_get(r->object, "skew");
     io->copies = (uint32_t)hemi_fields_get_integer(r, "copies", 1, HEMI_CIRCUIT_COPIES_MAX);
     io->stride = (uint32_t)hemi_fields_get_integer(r, "stride", 0, slots);
+    if (io->copies == 1 && !(json_is_array(list) && json_array_size(list) == 0)) hemi_fields_wrong(r, "skew", "an empty list where there is one copy");
     if (r->status != HEMI_OK || io->copies == 1) return;
     if (!is_power(io->copies) || !is_power(io->stride) || io->stride < io->in_period || (uint64_t)io->stride * io->copies > slots || io->in_blocks != 1 ||
         json_array_size(list) != io->copies) {
@@ -136,8 +137,7 @@ static void read_quantiser(hemi_fields *r, hemi_circuit_io *io) {
 
 static void read_automorphisms(hemi_fields *r, hemi_circuit_io *io) {
     uint32_t t[HEMI_CIRCUIT_AUTOMORPHISMS_MAX];
-    if (json_array_size(json_object_get(r->object, "automorphisms")) > 0)
-        io->automorphisms = hemi_fields_get_sizes(r, "automorphisms", t, HEMI_CIRCUIT_AUTOMORPHISMS_MAX, (2ll << io->params->log2_n) - 1);
+    io->automorphisms = hemi_fields_get_sizes(r, "automorphisms", t, HEMI_CIRCUIT_AUTOMORPHISMS_MAX, (2ll << io->params->log2_n) - 1);
     for (size_t i = 0; i < io->automorphisms; i++)
         if ((t[i] & 1) == 0 || (i > 0 && t[i] <= t[i - 1])) hemi_fields_wrong(r, "automorphisms", "increasing odd numbers");
     io->automorphism = hemi_alloc(io->automorphisms, sizeof *t);
@@ -176,12 +176,16 @@ static void read_function(hemi_fields *r, hemi_function *f) {
         s->of = (unsigned)hemi_fields_get_integer(&in, "of", 0, i);
         s->with = (unsigned)hemi_fields_get_integer(&in, "with", 0, i);
         if (json_array_size(p) != HEMI_FUNCTION_PARAMETERS) hemi_fields_wrong(&in, "parameters", "four numbers");
-        for (size_t k = 0; in.status == HEMI_OK && k < HEMI_FUNCTION_PARAMETERS; k++) s->p[k] = json_number_value(json_array_get(p, k));
+        for (size_t k = 0; in.status == HEMI_OK && k < HEMI_FUNCTION_PARAMETERS; k++) {
+            if (!json_is_number(json_array_get(p, k))) hemi_fields_wrong(&in, "parameters", "four numbers");
+            s->p[k] = json_number_value(json_array_get(p, k));
+        }
         r->status = in.status;
     }
 }
 
-static void read_affine(hemi_fields *r, const char *name, hemi_circuit_affine *a, const hemi_circuit *c, size_t value) {
+/* left: weights that the circuit may still have. */
+static void read_affine(hemi_fields *r, const char *name, hemi_circuit_affine *a, const hemi_circuit *c, size_t value, uint64_t *left) {
     hemi_fields in = inside(r, name);
     const json_t *list = json_object_get(in.object, "terms");
     const size_t terms = json_array_size(list);
@@ -197,9 +201,10 @@ static void read_affine(hemi_fields *r, const char *name, hemi_circuit_affine *a
         hemi_circuit_term *term = &a->term[i];
         term->source = (uint32_t)hemi_fields_get_integer(&t, "source", i > 0 ? a->term[i - 1].source + 1 : 0, value - 1);
         const bool dense = hemi_fields_get_bool(&t, "dense");
-        const uint64_t entries = hemi_fields_get_integer(&t, "entries", 0, HEMI_CIRCUIT_WEIGHTS_MAX);
+        const uint64_t entries = hemi_fields_get_integer(&t, "entries", 0, *left); /* of all maps together: 2^27 */
         in.status = t.status;
         if (t.status != HEMI_OK) break;
+        *left -= entries;
         term->map.rows = c->value[value].size;
         term->map.columns = c->value[term->source].size;
         const uint64_t all = (uint64_t)term->map.rows * term->map.columns;
@@ -218,15 +223,17 @@ static void read_affine(hemi_fields *r, const char *name, hemi_circuit_affine *a
     r->status = in.status;
 }
 
-static void read_polynomial(hemi_fields *r, hemi_circuit_polynomial *p) {
-    p->degree = (uint32_t)hemi_fields_get_integer(r, "degree", 0, DEGREE_MAX);
+/* Its interval is the value's. */
+static void read_polynomial(hemi_fields *r, hemi_circuit_polynomial *p, double low, double high) {
+    p->degree = (uint32_t)hemi_fields_get_integer(r, "degree", 1, DEGREE_MAX);
     p->middle = hemi_fields_get_real(r, "middle", -NUMBER_MAX, NUMBER_MAX);
     p->radius = hemi_fields_get_real(r, "radius", 1 / NUMBER_MAX, NUMBER_MAX);
+    if (low != p->middle - p->radius || high != p->middle + p->radius) hemi_fields_wrong(r, "radius", "that of the range, low to high");
     p->coefficient = hemi_alloc(p->degree + 1, sizeof *p->coefficient);
     if (!p->coefficient && r->status == HEMI_OK) r->status = hemi_fail(r->err, HEMI_ERR_MEMORY, "no memory for a polynomial");
 }
 
-static void read_value(hemi_fields *r, hemi_circuit *c, size_t i) {
+static void read_value(hemi_fields *r, hemi_circuit *c, size_t i, uint64_t *left) {
     hemi_circuit_value *v = &c->value[i];
     const char *kind = hemi_fields_get_string(r, "kind");
     size_t k = 0;
@@ -236,7 +243,9 @@ static void read_value(hemi_fields *r, hemi_circuit *c, size_t i) {
         return;
     }
     v->kind = (hemi_circuit_kind)k;
-    strncpy(v->name, hemi_fields_get_string(r, "name"), NAME_MAX);
+    const char *name = hemi_fields_get_string(r, "name");
+    if (strlen(name) > NAME_MAX) hemi_fields_wrong(r, "name", "a string of at most 95 bytes");
+    strncpy(v->name, name, NAME_MAX);
     v->rank = hemi_fields_get_sizes(r, "sides", v->dims, HEMI_CIRCUIT_RANK_MAX, HEMI_CIRCUIT_NUMBERS_MAX);
     uint64_t size = 1;
     for (size_t d = 0; d < v->rank && size <= HEMI_CIRCUIT_NUMBERS_MAX; d++) size *= v->dims[d];
@@ -244,15 +253,15 @@ static void read_value(hemi_fields *r, hemi_circuit *c, size_t i) {
     v->size = (uint32_t)size;
     v->low = hemi_fields_get_real(r, "low", -NUMBER_MAX, NUMBER_MAX);
     v->high = hemi_fields_get_real(r, "high", v->low, NUMBER_MAX);
-    if (r->status == HEMI_OK && i > 0) read_affine(r, "map", &v->a, c, i);
+    if (r->status == HEMI_OK && i > 0) read_affine(r, "map", &v->a, c, i, left);
     if (r->status == HEMI_OK && v->kind == HEMI_CIRCUIT_PRODUCT) {
         v->a_high = hemi_fields_get_real(r, "map_high", 1 / NUMBER_MAX, NUMBER_MAX);
         v->b_high = hemi_fields_get_real(r, "other_high", 1 / NUMBER_MAX, NUMBER_MAX);
-        read_affine(r, "other", &v->b, c, i);
+        read_affine(r, "other", &v->b, c, i, left);
     }
     if (r->status == HEMI_OK && v->kind == HEMI_CIRCUIT_FUNCTION) {
         read_function(r, &v->function);
-        read_polynomial(r, &v->polynomial);
+        read_polynomial(r, &v->polynomial, v->low, v->high);
     }
 }
 
@@ -260,6 +269,7 @@ static void read_value(hemi_fields *r, hemi_circuit *c, size_t i) {
 static void read_values(hemi_fields *r, hemi_module *m) {
     const json_t *list = json_object_get(r->object, "values");
     const size_t values = json_array_size(list);
+    uint64_t left = HEMI_CIRCUIT_WEIGHTS_MAX;
     if (values < 2 || values > HEMI_CIRCUIT_VALUES_MAX) {
         hemi_fields_wrong(r, "values", "a list of 2 to 256");
         return;
@@ -279,8 +289,8 @@ static void read_values(hemi_fields *r, hemi_module *m) {
     m->circuit->input_high = m->io.input_high;
     for (size_t i = 0; i < values && r->status == HEMI_OK; i++) {
         hemi_fields in = {.object = json_array_get(list, i), .file = r->file, .err = r->err};
-        read_value(&in, m->circuit, i);
-        m->plan->value[i].layout = (uint32_t)hemi_fields_get_integer(&in, "layout", 0, i);
+        read_value(&in, m->circuit, i, &left);
+        m->plan->value[i].layout = (uint32_t)hemi_fields_get_integer(&in, "layout", 0, i + 1 < values ? i : 0);
         r->status = in.status;
     }
     if (r->status == HEMI_OK && (m->circuit->value[0].size != m->info.inputs || m->circuit->value[values - 1].size != m->info.outputs))

@@ -30,8 +30,12 @@ static hemi_status write_archive(const char *folder, const char *name, int mode,
     size_t bytes = 0;
     HEMI_TRY(hemi_archive_write(&zip, &bytes, entries, count, err));
     char *path = hemi_path_join(folder, name);
-    const hemi_status status = path != NULL ? hemi_file_write(path, zip, bytes, mode, err)
-                                            : hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a path");
+    hemi_status status;
+    if (bytes > SERVER_ZIP_BYTES_MAX)
+        status = hemi_fail(err, HEMI_ERR_TOO_LARGE, "%s would have %zu bytes, a server reads %zu at most: make several remote modules of it", name,
+                           bytes, SERVER_ZIP_BYTES_MAX);
+    else
+        status = path != NULL ? hemi_file_write(path, zip, bytes, mode, err) : hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a path");
     hemi_free(path);
     hemi_free(zip);
     return status;
@@ -73,8 +77,13 @@ static hemi_status save_server(const hemi_module *m, const char *folder, hemi_er
     HEMI_TRY(hemi_description_write(&json, m, HEMI_SERVER_DESCRIPTION, err));
     entries[0].data = (uint8_t *)json;
     entries[0].bytes = strlen(json);
-    hemi_status status = m->is_circuit ? hemi_circuit_tensors_write(&entries[1].data, &entries[1].bytes, m->circuit, err)
-                                       : pack_weights(&entries[1].data, &entries[1].bytes, m, err);
+    hemi_status status = HEMI_OK;
+    if (entries[0].bytes > HEMI_SERVER_DESCRIPTION_BYTES_MAX)
+        status = hemi_fail(err, HEMI_ERR_TOO_LARGE, "the module's description has %zu bytes, a server reads %d at most: make several remote modules of it",
+                           entries[0].bytes, HEMI_SERVER_DESCRIPTION_BYTES_MAX);
+    if (status == HEMI_OK)
+        status = m->is_circuit ? hemi_circuit_tensors_write(&entries[1].data, &entries[1].bytes, m->circuit, err)
+                               : pack_weights(&entries[1].data, &entries[1].bytes, m, err);
     if (status == HEMI_OK) status = write_archive(folder, SERVER_ZIP, PRIVATE_FILE_MODE, entries, 2, err);
     hemi_free(json);
     hemi_free(entries[1].data);

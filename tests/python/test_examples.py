@@ -22,8 +22,9 @@ def run(script, seconds):
 
 def test_seeds():
     figures, output = run("seeds/run.py", 120)
-    assert output.count("['', 'seq', 'seq.0', 'seq.1', 'seq.2']") == 2
-    assert max(figures.values()) < 0.05
+    assert output.count("['', 'seq', 'seq.0', 'seq.1', 'seq.2']") == 4
+    assert max(figures["seeds_error_page_1"], figures["seeds_error_page_2"]) < 0.05
+    assert max(figures["seeds_error_page_1_whole"], figures["seeds_error_page_2_whole"]) < 0.1
 
 
 def test_digits():

@@ -41,6 +41,20 @@ def test_cnn():
     assert f["images"] == 360 and f["accuracy_remote"] >= f["accuracy_float"] - 0.01
 
 
+def test_cnn_block():
+    f = run("cnn", "--block")
+    assert f["images"] == 360 and f["accuracy_remote"] >= f["accuracy_float"] - 0.01
+    (report,) = f["reports"].values()  # one module
+    assert report["module"]["operation"] == "circuit" and list(f["layers"]) == ["block"]
+
+
+@pytest.mark.parametrize("model", ["mlp", "cnn-1", "cnn-2"])
+def test_digits_remote(model):
+    f = run("digits_remote", "--model", model)
+    assert f["images"] == 360 and abs(f["accuracy_remote"] - f["accuracy_float"]) <= 0.01 and f["same_class"] >= 0.99
+    assert f["reports"]["net"]["module"]["operation"] == "circuit"
+
+
 def test_resnet18():
     f = run("resnet18")
     assert len(f["layers"]) == 20 and f["same_class"] == 1 and f["logit_error_rms"] < 0.02

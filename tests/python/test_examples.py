@@ -38,6 +38,9 @@ def test_digits():
     "script, arguments",
     [
         ("cnn/run.py", ["--images", "60", "--epochs", "10"]),
+        ("cnn/run.py", ["--block", "--images", "65", "--epochs", "10"]),
+        ("digits_remote/run.py", ["--model", "mlp", "--images", "65"]),
+        ("digits_remote/run.py", ["--model", "cnn-1", "--images", "65"]),
         ("resnet18/run.py", ["--images", "2", "--width", "8"]),
         ("lora/run.py", ["--steps", "8", "--batch", "4", "--pretrain", "60", "--layers", "1", "--size", "32"]),
     ],

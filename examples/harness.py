@@ -71,6 +71,25 @@ def totals(stats):
     return sums
 
 
+def reports(hybrid):
+    """Of an owner's modules with activations: ranges, degrees, levels, sizes."""
+    return {name: compiled.bitwidth_and_range_report() for name, compiled in hybrid.private_q_modules.items() if compiled.is_circuit}
+
+
+def table_of_reports(reports):
+    for name, report in reports.items():
+        module, output = report["module"], report["output"]
+        print(
+            f"  {name}: {module['levels']} levels, set {module['set']} ({module['security_bits']:.0f} bits), {module['packed_rows']} in a "
+            f"ciphertext: {module['upload_bytes']} bytes up, {module['download_bytes']} down"
+        )
+        for value, r in report.items():
+            if "degree" in r:
+                low, high = r["range"]
+                print(f"    {value:<46} {low:8.3f} to {high:7.3f}   degree {r['degree']:3d}   {r['levels']} levels")
+        print(f"    polynomials instead of activations change the outputs by {output['approximation_error']:.1%} rms")
+
+
 def peak_memory(pid):
     """Of a process, in MiB."""
     status = Path(f"/proc/{pid}/status").read_text()

@@ -77,25 +77,3 @@ def table(f):
         f"   in all {f['ms_per_image']:.1f} ms"
     )
     print(f"  evaluation keys, sent once: {f['evaluation_key_bytes']:.0f} bytes")
-
-
-# ---- modules with activations
-
-
-def reports(hybrid):
-    """Of an owner's compiled modules: ranges, degrees, levels, sizes."""
-    return {name: compiled.bitwidth_and_range_report() for name, compiled in hybrid.private_q_modules.items()}
-
-
-def table_of_reports(reports):
-    for name, report in reports.items():
-        module, output = report["module"], report["output"]
-        print(
-            f"  {name}: {module['levels']} levels, set {module['set']} ({module['security_bits']:.0f} bits), {module['packed_rows']} in a "
-            f"ciphertext: {module['upload_bytes']} bytes up, {module['download_bytes']} down"
-        )
-        for value, r in report.items():
-            if "degree" in r:
-                low, high = r["range"]
-                print(f"    {value:<46} {low:8.3f} to {high:7.3f}   degree {r['degree']:3d}   {r['levels']} levels")
-        print(f"    polynomials instead of activations change the outputs by {output['approximation_error']:.1%} rms")

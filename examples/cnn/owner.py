@@ -7,7 +7,7 @@ from pathlib import Path
 
 import images
 import torch
-from harness import options_of, say
+from harness import options_of, reports, say
 from model import NAME, build
 
 from hemi_fhe.torch.hybrid_model import HybridFHEModel
@@ -23,7 +23,6 @@ hybrid = HybridFHEModel(model, model.REMOTE, model_name=NAME)
 start = time.perf_counter()
 hybrid.compile_model(x_train, n_bits=options.bits or None)
 say("owner", f"{', '.join(model.REMOTE)} compiled in {time.perf_counter() - start:.1f} s")
-reports = images.reports(hybrid)
 with torch.no_grad():
-    torch.save({"logits": hybrid(x_test[: options.images], fhe="torch"), "reports": reports}, folder / "reference.pth")
+    torch.save({"logits": hybrid(x_test[: options.images], fhe="torch"), "reports": reports(hybrid)}, folder / "reference.pth")
 hybrid.save_and_clear_private_info(folder / "models" / NAME)

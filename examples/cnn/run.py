@@ -24,16 +24,14 @@ def arguments(parser):
 def figures(options, reference, results):
     labels = images.digits()[3][: options.images]
     accuracies = {"accuracy_float": images.accuracy(reference["logits"], labels), "accuracy_remote": images.accuracy(results["logits"], labels)}
-    more = {"reports": reference["reports"]} if options.block else {}
-    return {**accuracies, **images.figures(reference, results), **more}
+    return {**accuracies, **images.figures(reference, results), "reports": reference["reports"]}
 
 
 def table(f):
     print(f"  {f['images']} test images         float     remote")
     print(f"  accuracy              {f['accuracy_float']:9.2%}  {f['accuracy_remote']:9.2%}   the same class: {f['same_class']:.2%}")
     print(f"  logits: error {f['logit_error_rms']:.2%} rms, {f['logit_error_max']:.4f} at most (largest logit {f['logit_max']:.1f})\n")
-    if "reports" in f:
-        images.table_of_reports(f["reports"])
+    harness.table_of_reports(f["reports"])
     images.table(f)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import images
 import torch
-from harness import options_of, say
+from harness import options_of, reports, say
 from model import NAME, NETS, REMOTE, ROWS, Classifier, data
 
 from hemi_fhe.torch.hybrid_model import HybridFHEModel
@@ -26,5 +26,5 @@ hybrid.compile_model(x_train, n_bits=options.bits or None, tolerance=options.tol
 say("owner", f"compiled in {time.perf_counter() - start:.1f} s: layers and activations as one module")
 with torch.no_grad():
     reference = {"logits": hybrid(x_test, fhe="torch"), "simulated": hybrid(x_test, fhe="simulate")}
-torch.save({**reference, "reports": images.reports(hybrid)}, folder / "reference.pth")
+torch.save({**reference, "reports": reports(hybrid)}, folder / "reference.pth")
 hybrid.save_and_clear_private_info(folder / "models" / NAME)

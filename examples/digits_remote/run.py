@@ -44,7 +44,7 @@ def table(f):
     print(f"  accuracy              {f['accuracy_float']:9.2%}  {f['accuracy_simulated']:9.2%}  {f['accuracy_remote']:9.2%}")
     print(f"  the same class as the float model's: {f['same_class']:.2%}")
     print(f"  logits: error {f['logit_error_rms']:.2%} rms, {f['logit_error_max']:.4f} at most (largest logit {f['logit_max']:.1f})\n")
-    images.table_of_reports(f["reports"])
+    harness.table_of_reports(f["reports"])
     print()
     images.table(f)
 

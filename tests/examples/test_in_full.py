@@ -30,6 +30,14 @@ def test_gpt2():
     assert f["server_memory_mib"] < 4096
 
 
+def test_gpt2_mlp():
+    f = run("gpt2", "--mlp", "2", "--tokens", "60", "--free", "20")
+    assert f["layers"] == 12 and f["token_requests"] == 2 and len(f["reports"]) == 2
+    assert f["equal_same_prefix"] >= 0.98 and f["logit_error_rms"] < 0.02
+    assert f["different_tokens"] >= 10
+    assert f["server_memory_mib"] < 2048
+
+
 def test_llama():
     f = run("llama")
     assert f["token_requests"] == 16 and f["products"] == 28  # q, k, v together; gate, up together
@@ -68,7 +76,7 @@ def test_lora():
     assert f["forward"]["requests"] < f["forward"]["calls"]  # q, k and v by one
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama"])
-def test_small(name):
-    f = run(name, "--small", "--tokens", "30", "--free", "10")
+@pytest.mark.parametrize("name, more", [("gpt2", []), ("gpt2", ["--mlp", "2"]), ("llama", [])])
+def test_small(name, more):
+    f = run(name, "--small", "--tokens", "30", "--free", "10", *more)
     assert f["equal_same_prefix"] >= 0.98

@@ -119,7 +119,7 @@ def test_modes_agree(make, shape, of_rows):
     assert module.info["operation"] == "circuit" and module.is_circuit and module.of_rows == of_rows
     x = torch.randn(2, *shape)
     reference = hybrid(x, fhe="torch").detach()
-    for mode, limit in zip(MODES, (0.03, 0.06, 0.06)):
+    for mode, limit in zip(MODES, (0.03, 0.08, 0.08)):
         assert relative(hybrid(x, fhe=mode), reference) < limit, mode
     # what encryption adds is small, and what simulation says of it
     simulated, executed = hybrid(x, fhe="simulate"), hybrid(x, fhe="execute")
@@ -389,7 +389,7 @@ def test_report(capsys):
         for entry in entries:
             low, high = entry["range"]
             assert low < high and 1 <= entry["degree"] <= 127 and 1 <= entry["levels"] <= 7 and entry["size"] in (4, 16)
-        assert report["input"]["range"][1] > x.abs().max() and 0 < report["output"]["approximation_error"] <= 0.03
+        assert report["input"]["range"][1] > x.abs().max() and 0 < report["output"]["approximation_error"] <= 0.05
         assert report["module"]["set"].startswith("C") and report["module"]["security_bits"] >= 128
         assert report["module"]["levels"] >= max(entry["levels"] for entry in entries)
     capsys.readouterr()

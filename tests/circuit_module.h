@@ -93,7 +93,7 @@ TEST_UNUSED static uint8_t *circuit_request(const hemi_ckks_secret *sk, const he
 }
 
 /* y, rows x outputs, from a reply. */
-TEST_UNUSED static void circuit_decrypt(const hemi_ckks_secret *sk, const hemi_module *m, const uint8_t *reply, size_t bytes, size_t rows,
+TEST_UNUSED static void circuit_decrypt(const hemi_ckks_secret *sk, const hemi_module *m, const uint8_t *in, size_t bytes, size_t rows,
                                         float *y) {
     const hemi_circuit_io *io = &m->io;
     const size_t n = sk->ctx->n, each = hemi_ckks_poly_bytes(io->params, 1);
@@ -101,12 +101,12 @@ TEST_UNUSED static void circuit_decrypt(const hemi_ckks_secret *sk, const hemi_m
     hemi_ckks_request r = circuit_header(m, circuit_units(m, rows));
     r.limbs = 1;
     r.ciphertexts = io->out_blocks;
-    ASSERT_OK(hemi_ckks_reply_check(reply, bytes, &r, ERR));
+    ASSERT_OK(hemi_ckks_reply_check(in, bytes, &r, ERR));
     uint64_t *c0 = hemi_alloc(n, sizeof *c0), *c1 = hemi_alloc(n, sizeof *c1);
     int64_t *phase = hemi_alloc(n, sizeof *phase);
     double *re = hemi_alloc(n / 2, sizeof *re), *im = hemi_alloc(n / 2, sizeof *im), *work = hemi_alloc(n, sizeof *work);
     for (uint32_t i = 0; i < r.units * r.ciphertexts; i++) {
-        const uint8_t *at = reply + HEMI_CKKS_REPLY_HEADER_BYTES + 2 * i * each;
+        const uint8_t *at = in + HEMI_CKKS_REPLY_HEADER_BYTES + 2 * i * each;
         const size_t first = (size_t)(i / r.ciphertexts) * io->rows, count = rows - first < io->rows ? rows - first : io->rows;
         hemi_unpack(c1, at, n, bits);
         hemi_unpack(c0, at + each, n, bits);

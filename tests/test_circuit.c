@@ -100,8 +100,9 @@ static void call(const sides *s, const float *x, uint32_t rows, double *y) {
 }
 
 /* Encrypted results are those of the polynomials in the clear, up to noise. */
-static void check(const sides *s, const float *x, double tolerance) {
-    const uint32_t inputs = s->c->value[0].size, outputs = s->c->value[s->plan->values - 1].size, rows = s->plan->rows;
+static void check(const sides *s, const float *x, size_t samples, double tolerance) {
+    const uint32_t inputs = s->c->value[0].size, outputs = s->c->value[s->plan->values - 1].size;
+    const uint32_t rows = samples < s->plan->rows ? (uint32_t)samples : s->plan->rows;
     double *y = hemi_alloc((size_t)rows * outputs, sizeof *y), *want = hemi_alloc(outputs, sizeof *want), *xd = hemi_alloc(inputs, sizeof *xd);
     double worst = 0, largest = 0;
     call(s, x, rows, y);
@@ -118,6 +119,173 @@ static void check(const sides *s, const float *x, double tolerance) {
     hemi_free(y), hemi_free(want), hemi_free(xd);
 }
 
+/* A convolution 3 x 3 of c x h x w numbers with zeros around, to channels x ceil(h / stride) x ceil(w / stride): f of it. */
+static uint32_t conv(hemi_circuit *c, uint32_t source, uint32_t channels, uint32_t stride, hemi_function f, test_rng *rng) {
+    const hemi_circuit_value from = c->value[source]; /* a copy: what follows may not move it, but reads better */
+    const uint32_t in = from.dims[0], h = from.dims[1], w = from.dims[2], oh = (h + stride - 1) / stride, ow = (w + stride - 1) / stride;
+    const uint32_t i = test_circuit_value(c, HEMI_CIRCUIT_FUNCTION, channels * oh * ow, "Conv");
+    hemi_circuit_value *v = &c->value[i];
+    v->rank = 3;
+    v->dims[0] = channels, v->dims[1] = oh, v->dims[2] = ow;
+    v->function = f;
+    hemi_sparse *m = test_circuit_term(&v->a, source, v->size, from.size);
+    m->start = hemi_alloc((size_t)v->size + 1, sizeof *m->start);
+    m->column = hemi_alloc((size_t)v->size * in * 9, sizeof *m->column);
+    m->weight = hemi_alloc((size_t)v->size * in * 9, sizeof *m->weight);
+    float *taps = test_samples(channels * in, 9, rng);
+    uint64_t at = 0;
+    for (uint32_t o = 0; o < v->size; o++) {
+        const uint32_t oc = o / (oh * ow), y = o / ow % oh * stride, x = o % ow * stride;
+        for (uint32_t k = 0; k < in * 9; k++) {
+            const uint32_t ic = k / 9, sy = y + k / 3 % 3 - 1, sx = x + k % 3 - 1;
+            if (sy >= h || sx >= w) continue;
+            m->column[at] = (ic * h + sy) * w + sx;
+            m->weight[at++] = taps[oc * in * 9 + k] / (float)(3 * sqrt(in));
+        }
+        m->start[o + 1] = at;
+    }
+    hemi_free(taps);
+    return i;
+}
+
+static hemi_circuit *image(uint32_t channels, uint32_t side) {
+    hemi_circuit *c = test_circuit_new(channels * side * side);
+    c->value[0].rank = 3;
+    c->value[0].dims[0] = channels, c->value[0].dims[1] = c->value[0].dims[2] = side;
+    return c;
+}
+
+/* One circuit, encrypted, by a choice of set, rows and copies; degree 3 everywhere, so that many fit. */
+static void run_circuit(hemi_circuit *c, hemi_circuit_choice choice, size_t samples, test_rng *rng) {
+    float *x = test_samples(samples, c->value[0].size, rng);
+    sides s;
+    sides_open(&s, c, &choice, x, samples, &(hemi_calibration){.degree = 3});
+    check(&s, x, samples, 0.002);
+    sides_close(&s);
+    hemi_free(x);
+}
+
+static hemi_circuit_choice by(const char *set, uint32_t rows, uint32_t copies) {
+    return (hemi_circuit_choice){.params = set ? hemi_params_by_name(set) : NULL, .rows = rows, .copies = copies};
+}
+
+static void convolutions(void **state) {
+    (void)state;
+    test_rng rng = test_rng_new();
+    hemi_circuit *c = image(1, 8);
+    const uint32_t a = conv(c, 0, 4, 1, TEST_F0(SQUARE), &rng), b = conv(c, a, 8, 1, TEST_F0(SQUARE), &rng);
+    test_circuit_output(c, b, 10, &rng);
+    run_circuit(c, by(NULL, 0, 0), 64, &rng);
+    c = image(3, 16); /* strides: the second one reads every other place of the first */
+    const uint32_t d = conv(c, 0, 4, 2, TEST_F0(SIGMOID), &rng), e = conv(c, d, 4, 2, TEST_F0(SIGMOID), &rng);
+    test_circuit_output(c, e, 5, &rng);
+    run_circuit(c, by("C16384", 1, 0), 16, &rng);
+}
+
+/* Every number of copies gives the same, also those that are not all used (9 taps of a convolution in 16 copies). */
+static void copies(void **state) {
+    (void)state;
+    for (uint32_t k = 1; k <= 64; k *= 4) {
+        test_rng rng = test_rng_new();
+        hemi_circuit *c = test_circuit_new(20);
+        const uint32_t a = test_circuit_function(c, 0, 40, TEST_F0(SQUARE), 1, "f", &rng);
+        test_circuit_output(c, a, 3, &rng);
+        if (k <= 32) run_circuit(c, by("C8192", 1, k), 16, &rng);
+        else hemi_circuit_free(c);
+        c = image(1, 8);
+        test_circuit_output(c, conv(c, 0, 4, 1, TEST_F0(SQUARE), &rng), 10, &rng);
+        if (k == 1 || k == 16) run_circuit(c, by("C8192", 1, k), 16, &rng);
+        else hemi_circuit_free(c);
+    }
+}
+
+static void rows(void **state) {
+    (void)state;
+    for (uint32_t r = 1; r <= 64; r *= 8) {
+        test_rng rng = test_rng_new();
+        hemi_circuit *c = test_circuit_new(20);
+        const uint32_t a = test_circuit_function(c, 0, 40, TEST_F0(SQUARE), 1, "f", &rng);
+        test_circuit_output(c, a, 3, &rng);
+        run_circuit(c, by("C8192", r, 0), 64, &rng);
+    }
+}
+
+/* Values that take several ciphertexts, in and out: more numbers than set C8192 has slots. */
+static void several_ciphertexts(void **state) {
+    (void)state;
+    test_rng rng = test_rng_new();
+    hemi_circuit *c = test_circuit_new(5000);
+    const uint32_t a = test_circuit_value(c, HEMI_CIRCUIT_FUNCTION, 5000, "f");
+    c->value[a].function = TEST_F0(SQUARE);
+    test_circuit_identity(c, &c->value[a].a, 0, 0.7);
+    const uint32_t b = test_circuit_value(c, HEMI_CIRCUIT_AFFINE, 5000, "output");
+    test_circuit_identity(c, &c->value[b].a, a, 1.5);
+    run_circuit(c, by("C8192", 1, 0), 8, &rng);
+    c = test_circuit_new(5000);
+    const uint32_t d = test_circuit_function(c, 0, 8, TEST_F0(SQUARE), 1, "f", &rng);
+    test_circuit_output(c, d, 3, &rng);
+    run_circuit(c, by("C8192", 1, 0), 8, &rng);
+}
+
+/* The input, a function of it, and their product meet again at different levels. */
+static void residuals_and_products(void **state) {
+    (void)state;
+    test_rng rng = test_rng_new();
+    hemi_circuit *c = test_circuit_new(24);
+    const uint32_t a = test_circuit_function(c, 0, 24, TEST_F0(SIGMOID), 1, "first", &rng);
+    const uint32_t p = test_circuit_value(c, HEMI_CIRCUIT_PRODUCT, 24, "product");
+    test_circuit_identity(c, &c->value[p].a, a, 2);
+    test_circuit_dense(c, &c->value[p].b, 0, 24, 1, 0.1, &rng);
+    const uint32_t s = test_circuit_value(c, HEMI_CIRCUIT_FUNCTION, 24, "second");
+    c->value[s].function = TEST_F0(SQUARE);
+    test_circuit_identity(c, &c->value[s].a, 0, 0.5);
+    test_circuit_identity(c, &c->value[s].a, a, 1);
+    test_circuit_identity(c, &c->value[s].a, p, -1);
+    const uint32_t o = test_circuit_value(c, HEMI_CIRCUIT_AFFINE, 7, "output");
+    test_circuit_dense(c, &c->value[o].a, 0, 7, 1, 0.1, &rng);
+    test_circuit_dense(c, &c->value[o].a, s, 7, 1, 0, &rng);
+    run_circuit(c, by(NULL, 0, 0), 64, &rng);
+}
+
+/* Maps without entries, constants, one number in and out. */
+static void odd_shapes(void **state) {
+    (void)state;
+    test_rng rng = test_rng_new();
+    hemi_circuit *c = test_circuit_new(1);
+    const uint32_t a = test_circuit_function(c, 0, 1, TEST_F0(SQUARE), 1, "f", &rng);
+    test_circuit_output(c, a, 1, &rng);
+    run_circuit(c, by(NULL, 0, 0), 16, &rng);
+    c = test_circuit_new(4);
+    const uint32_t b = test_circuit_value(c, HEMI_CIRCUIT_FUNCTION, 3, "f");
+    c->value[b].function = TEST_F0(SIGMOID);
+    hemi_sparse *m = test_circuit_term(&c->value[b].a, 0, 3, 4);
+    m->start = hemi_alloc(4, sizeof *m->start), m->column = hemi_alloc(0, sizeof *m->column), m->weight = hemi_alloc(0, sizeof *m->weight);
+    test_circuit_output(c, b, 700, &rng);
+    run_circuit(c, by(NULL, 0, 0), 16, &rng);
+}
+
+static void too_deep(void **state) {
+    (void)state;
+    test_rng rng = test_rng_new();
+    hemi_circuit *c = test_circuit_new(8);
+    uint32_t last = 0;
+    for (int i = 0; i < 12; i++) last = test_circuit_function(c, last, 8, TEST_F0(SIGMOID), 1, i == 6 ? "middle" : "f", &rng);
+    test_circuit_output(c, last, 8, &rng);
+    hemi_calibration_report report;
+    float *x = test_samples(64, 8, &rng);
+    hemi_circuit_plan *plan;
+    const hemi_circuit_choice small = by("C16384", 0, 0), any = {0};
+    ASSERT_OK(hemi_circuit_calibrate(c, x, 64, &(hemi_calibration){.degree = 7}, &report, NULL, ERR));
+    assert_int_equal(hemi_circuit_levels(c), 12 * 4 + 1);
+    assert_status(hemi_circuit_plan_make(&plan, c, &small, ERR), HEMI_ERR_UNSUPPORTED);
+    assert_null(plan);
+    assert_non_null(strstr(test_err.message, "takes 49 levels, set C16384 has 9: cut it into two"));
+    assert_status(hemi_circuit_plan_make(&plan, c, &any, ERR), HEMI_ERR_UNSUPPORTED);
+    assert_non_null(strstr(test_err.message, "set C65536 has 40"));
+    hemi_free(x);
+    hemi_circuit_free(c);
+}
+
 static void mlp(uint32_t in, uint32_t hidden1, uint32_t hidden2, uint32_t out, hemi_circuit_choice choice, size_t samples) {
     test_rng rng = test_rng_new();
     hemi_circuit *c = test_circuit_new(in);
@@ -127,7 +295,7 @@ static void mlp(uint32_t in, uint32_t hidden1, uint32_t hidden2, uint32_t out, h
     float *x = test_samples(samples, in, &rng);
     sides s;
     sides_open(&s, c, &choice, x, samples, &(hemi_calibration){.degree = 7});
-    check(&s, x, 0.001);
+    check(&s, x, samples, 0.001);
     sides_close(&s);
     hemi_free(x);
 }
@@ -136,6 +304,10 @@ static void small_mlp(void **state) { (void)state; mlp(10, 32, 0, 10, (hemi_circ
 static void two_layers(void **state) { (void)state; mlp(64, 128, 64, 10, (hemi_circuit_choice){0}, 512); }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(small_mlp), cmocka_unit_test(two_layers)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(small_mlp),       cmocka_unit_test(two_layers),
+                                       cmocka_unit_test(convolutions),    cmocka_unit_test(copies),
+                                       cmocka_unit_test(rows),            cmocka_unit_test(several_ciphertexts),
+                                       cmocka_unit_test(residuals_and_products), cmocka_unit_test(odd_shapes),
+                                       cmocka_unit_test(too_deep)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

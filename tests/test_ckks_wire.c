@@ -124,6 +124,7 @@ static void sizes_by_formula(void **state) {
 /* ---- evaluation keys */
 
 #define KEY_LIMBS 2
+#define BASE_BITS 40 /* of set C8192 */
 static const uint32_t numbers[] = {0, 1, 5, 16383};
 
 static hemi_status parse_keys(const uint8_t *bytes, size_t count) {
@@ -249,7 +250,7 @@ static void requests(void **state) {
         assert_status(with(parse_request, good, bytes, cases[i].at, cases[i].width, cases[i].value), cases[i].status);
     for (size_t i = 0; i < 4; i += 3) {
         residues_are_canonical(parse_request, good, bytes, at[i] + HEMI_SEED_BYTES, 0);
-        residues_are_canonical(parse_request, good, bytes, at[i] + HEMI_SEED_BYTES + 8192 / 8 * 42, 1);
+        residues_are_canonical(parse_request, good, bytes, at[i] + HEMI_SEED_BYTES + 8192 / 8 * BASE_BITS, 1);
     }
     free(good);
 }
@@ -266,7 +267,7 @@ static void replies(void **state) {
     hemi_ckks_request *r = &expected_reply;
     *r = (hemi_ckks_request){.params = set(), .limbs = 1, .units = 2, .ciphertexts = 3};
     memcpy(r->module_id, module_id, sizeof module_id);
-    const size_t bytes = hemi_ckks_reply_bytes(r), poly = 8192 / 8 * 42;
+    const size_t bytes = hemi_ckks_reply_bytes(r), poly = 8192 / 8 * BASE_BITS;
     uint8_t *good = malloc(bytes);
     uint64_t *c = hemi_alloc(8192, sizeof *c);
     assert_true(good && c);
@@ -276,7 +277,7 @@ static void replies(void **state) {
     assert_memory_equal(good + 32, module_id, sizeof module_id);
     for (size_t i = 0; i < 12; i++) {
         test_residues(c, 8192, set()->q, &rng);
-        hemi_pack(good + 48 + i * poly, c, 8192, 42);
+        hemi_pack(good + 48 + i * poly, c, 8192, BASE_BITS);
     }
     assert_int_equal(48 + 12 * poly, bytes);
     const size_t at[] = {48, 48 + poly, 48 + 6 * poly, 48 + 11 * poly};

@@ -1,151 +1,9 @@
 /* The client against a server that answers nonsense: an error every time, never a crash, and never other bytes sent again. */
 #include "client_fixture.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <poll.h>
-#include <pthread.h>
-#include <stdatomic.h>
-#include <sys/socket.h>
-
-#include "client/http.h"
-
-#define BODY_MAX (4u << 20)
-
-typedef struct fake fake;
-/* What the fake does with a request: sends what it likes; the connection is closed afterwards. */
-typedef void (*fake_answer)(fake *f, int fd, const char *request_line);
-
-struct fake {
-    int listener;
-    pthread_t thread;
-    atomic_bool stop;
-    fake_answer answer;
-    const void *script; /* bytes to send */
-    size_t script_bytes;
-    atomic_int posts, puts, heads, gets;
-    uint8_t *body; /* of the last POST */
-    size_t body_bytes;
-    bool bodies_differ; /* two POSTs held different bytes */
-    uint8_t *keys;
-    size_t keys_bytes;
-    hemi_evaluator *evaluator;
-};
+#include "fake_server.h"
 
 static hemi_module *module;
-static fake server;
-static char url[64];
-
-/* ---- the fake */
-
-static bool send_all(int fd, const void *data, size_t bytes) {
-    const char *p = data;
-    while (bytes > 0) {
-        ssize_t n = send(fd, p, bytes, MSG_NOSIGNAL);
-        if (n <= 0) return false;
-        p += n;
-        bytes -= (size_t)n;
-    }
-    return true;
-}
-
-static void send_reply(int fd, const char *status, const void *body, size_t bytes) {
-    char head[256];
-    snprintf(head, sizeof head,
-             "HTTP/1.1 %s\r\nContent-Length: %zu\r\nConnection: close\r\nHemi-Server-Ms: 1.5\r\n\r\n", status, bytes);
-    if (send_all(fd, head, strlen(head)) && bytes > 0) (void)send_all(fd, body, bytes);
-}
-
-static void send_json(int fd, const char *status, const char *json) { send_reply(fd, status, json, strlen(json)); }
-
-/* Reads one request; returns its body. */
-static uint8_t *receive(int fd, char line[512], size_t *body_bytes) {
-    char head[8192];
-    size_t n = 0, length = 0;
-    *body_bytes = 0;
-    while (n + 1 < sizeof head && (n < 4 || memcmp(head + n - 4, "\r\n\r\n", 4) != 0))
-        if (recv(fd, head + n++, 1, 0) != 1) return NULL;
-    head[n] = 0;
-    snprintf(line, 512, "%.*s", (int)strcspn(head, "\r"), head);
-    const char *field = strcasestr(head, "content-length:");
-    if (field) length = strtoul(field + 15, NULL, 10);
-    if (length > BODY_MAX) return NULL;
-    uint8_t *body = malloc(length + 1);
-    for (size_t got = 0; body && got < length;) {
-        ssize_t r = recv(fd, body + got, length - got, 0);
-        if (r <= 0) break;
-        got += (size_t)r;
-    }
-    *body_bytes = length;
-    return body;
-}
-
-static void note(fake *f, const char *line, uint8_t *body, size_t bytes) {
-    if (strncmp(line, "GET", 3) == 0) f->gets++;
-    if (strncmp(line, "HEAD", 4) == 0) f->heads++;
-    if (strncmp(line, "PUT", 3) == 0) {
-        f->puts++;
-        free(f->keys);
-        f->keys = body;
-        f->keys_bytes = bytes;
-        return;
-    }
-    if (strncmp(line, "POST", 4) == 0) {
-        if (f->posts++ > 0 && (bytes != f->body_bytes || memcmp(body, f->body, bytes) != 0)) f->bodies_differ = true;
-        free(f->body);
-        f->body = body;
-        f->body_bytes = bytes;
-        return;
-    }
-    free(body);
-}
-
-static void *serve(void *context) {
-    fake *f = context;
-    while (!f->stop) {
-        struct pollfd p = {.fd = f->listener, .events = POLLIN};
-        if (poll(&p, 1, 20) <= 0) continue;
-        int fd = accept(f->listener, NULL, NULL);
-        if (fd < 0) continue;
-        struct timeval patience = {.tv_sec = 5};
-        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-        char line[512];
-        size_t bytes;
-        uint8_t *body = receive(fd, line, &bytes);
-        if (body) {
-            note(f, line, body, bytes);
-            f->answer(f, fd, line);
-        }
-        shutdown(fd, SHUT_WR);
-        close(fd);
-    }
-    return NULL;
-}
-
-static void fake_start(fake_answer answer, const void *script, size_t bytes) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    socklen_t size = sizeof address;
-    memset(&server, 0, sizeof server);
-    server.answer = answer;
-    server.script = script;
-    server.script_bytes = bytes;
-    server.listener = socket(AF_INET, SOCK_STREAM, 0);
-    assert_int_equal(bind(server.listener, (struct sockaddr *)&address, size), 0);
-    assert_int_equal(listen(server.listener, 16), 0);
-    assert_int_equal(getsockname(server.listener, (struct sockaddr *)&address, &size), 0);
-    snprintf(url, sizeof url, "http://127.0.0.1:%u", ntohs(address.sin_port));
-    assert_int_equal(pthread_create(&server.thread, NULL, serve, &server), 0);
-}
-
-static void fake_stop(void) {
-    server.stop = true;
-    pthread_join(server.thread, NULL);
-    close(server.listener);
-    free(server.body);
-    free(server.keys);
-    hemi_evaluator_free(server.evaluator);
-}
 
 static const hemi_client_options patience = {.connect_timeout_ms = 2000, .timeout_ms = 4000};
 
@@ -240,8 +98,6 @@ static void test_messages_are_made_printable(void **state) {
 }
 
 /* ---- calls: keys are taken, the answer to POST is nonsense */
-
-static bool is(const char *line, const char *method) { return strncmp(line, method, strlen(method)) == 0; }
 
 static void answer_to_posts(fake *f, int fd, const char *line) {
     if (is(line, "POST"))

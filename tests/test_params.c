@@ -147,6 +147,7 @@ static void the_levelled_sets_by_value(void **state) {
         {16, "C8192", 13, 5, 1, 1, 31, 40, 208.0, 128.2, 137.7, 0xfffffdc001, 0x7ff9c001, 0xfffffffc001},
         {17, "C16384", 14, 10, 2, 2, 34, 42, 424.0, 128.3, 130.2, 0x3fffffa8001, 0x3ffeb8001, 0x3ffff48001},
         {18, "C16384D", 14, 12, 1, 1, 31, 40, 424.0, 128.3, 130.2, 0xffffe80001, 0x80278001, 0x7fffffd8001},
+        {21, "C16384M", 14, 11, 2, 2, 31, 40, 424.0, 128.3, 130.2, 0xffffe80001, 0x7fd88001, 0x1ffffe0001},
         {19, "C32768", 15, 21, 2, 2, 36, 42, 850.0, 128.0, 130.8, 0x3ffffff70001, 0xfff640001, 0x3ffffe80001},
         {20, "C65536", 16, 41, 4, 4, 38, 44, 1728.0, 128.0, 129.3, 0xfffffffa0001, 0x4002240001, 0xffffe80001},
     };
@@ -195,7 +196,7 @@ static void nothing_else_is_known(void **state) {
     (void)state;
     assert_null(hemi_params_at(hemi_params_count()));
     assert_null(hemi_params_at(SIZE_MAX));
-    const uint32_t ids[] = {0, 5, 6, 15, 21, 255, 256, 257, 0x10000, 0x10001, 0x7fffffff, 0x80000001, 0xffffffff};
+    const uint32_t ids[] = {0, 5, 6, 15, 22, 255, 256, 257, 0x10000, 0x10001, 0x7fffffff, 0x80000001, 0xffffffff};
     for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++) assert_null(hemi_params_by_id(ids[i]));
     const char *const names[] = {"", "L409", "L40960", "l4096", " L4096", "L4096 ", "L1024", "R1024", "r2048", "R2048 ", "default", "4096", "C4096", "c8192", "C16384d", "C131072"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) assert_null(hemi_params_by_name(names[i]));

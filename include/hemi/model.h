@@ -36,7 +36,7 @@ typedef struct hemi_compile_options {
     void (*progress)(void *context, const char *what, size_t done, size_t total); /* may be NULL */
     void *progress_context;
     /* Of modules with non-linearities, which are compiled to circuits. set: one of the levelled sets; NULL: the cheapest that fits. */
-    double tolerance;    /* rms of the error that polynomials may add to outputs on the calibration data, relative to their rms; 0: 3 % */
+    double tolerance;    /* rms of the error that polynomials may add to outputs on the calibration data, relative to their rms; 0: 4 % */
     double range_margin; /* of the ranges of activations, over what the calibration data reaches; 0: 1.25, more where samples differ much */
     uint32_t degree_max; /* of polynomials; 0: 127 */
     uint32_t rows;       /* samples of a ciphertext, a power of two; 0: chosen by the compiler */

@@ -24,7 +24,8 @@ typedef struct hemi_server_keys hemi_server_keys;
 HEMI_API HEMI_CHECK hemi_status hemi_evaluator_new(hemi_evaluator **out, const hemi_module *module, int threads, hemi_error *err);
 typedef struct hemi_evaluator_options {
     int threads;       /* used for the transformation (0: all) */
-    bool small_memory; /* weights as small integers, transformed anew in every call: less than half of the memory, two to five times the time */
+    bool small_memory; /* weights as small integers, transformed anew in every call: less than half of the memory, two to five times the time. Circuits
+                        * do without */
 } hemi_evaluator_options;
 HEMI_API HEMI_CHECK hemi_status hemi_evaluator_new_with(hemi_evaluator **out, const hemi_module *module,
                                                         const hemi_evaluator_options *options, hemi_error *err);

@@ -7,6 +7,7 @@ keys and connections must not be shared by two processes.
 import json
 import os
 import threading
+import warnings
 
 from . import errors
 
@@ -19,6 +20,8 @@ except ImportError as error:  # pragma: no cover
 
 NULL = ffi.NULL
 ID_BYTES = 16
+# of one request that is computed in this process
+ROWS_AT_ONCE, CIPHERTEXTS_AT_ONCE, BYTES_AT_ONCE = 512, 16, 64 << 20
 
 
 @ffi.def_extern(name="hemi_py_progress")
@@ -85,7 +88,12 @@ class Module:
         self.shape = tuple(info.shape[0 : info.shape_rank])
         self.output_shape = tuple(info.output_shape[0 : info.output_rank])
         self.operation = ffi.string(info.operation).decode()
-        self.of_rows = self.operation == "linear"  # otherwise of samples, all of one shape
+        self.is_circuit = self.operation == "circuit"  # with non-linearities
+        self.of_rows = self.operation == "linear" or bool(info.circuit_rows)  # otherwise of samples, all of one shape
+        self.input_range = (info.input_low, info.input_high) if self.is_circuit else None
+        self.rows_at_once = ROWS_AT_ONCE
+        if self.is_circuit:
+            self.rows_at_once = info.packed_rows * max(1, min(CIPHERTEXTS_AT_ONCE, BYTES_AT_ONCE // info.upload_bytes))
         self.params = info.params
         self.input_group = bytes(ffi.buffer(info.input_group)).hex() if info.has_input_group else None
 
@@ -120,10 +128,21 @@ class Module:
                     "inputs outputs map_inputs map_outputs taps layout babies products units packed_rows "
                     "weight_bits input_bits b_bits reply_a_bits reply_b_bits reply_ring has_bias "
                     "input_scale output_scale delta automorphisms evaluation_key_bytes upload_bytes download_bytes "
-                    "predicted_error output_max has_weights"
+                    "predicted_error output_max has_weights "
+                    "circuit_rows levels activations approximation_error input_low input_high"
                 ).split()
             },
         }
+
+    def activations(self):
+        """Of a circuit: what its functions and products became, each a dict."""
+        found = []
+        for i in range(self.info()["activations"]):
+            one = ffi.new("hemi_activation_info *")
+            _call(lib.hemi_module_get_activation, self.pointer, i, one)
+            name = ffi.string(one.name).decode("utf-8", "replace")
+            found.append({"name": name, "range": (one.low, one.high), "degree": one.degree, "levels": one.levels, "size": one.size})
+        return found
 
     def fits(self, shape):
         """(rows or samples, shape of the result) for an input of this shape; None if the module does not take it. Rows may have any
@@ -159,11 +178,10 @@ class Module:
         return tuple(info[name] for name in "input_group set inputs layout b_bits delta input_bits input_scale".split())
 
     @staticmethod
-    def _options(weight_bits=0, input_bits=0, layout=0, set=None, b_bits=0, delta_max=0, babies=0, input_group=None, progress=None):
+    def _options(set=None, input_group=None, progress=None, **numbers):
         options = ffi.new("hemi_compile_options *")
-        options.weight_bits, options.input_bits = weight_bits or 0, input_bits or 0
-        options.layout, options.b_bits, options.delta_max = layout or 0, b_bits or 0, delta_max or 0
-        options.babies = babies or 0
+        for name, value in numbers.items():
+            setattr(options, name, value or 0)
         keep = []
         if input_group is not None:
             keep.append(ffi.new("uint8_t[]", input_group))
@@ -262,8 +280,10 @@ class Pending:
         lib.hemi_bytes_release(request[0])
 
     def decrypt(self, reply, y):
+        """Returns how many rows are out of the range that the module was calibrated for."""
         with ffi.from_buffer(reply) as data:
             _call(lib.hemi_decrypt, self.module.pointer, self.keys.pointer, self._pointer, data, len(data), _floats(y))
+        return lib.hemi_pending_out_of_range(self._pointer)
 
     def __reduce_ex__(self, protocol):
         raise TypeError("a pending request can be neither pickled nor copied: it holds secrets")
@@ -312,7 +332,22 @@ class Evaluator:
             lib.hemi_bytes_free(out[0])
 
 
-STATS = "encrypt_ms network_ms server_ms decrypt_ms upload_bytes download_bytes evaluation_key_bytes prepared_rows".split()
+def warn_out_of_range(name, module, count, rows):
+    """Says, where count is not 0, that so many of the rows have results that are not to be relied on."""
+    if count:
+        what = "row" if module.of_rows else "sample"
+        low, high = module.input_range
+        message = (
+            f"{name}: {count} of {rows} {what}{'s' if rows != 1 else ''} out of the range that it was calibrated for (inputs from "
+            f"{low:.4g} to {high:.4g}, and what follows from such): these results are not to be relied on. Compile it with inputs "
+            "like these, or with a larger range_margin"
+        )
+        warnings.warn(errors.HemiRangeWarning(message), stacklevel=3)
+
+
+STATS = (
+    "encrypt_ms network_ms server_ms decrypt_ms upload_bytes download_bytes evaluation_key_bytes prepared_rows rows_out_of_range"
+).split()
 PREPARE = {None: 0, "auto": 0, True: 1, "on": 1, False: -1, "off": -1}
 
 
@@ -322,10 +357,13 @@ class Connection(OneProcess):
     what = "a connection to a server"
     _client = None
 
-    def __init__(self, url, keys, connect_timeout=None, timeout=None, prepare=None, prepare_rows=0):
+    def __init__(self, url, keys, connect_timeout=None, timeout=None, prepare=None, prepare_rows=0, progress=None):
         super().__init__()
-        self._keys, self._remotes, self._modules = keys, {}, []
+        self._keys, self._remotes, self._modules, self.progress = keys, {}, [], progress
         options = ffi.new("hemi_client_options *")
+        if progress is not None:
+            self._handle = ffi.new_handle(progress)
+            options.progress, options.progress_context = lib.hemi_py_progress, self._handle
         options.connect_timeout_ms = int((connect_timeout or 0) * 1000)
         options.timeout_ms = int((timeout or 0) * 1000)
         if prepare not in PREPARE:

@@ -91,6 +91,14 @@ class HemiInternalError(HemiError, RuntimeError):
     status = -20
 
 
+class HemiRangeWarning(UserWarning):
+    """Rows beyond what a module with activations was calibrated for: their results are not to be relied on."""
+
+
+class HemiAccuracyWarning(UserWarning):
+    """A module was compiled less exactly than was asked for by default."""
+
+
 BY_STATUS = {
     c.status: c
     for c in list(globals().values())

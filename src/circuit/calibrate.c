@@ -9,7 +9,7 @@
 #include "circuit/degrees.h"
 #include "circuit/range.h"
 
-#define TOLERANCE       0.03
+#define TOLERANCE      0.04
 #define ROUNDS         5
 #define SEARCH_SAMPLES 512
 #define SEARCH_LEAST   32                  /* samples, though they be slow */

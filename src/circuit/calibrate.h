@@ -16,7 +16,7 @@
 #define HEMI_CIRCUIT_OUTSIDE    1e6
 
 typedef struct hemi_calibration {
-    double tolerance;       /* rms of the error of an output, relative to the rms of outputs; 0: the default, 3 % */
+    double tolerance;       /* rms of the error of an output, relative to the rms of outputs; 0: the default, 4 % */
     double margin;          /* 0: HEMI_CIRCUIT_MARGIN, or more as samples differ */
     uint32_t degree_max;    /* 0: HEMI_CIRCUIT_DEGREE_MAX */
     uint32_t degree;        /* not 0: this degree for every function, whatever the error */

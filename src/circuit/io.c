@@ -33,6 +33,15 @@ void hemi_circuit_io_clear(hemi_circuit_io *io) {
     *io = (hemi_circuit_io){0};
 }
 
+bool hemi_circuit_io_equal(const hemi_circuit_io *a, const hemi_circuit_io *b) {
+    return a->params == b->params && a->rows == b->rows && a->limbs == b->limbs && a->inputs == b->inputs && a->in_period == b->in_period &&
+           a->in_blocks == b->in_blocks && a->copies == b->copies && a->stride == b->stride && a->in_norm == b->in_norm &&
+           a->in_scale == b->in_scale && a->outputs == b->outputs && a->out_period == b->out_period && a->out_blocks == b->out_blocks &&
+           a->out_norm == b->out_norm && a->out_scale == b->out_scale && a->automorphisms == b->automorphisms &&
+           memcmp(a->automorphism, b->automorphism, a->automorphisms * sizeof *a->automorphism) == 0 &&
+           (a->copies == 1 || memcmp(a->skew, b->skew, a->copies * sizeof *a->skew) == 0);
+}
+
 /* The place that virtual slot v of a ciphertext holds (plan.h: hemi_circuit_content), not counting those of ciphertexts before it. */
 static uint32_t place_at(const hemi_circuit_io *io, uint32_t v) {
     if (io->copies <= 1) return v % io->in_period;

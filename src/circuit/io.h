@@ -21,6 +21,8 @@ typedef struct hemi_circuit_io {
 
 HEMI_CHECK hemi_status hemi_circuit_io_from_plan(hemi_circuit_io *io, const hemi_circuit *circuit, const hemi_circuit_plan *plan, hemi_error *err);
 void hemi_circuit_io_clear(hemi_circuit_io *io);
+/* In all that a request, its reply and the keys follow from. */
+bool hemi_circuit_io_equal(const hemi_circuit_io *a, const hemi_circuit_io *b);
 
 /* Slots (n / 2 numbers) of ciphertext `block` for samples x[0 .. count-1], count <= rows, of `inputs` numbers each. in_range: for each sample,
  * and'ed with whether its numbers lie in the calibrated range; may be NULL. A number that is not finite: false, and nothing written. */

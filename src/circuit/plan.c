@@ -416,3 +416,10 @@ hemi_status hemi_circuit_plan_make(hemi_circuit_plan **out, const hemi_circuit *
     if (s != HEMI_OK) return s;
     return deepest ? too_deep(c, deepest, err) : hemi_fail(err, HEMI_ERR_PARAMS, "set %s is not one for circuits", choice->params->name);
 }
+
+hemi_status hemi_circuit_plan_again(hemi_circuit_plan **out, const hemi_circuit *circuit, const hemi_circuit_plan *plan, hemi_error *err) {
+    uint32_t layout[HEMI_CIRCUIT_VALUES_MAX];
+    for (size_t i = 0; i < circuit->values; i++) layout[i] = plan->value[i].layout;
+    const hemi_circuit_choice choice = {.params = plan->params, .rows = plan->rows, .copies = plan->copies, .layout = layout};
+    return hemi_circuit_plan_make(out, circuit, &choice, err);
+}

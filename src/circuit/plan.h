@@ -88,6 +88,9 @@ typedef struct hemi_circuit_choice {
 HEMI_CHECK hemi_status hemi_circuit_plan_make(hemi_circuit_plan **out, const hemi_circuit *circuit, const hemi_circuit_choice *choice,
                                               hemi_error *err);
 void hemi_circuit_plan_free(hemi_circuit_plan *plan);
+/* By the decisions that another plan was made by: params, rows, copies and its values' layouts are all that is read of it. */
+HEMI_CHECK hemi_status hemi_circuit_plan_again(hemi_circuit_plan **out, const hemi_circuit *circuit, const hemi_circuit_plan *plan,
+                                               hemi_error *err);
 
 /* The place that virtual slot v of block `block` of a value's ciphertexts holds, or NO_PLACE. */
 uint32_t hemi_circuit_content(const hemi_circuit_plan *plan, size_t value, uint32_t block, uint32_t v);

@@ -193,8 +193,8 @@ static hemi_status add_term(const run *x, const affine *a, size_t j, hemi_ckks_c
     const hemi_transform *t = &a->transform[j];
     HEMI_TRY(hemi_transform_apply(t, x->w, x->team, x->keys, x->value[a->source[j]], r, err));
     for (uint32_t b = 0; b < a->blocks; b++) {
-        hemi_ckks_rescale(x->w, &r[b], &r[b]);
         HEMI_TRY(hemi_transform_fold(t, x->w, x->keys, &r[b], err));
+        hemi_ckks_rescale(x->w, &r[b], &r[b]);
     }
     return HEMI_OK;
 }

@@ -7,7 +7,7 @@
 #include "base/memory.h"
 #include "ckks/encoder.h"
 
-#define SETS_MAX 16
+#define SETS_MAX 64
 
 static hemi_status check_params(const hemi_params *p, hemi_error *err) {
     if (p->chain == 0) return hemi_fail(err, HEMI_ERR_PARAMS, "set %s has no levels: it is not for circuits", p->name);

@@ -195,13 +195,13 @@ static bool holds(const hemi_key_set *set, json_int_t t) {
     return false;
 }
 
-/* Does the set serve this module of the list already? Of circuits the list says for how many limbs keys must be. */
+/* Does the set serve this module of the list already? Of circuits it says how many levels they take, which is limbs less one. */
 static bool covered(hemi_client *client, const hemi_params *params, const json_t *entry) {
     const hemi_key_set *set = find_set(client, params);
-    const json_t *list = json_object_get(entry, "automorphisms"), *limbs = json_object_get(entry, "limbs"), *item;
+    const json_t *list = json_object_get(entry, "automorphisms"), *levels = json_object_get(entry, "levels"), *item;
     size_t i;
     if (!set || !json_is_array(list)) return false;
-    if (params->chain > 0 && (!json_is_integer(limbs) || json_integer_value(limbs) > (json_int_t)set->need.limbs)) return false;
+    if (params->chain > 0 && (!json_is_integer(levels) || json_integer_value(levels) >= (json_int_t)set->need.limbs)) return false;
     json_array_foreach(list, i, item) if (!holds(set, json_integer_value(item))) return false;
     return true;
 }

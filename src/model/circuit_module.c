@@ -44,7 +44,7 @@ static hemi_status choose(hemi_circuit_choice *choice, const hemi_compile_option
     choice->params = hemi_params_by_name(o->set);
     if (!choice->params || choice->params->chain == 0)
         return hemi_fail(err, HEMI_ERR_PARAMS,
-                         "set '%.40s' is not one for modules with non-linearities (C8192, C16384, C16384D, C32768, C65536); without a set the "
+                         "set '%.40s' is not one for modules with non-linearities (C8192, C16384, C16384M, C16384D, C32768, C65536); without a set the "
                          "cheapest that fits is chosen",
                          o->set);
     return HEMI_OK;
@@ -202,24 +202,21 @@ hemi_status hemi_circuit_module_run_clear(const hemi_module *m, const float *x, 
 /* ---- from files */
 
 hemi_status hemi_circuit_module_complete(hemi_module *m, hemi_error *err) {
+    hemi_circuit_plan *decided = m->plan;
     hemi_circuit_io io = {0};
     hemi_error why = {.status = HEMI_OK};
-    uint32_t layout[HEMI_CIRCUIT_VALUES_MAX];
-    for (size_t i = 0; i < m->circuit->values; i++) layout[i] = m->plan->value[i].layout;
-    const hemi_circuit_choice choice = {.params = m->io.params, .rows = m->io.rows, .copies = m->io.copies, .layout = layout};
-    hemi_circuit_plan_free(m->plan);
     m->plan = NULL;
-    const hemi_status s = hemi_circuit_plan_make(&m->plan, m->circuit, &choice, &why);
+    decided->params = m->io.params;
+    decided->rows = m->io.rows;
+    decided->copies = m->io.copies;
+    hemi_status s = hemi_circuit_plan_again(&m->plan, m->circuit, decided, &why);
+    hemi_circuit_plan_free(decided);
     if (s != HEMI_OK)
         return hemi_fail(err, s == HEMI_ERR_MEMORY ? s : HEMI_ERR_FORMAT, "the circuit cannot be laid out as the file says%s%s",
                          why.message[0] ? ": " : "", why.message);
-    HEMI_TRY(hemi_circuit_io_from_plan(&io, m->circuit, m->plan, err));
-    const bool same = io.limbs == m->io.limbs && io.inputs == m->io.inputs && io.in_period == m->io.in_period && io.in_blocks == m->io.in_blocks &&
-                      io.stride == m->io.stride && io.outputs == m->io.outputs && io.out_period == m->io.out_period &&
-                      io.out_blocks == m->io.out_blocks && io.in_norm == m->io.in_norm && io.out_norm == m->io.out_norm &&
-                      io.in_scale == m->io.in_scale && io.out_scale == m->io.out_scale && io.automorphisms == m->io.automorphisms &&
-                      memcmp(io.automorphism, m->io.automorphism, io.automorphisms * sizeof *io.automorphism) == 0 &&
-                      (io.copies == 1 || memcmp(io.skew, m->io.skew, io.copies * sizeof *io.skew) == 0);
+    s = hemi_circuit_io_from_plan(&io, m->circuit, m->plan, err);
+    if (s == HEMI_OK && !hemi_circuit_io_equal(&io, &m->io))
+        s = hemi_fail(err, HEMI_ERR_FORMAT, "the plan of the circuit is not the one that clients were given: compile the module anew");
     hemi_circuit_io_clear(&io);
-    return same ? HEMI_OK : hemi_fail(err, HEMI_ERR_FORMAT, "the plan of the circuit is not the one that clients were given: compile the module anew");
+    return s;
 }

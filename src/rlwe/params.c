@@ -10,6 +10,8 @@ static const uint64_t primes_16384[] = {0x3fffffa8001, 0x400018001, 0x3fffd0001,
                                         0x400080001,   0x4000a8001, 0x400108001, 0x3ffeb8001, 0x3ffff48001, 0x3ffff28001};
 static const uint64_t primes_16384_deep[] = {0xffffe80001, 0x7ffe0001, 0x7ff80001, 0x7fee8001, 0x80130001, 0x80140001, 0x7fea0001,
                                              0x7fe90001,    0x80238001, 0x7fd98001, 0x7fd88001, 0x80278001, 0x7fffffd8001};
+static const uint64_t primes_16384_middle[] = {0xffffe80001, 0x7ffe0001, 0x7ff80001,  0x7fee8001, 0x80130001,   0x80140001,  0x7fea0001,
+                                               0x7fe90001,   0x80238001, 0x7fd98001,  0x7fd88001, 0x1ffffe0001, 0x1ffffc0001};
 static const uint64_t primes_32768[] = {0x3ffffff70001, 0x1000090001, 0xffff00001,  0x10000f0001, 0x1000270001, 0xfffbb0001,
                                         0x10004a0001,   0x1000500001, 0x1000590001, 0xfffa50001,  0xfff9c0001,  0xfff910001,
                                         0xfff8e0001,    0xfff850001,  0xfff840001,  0x1000870001, 0xfff700001,  0xfff6f0001,
@@ -69,6 +71,9 @@ static const hemi_params table[] = {
     /* 11 levels of 31 bits, and so a digit for every prime. log2(QP) = 424.0: at most 430 for 128 bits. */
     {.id = 18, .name = "C16384D", .log2_n = 14, .q = 0xffffe80001, .special = 0x7fffffd8001, .log2_modulus = 423.99838552846057,
      .security_bits = 130.2, .chain = 12, .specials = 1, .digit_limbs = 1, .scale_bits = 31, .prime = primes_16384_deep},
+    /* 10 levels of 31 bits, digits of two primes. log2(QP) = 424.0: at most 430 for 128 bits. */
+    {.id = 21, .name = "C16384M", .log2_n = 14, .q = 0xffffe80001, .special = 0x1ffffe0001, .log2_modulus = 423.99664338587593,
+     .security_bits = 130.2, .chain = 11, .specials = 2, .digit_limbs = 2, .scale_bits = 31, .prime = primes_16384_middle},
     /* 20 levels of 36 bits. log2(QP) = 850.0: at most 868 for 128 bits. */
     {.id = 19, .name = "C32768", .log2_n = 15, .q = 0x3ffffff70001, .special = 0x3ffffe80001, .log2_modulus = 849.99896230884963,
      .security_bits = 130.8, .chain = 21, .specials = 2, .digit_limbs = 2, .scale_bits = 36, .prime = primes_32768},

@@ -16,37 +16,15 @@ void hemi_circuit_evaluator_free(hemi_circuit_evaluator *e) {
     hemi_free(e);
 }
 
-/* The program borrows its plan, and the module goes: the same decisions give the same plan again. */
-static hemi_status copy_plan(hemi_circuit_plan **out, const hemi_module *module, hemi_error *err) {
-    const hemi_circuit_plan *plan = module->plan;
-    hemi_circuit_choice choice = {.params = plan->params, .rows = plan->rows, .copies = plan->copies};
-    choice.layout = hemi_alloc(plan->values, sizeof *choice.layout);
-    if (!choice.layout) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a module");
-    for (size_t i = 0; i < plan->values; i++) choice.layout[i] = plan->value[i].layout;
-    const hemi_status s = hemi_circuit_plan_make(out, module->circuit, &choice, err);
-    hemi_free(choice.layout);
-    return s;
-}
-
-/* What clients were told, in all that a request, its reply and the keys follow from. */
-static bool is_same(const hemi_circuit_io *a, const hemi_circuit_io *b) {
-    return a->params == b->params && a->rows == b->rows && a->limbs == b->limbs && a->inputs == b->inputs && a->in_period == b->in_period &&
-           a->in_blocks == b->in_blocks && a->copies == b->copies && a->stride == b->stride && a->in_norm == b->in_norm &&
-           a->in_scale == b->in_scale && a->outputs == b->outputs && a->out_period == b->out_period && a->out_blocks == b->out_blocks &&
-           a->out_norm == b->out_norm && a->out_scale == b->out_scale && a->automorphisms == b->automorphisms &&
-           memcmp(a->automorphism, b->automorphism, a->automorphisms * sizeof *a->automorphism) == 0 &&
-           (a->copies == 1 || memcmp(a->skew, b->skew, a->copies * sizeof *a->skew) == 0);
-}
-
 hemi_status hemi_circuit_evaluator_new(hemi_circuit_evaluator **out, const hemi_module *module, hemi_team *team, hemi_error *err) {
     *out = NULL;
     if (!module->circuit || !module->plan)
         return hemi_fail(err, HEMI_ERR_STATE, "this module was read without its weights: open its server.zip");
     hemi_circuit_evaluator *e = hemi_alloc(1, sizeof *e);
     if (!e) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a module");
-    hemi_status s = copy_plan(&e->plan, module, err);
+    hemi_status s = hemi_circuit_plan_again(&e->plan, module->circuit, module->plan, err); /* the program borrows its plan, and the module goes */
     if (s == HEMI_OK) s = hemi_circuit_io_from_plan(&e->io, module->circuit, e->plan, err);
-    if (s == HEMI_OK && !is_same(&e->io, &module->io))
+    if (s == HEMI_OK && !hemi_circuit_io_equal(&e->io, &module->io))
         s = hemi_fail(err, HEMI_ERR_INTERNAL, "the module was compiled by another release, which laid it out differently: compile it anew");
     if (s == HEMI_OK) s = hemi_circuit_program_new(&e->program, module->circuit, e->plan, team, NULL, NULL, err);
     if (s != HEMI_OK) {

@@ -353,9 +353,10 @@ def test_larger_layers_need_key_switching():
     close(hybrid(x[:5], fhe="execute"), hybrid(x[:5], fhe="torch").detach())
 
 
-def test_what_cannot_be_encrypted():
-    hybrid = HybridFHEModel(nn.Sequential(nn.Sequential(nn.Linear(4, 4), nn.ReLU())), "0")
-    with pytest.raises(HemiUnsupportedError, match="Relu"):
+@pytest.mark.parametrize("part, name", [(nn.Softmax(-1), "Softmax"), (nn.LogSoftmax(-1), "LogSoftmax"), (nn.MaxPool1d(2), "MaxPool")])
+def test_what_cannot_be_encrypted(part, name):
+    hybrid = HybridFHEModel(nn.Sequential(nn.Sequential(nn.Linear(4, 4), part)), "0")
+    with pytest.raises(HemiUnsupportedError, match=f"{name}.*client"):
         hybrid.compile_model(torch.randn(10, 4))
 
 

@@ -12,7 +12,8 @@ from .. import _native
 from .._native import HTTPServer  # noqa: F401  (exported)
 from ..errors import HemiArgumentError, HemiKeyError, HemiNotFoundError, HemiShapeError, HemiStateError
 
-KEYS_HELD = 16  # expanded evaluation keys that a FHEModelServer keeps, those used last
+# expanded evaluation keys that a FHEModelServer keeps, those used last: so many, and so many bytes if there is more than one
+KEYS_HELD, KEYS_BYTES_HELD = 16, 2 << 30
 PENDING_HELD = 1024  # requests of a FHEModelClient whose replies have not been read
 
 
@@ -71,14 +72,15 @@ class FHEModelServer:
         return self._evaluator.run(serialized_encrypted_quantized_data, keys, self.threads)
 
     def _expanded(self, data):
+        digest = _digest(data)
         with self._lock:
-            if data in self._keys:
-                self._keys.move_to_end(data)
-                return self._keys[data]
+            if digest in self._keys:
+                self._keys.move_to_end(digest)
+                return self._keys[digest]
         keys = _native.ServerKeys(data)
         with self._lock:
-            self._keys[data] = keys
-            while len(self._keys) > KEYS_HELD:
+            self._keys[digest] = keys
+            while len(self._keys) > KEYS_HELD or (len(self._keys) > 1 and sum(k.memory for k in self._keys.values()) > KEYS_BYTES_HELD):
                 self._keys.popitem(last=False)
         return keys
 
@@ -106,7 +108,7 @@ class FHEModelClient:
         return self._keys.evaluation([self._module])
 
     def quantize_encrypt_serialize(self, *x):
-        """The request for one input: array, tensor or nested list, with the features in its last dimension."""
+        """The request for one input: array, tensor or nested list, with the features in its last dimension, or samples."""
         import numpy
 
         if len(x) != 1:
@@ -143,7 +145,8 @@ class FHEModelClient:
                 raise HemiStateError("this client did not make that request, or has read the reply to it")
             pending, shape = self._pending[key]
         y = numpy.empty(shape, dtype=numpy.float32)
-        pending.decrypt(reply, y.ctypes.data)
+        out_of_range = pending.decrypt(reply, y.ctypes.data)
+        _native.warn_out_of_range(f"the module of {self.path_dir}", self._module, out_of_range, pending.rows)
         with self._lock:
             self._pending.pop(key, None)
         return y
@@ -152,8 +155,8 @@ class FHEModelClient:
         raise TypeError("a client can be neither pickled nor copied: it holds secret keys")
 
 
-def _digest(request):
-    return hashlib.sha256(request).digest()
+def _digest(data):
+    return hashlib.sha256(data).digest()
 
 
 class HybridFHEModelServer:

@@ -1,7 +1,6 @@
 """What stands in a model for a module that runs on a server, and what all of them share."""
 
 import contextlib
-import sys
 import threading
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import torch
 from torch import nn
 
 from .. import _native
+from .._progress import Bar
 from ..common.utils import HybridFHEMode
 from ..deployment import tuple_to_underscore_str
 from ..errors import HemiConflictError, HemiNotFoundError, HemiRemoteError, HemiStateError, HemiUnsupportedError
@@ -70,7 +70,8 @@ class Session:
 
     def connect(self, prepare=None):
         prepare = self.prepare if prepare is None else prepare
-        return _native.Connection(self.url, self.keys(), self.connect_timeout, self.timeout, prepare, self.prepare_rows)
+        bar = Bar(self.model_name) if self.verbose else None
+        return _native.Connection(self.url, self.keys(), self.connect_timeout, self.timeout, prepare, self.prepare_rows, bar)
 
     @contextlib.contextmanager
     def connection(self, wanted=()):
@@ -105,16 +106,15 @@ class Session:
         return share, ([operation] + others)[:CALL_MODULES_MAX]
 
 
-def steps(rows, verbose, name):
-    """(first row, how many) of each part of a call; one part unless there is a bar to show for many."""
-    if not verbose or rows <= ROWS_OF_A_STEP:
+def steps(rows, module, bar):
+    """(first row, how many) of each part of a call; one part unless there is a bar to show for many. Circuits show how far they are by
+    themselves."""
+    if bar is None or module.is_circuit or rows <= ROWS_OF_A_STEP:
         yield 0, rows
         return
     for first in range(0, rows, ROWS_OF_A_STEP):
         yield first, min(ROWS_OF_A_STEP, rows - first)
-        done = min(first + ROWS_OF_A_STEP, rows)
-        bar = "#" * (30 * done // rows)
-        print(f"\r  {name} [{bar:<30}] {done}/{rows} rows", end="\n" if done == rows else "", file=sys.stderr, flush=True)
+        bar("rows", min(first + ROWS_OF_A_STEP, rows), rows)
 
 
 def add_stats(parts):
@@ -223,16 +223,24 @@ class RemoteModule(nn.Module):
         """What the gradient with respect to the output is with respect to the input."""
         operation = transposed_name(self._name)
         if mode is HybridFHEMode.REMOTE:
+            opened = self._session.opened.get(self._name)
+            if opened is not None and opened.modules[0].is_circuit:
+                raise self._no_backward(True)
             if operation not in self._session.opened:
                 self._open_transposed()
             return self._call_operation(operation, gradient)
         if self._transposed is None:
-            self._need_compiled(mode)
-            raise self._no_backward()
+            raise self._no_backward(self._need_compiled(mode).is_circuit)
         keys = self._session.keys() if mode is HybridFHEMode.EXECUTE else None
         return self._transposed.forward(gradient, fhe=mode, keys=keys)
 
-    def _no_backward(self):
+    def _no_backward(self, is_circuit=False):
+        if is_circuit:
+            return HemiUnsupportedError(
+                f"no gradient passes through module {self._name!r}, which has activations: make the Linear modules in it remote one by one, with "
+                "compile_model(..., backward=True), and leave the activations to the client. Where no gradient is wanted, call the model "
+                "under torch.no_grad()"
+            )
         return HemiUnsupportedError(
             f"module {self._name!r} has no transposed product, which the gradient of its input is: its owner compiles it with "
             "compile_model(..., backward=True). Where no gradient is wanted, call the model under torch.no_grad()"
@@ -306,7 +314,10 @@ class RemoteModule(nn.Module):
 
         def call(a, rows, ys):
             with session.connection(zip(operations, modules)) as connection:
-                for first, count in steps(rows, session.verbose, operations[0]):
+                bar = connection.progress if session.verbose else None
+                if bar is not None:
+                    bar.name = operations[0]
+                for first, count in steps(rows, modules[0], bar):
                     at = [y + 4 * first * module.outputs for y, module in zip(ys, modules)]
                     start = a + 4 * first * modules[0].inputs
                     if len(at) == 1:
@@ -324,7 +335,9 @@ class RemoteModule(nn.Module):
             session.reset()
             raise HemiConflictError(f"{error} (init_client() does)") from None
         if parts:
-            self._note(operations[0], add_stats(parts), modules[0].fits(x.shape)[0])
+            stats, rows = add_stats(parts), modules[0].fits(x.shape)[0]
+            self._note(operations[0], stats, rows)
+            _native.warn_out_of_range(what, modules[0], stats["rows_out_of_range"], rows)
         return results
 
     def prepare(self, rows):

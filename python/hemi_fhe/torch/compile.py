@@ -1,128 +1,22 @@
 """From float modules to compiled ones."""
 
 import contextlib
+import os
 import secrets
-import sys
-import threading
+import warnings
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from .. import _native
-from ..common.utils import HybridFHEMode
-from ..deployment import tuple_to_underscore_str
-from ..errors import HemiArgumentError, HemiShapeError, HemiStateError, HemiUnsupportedError
+from .._progress import Bar
+from ..errors import HemiAccuracyWarning, HemiArgumentError, HemiShapeError, HemiStateError, HemiUnsupportedError
+from ._brevitas import has_quantisers, to_qonnx
 from ._export import to_onnx, wipe
-from ._tensors import choose, run_rows
+from ._quantized import FHECircuit, QuantizedModule
 
-__all__ = ["QuantizedModule", "compile_torch_model"]
-
-ROWS_AT_ONCE = 512  # of one encrypted request made in this process
-
-
-class QuantizedModule:
-    """A compiled module with its weights: owner's side. Takes tensors or arrays and gives back the same kind."""
-
-    def __init__(self, natives):
-        self._natives = natives  # one for rows, or one for each shape of samples
-        self._lock = threading.Lock()
-        self._engines = {}  # native -> (keys, evaluator, server keys), made when first needed
-
-    @property
-    def _native(self):
-        return self._natives[0]
-
-    @property
-    def info(self):
-        """What `hemi inspect` prints: shapes, parameter set, security, sizes, predicted error. Of the first shape, if there are
-        several; `infos` has all."""
-        return self._native.info()
-
-    @property
-    def infos(self):
-        return {native.shape: native.info() for native in self._natives}
-
-    @property
-    def input_shapes(self):
-        """Those of the calibration inputs, the first dimension set to 1."""
-        return [native.shape for native in self._natives]
-
-    @property
-    def of_rows(self):
-        return self._native.of_rows
-
-    def shares_with(self):
-        """What compiled modules that one encryption of an input serves have in common; None for others."""
-        return self._native.shares_with()
-
-    @property
-    def input_shape(self):
-        """That of the calibration input, its first dimension set to 1."""
-        return self._native.shape
-
-    def forward(self, *x, fhe="disable", keys=None):
-        """fhe: "disable" (quantised, in the clear), "simulate" (the same with the predicted noise) or "execute"."""
-        if len(x) != 1:
-            raise HemiUnsupportedError(f"a compiled module takes one input; got {len(x)}")
-        mode = HybridFHEMode.of(fhe)
-        x = x[0]
-        given_tensor = isinstance(x, torch.Tensor)
-        tensor = x if given_tensor else torch.as_tensor(x)
-        native = choose(self._natives, tensor, "the compiled module")
-        if mode is HybridFHEMode.EXECUTE:
-            function = self._execution(native, keys)
-        elif mode in (HybridFHEMode.DISABLE, HybridFHEMode.SIMULATE):
-            noise = mode is HybridFHEMode.SIMULATE
-            function = lambda a, rows, b: native.run_clear(a, rows, b, noise)  # noqa: E731
-        else:
-            raise HemiArgumentError(f"a compiled module runs with fhe='disable', 'simulate' or 'execute', not {mode.value!r}")
-        y = run_rows(tensor, native, "the compiled module", function)
-        return y if given_tensor else y.numpy()
-
-    __call__ = forward
-
-    def _execution(self, native, keys=None):
-        with self._lock:
-            engine = self._engines.get(native)
-            if engine is None or (keys is not None and engine[0] is not keys) or not engine[0].usable():
-                keys = keys or _native.Keys()
-                evaluator = engine[1] if engine else _native.Evaluator(native)
-                engine = self._engines[native] = (keys, evaluator, _native.ServerKeys(keys.evaluation([native])))
-        keys, evaluator, server_keys = engine
-
-        def run(x, rows, y):
-            for first in range(0, rows, ROWS_AT_ONCE):
-                count = min(ROWS_AT_ONCE, rows - first)
-                pending = _native.Pending(native, keys, x + 4 * first * native.inputs, count)
-                pending.decrypt(evaluator.run(pending.request, server_keys), y + 4 * first * native.outputs)
-
-        return run
-
-    def save(self, folder):
-        """Writes client.zip and server.zip to the folder, each by rename; of several shapes each to a folder of its own there."""
-        for native in self._natives:
-            native.save(folder if len(self._natives) == 1 else Path(folder) / tuple_to_underscore_str(native.shape))
-
-    def save_shapes(self, folder):
-        """The same, always below folder/<shape>."""
-        for native in self._natives:
-            native.save(Path(folder) / tuple_to_underscore_str(native.shape))
-
-    def clear(self):
-        """Frees the weights in every form this object has them."""
-        with self._lock:
-            self._engines = {}
-            for native in self._natives:
-                native.clear()
-
-    @property
-    def cleared(self):
-        return not self._native.has_weights
-
-    def __reduce_ex__(self, protocol):
-        raise TypeError("a compiled module can be neither pickled nor copied: save it to a folder")
-
+__all__ = ["FHECircuit", "QuantizedModule", "compile_brevitas_qat_model", "compile_onnx_model", "compile_torch_model"]
 
 def bits_of(n_bits):
     """(weight bits, input bits) from an int, a dict or None; 0 leaves the choice to the compiler."""
@@ -142,20 +36,24 @@ def bits_of(n_bits):
     return int(n_bits), 0  # the bits of the inputs are free: they cost neither time, nor bytes, nor accuracy
 
 
-def options_of(configuration):
-    """Keyword arguments for the compiler from a configuration: None or a dict with layout, set, b_bits."""
-    if configuration is None:
-        return {}
-    if not isinstance(configuration, dict) or set(configuration) - {"layout", "set", "b_bits"}:
-        raise HemiArgumentError(
-            "configuration is None or a dict with any of the keys 'layout' (S, a power of two), 'set' (a parameter set) and "
-            f"'b_bits'; got {configuration!r}"
-        )
-    return dict(configuration)
+OPTIONS = {
+    "layout": "S, a power of two",
+    "set": "a parameter set",
+    "b_bits": "of an uploaded coefficient",
+    "tolerance": "of the outputs' error by polynomials, relative",
+    "range_margin": "over what the calibration data reaches",
+    "degree_max": "of polynomials",
+    "rows": "samples of a ciphertext, a power of two",
+    "force_circuit": "linear modules too",
+}
 
 
-def show_progress(what, done, total):
-    print(f"\r  {what} {done}/{total}", end="\n" if done >= total else "", file=sys.stderr, flush=True)
+def options_of(configuration, **more):
+    """Keyword arguments for the compiler from a configuration: None or a dict with keys of OPTIONS; and from others, where not None."""
+    if configuration is not None and (not isinstance(configuration, dict) or set(configuration) - set(OPTIONS)):
+        known = ", ".join(f"{name!r} ({meaning})" for name, meaning in OPTIONS.items())
+        raise HemiArgumentError(f"configuration is None or a dict with any of the keys {known}; got {configuration!r}")
+    return {**(configuration or {}), **{name: value for name, value in more.items() if value is not None}}
 
 
 def is_conv1d(module):
@@ -189,12 +87,16 @@ def plain_matrix(tensor, transposed=False):
         copy.zero_()
 
 
+EACH_NUMBER = (nn.Identity, nn.Dropout, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid,
+               nn.Tanh, nn.Hardtanh, nn.Hardsigmoid, nn.Hardswish, nn.Softplus, nn.LogSigmoid)  # fmt: skip
+
+
 def is_of_rows(module):
     """Whether a module is known to work on the last dimension alone. What it becomes is the compiler's decision all the same: this
     only chooses what it is exported for, two dimensions, for which a Linear is one node."""
-    if isinstance(module, torch.nn.Sequential):
+    if isinstance(module, nn.Sequential):
         return all(map(is_of_rows, module))
-    return isinstance(module, (torch.nn.Linear, torch.nn.Identity, torch.nn.Dropout)) or is_conv1d(module)
+    return isinstance(module, (nn.Linear, *EACH_NUMBER)) or is_conv1d(module)
 
 
 WINDOWS = {
@@ -227,18 +129,23 @@ def compile_records(module, records, n_bits, configuration=None, verbose=0, name
     groups = by_shape(module, records, name)
     weight_bits, input_bits = bits_of(n_bits)
     options = {"weight_bits": weight_bits, "input_bits": input_bits, **options_of(configuration), **more}
-    options["progress"] = show_progress if verbose else None
+    options["progress"] = bar = Bar(name) if verbose else None
     try:
         x, shape = groups[0]
-        first = _compiled(module, x, (len(x), *shape), options)
-        if len(groups) == 1:
-            return QuantizedModule([first])
-        if not first.of_rows:
-            return QuantizedModule([first] + [_compiled(module, x, (len(x), *shape), options) for x, shape in groups[1:]])
-        return QuantizedModule([_compiled_for_all_rows(module, groups, name, options)])
+        natives = [_compiled(module, x, (len(x), *shape), options, name)]
+        if len(groups) > 1 and natives[0].of_rows:
+            natives = [_compiled_for_all_rows(module, groups, name, options)]
+        elif len(groups) > 1:
+            natives += [_compiled(module, x, (len(x), *shape), options, name) for x, shape in groups[1:]]
     finally:
         for x, _ in groups:
             x.zero_()  # cat has made a copy
+        if bar is not None:
+            bar.close()
+    compiled = QuantizedModule(natives, name, verbose)
+    if verbose and compiled.is_circuit:
+        compiled.show()
+    return compiled
 
 
 def _compiled_for_all_rows(module, groups, name, options):
@@ -248,19 +155,50 @@ def _compiled_for_all_rows(module, groups, name, options):
     inputs = lengths.pop()
     rows = torch.cat([x.reshape(-1, inputs) for x, _ in groups])
     try:
-        return _compiled(module, rows, tuple(rows.shape), options)
+        return _compiled(module, rows, tuple(rows.shape), options, name)
     finally:
         rows.zero_()
 
 
-def _compiled(module, x, shape, options):
-    if is_matrix(module):
+def _compiled(module, x, shape, options, name):
+    if is_matrix(module) and not options.get("force_circuit"):
         return _from_matrix(module.weight, is_conv1d(module), module.bias, x, shape, options)
-    onnx = to_onnx(module, (1, shape[-1]) if is_of_rows(module) else (1, *shape[1:]))
+    example = (1, shape[-1]) if is_of_rows(module) else (1, *shape[1:])
+    quantisers = has_quantisers(module)
+    onnx = to_qonnx(module, example) if quantisers else to_onnx(module, example)
     try:
-        return _native.Module.compile(onnx, x.data_ptr(), shape, **options)
+        return _from_onnx(onnx, x, shape, options, name, quantisers)
     finally:
         wipe(onnx)
+
+
+STEPS = (0.015, 0.02, 0.03, 0.045, 0.07, 0.1, 0.15, 0.22, 0.33)  # of the tolerance, after the compiler's own 1 %
+
+
+def _from_onnx(onnx, x, shape, options, name, quantisers):
+    """quantisers: activations may be rounded to few bits. Polynomials follow the function behind the steps: what they cannot be is as exact as
+    the rounding, so that the tolerance is, unless it was given, the least of STEPS that can be met."""
+    try:
+        return _native.Module.compile(onnx, x.data_ptr(), shape, **options)
+    except HemiUnsupportedError as error:
+        if not quantisers or options.get("tolerance") is not None or "tolerance" not in error.message:
+            raise
+    for i, tolerance in enumerate(STEPS):
+        try:
+            native = _native.Module.compile(onnx, x.data_ptr(), shape, **{**options, "tolerance": tolerance})
+        except HemiUnsupportedError as error:
+            if i + 1 == len(STEPS) or "tolerance" not in error.message:
+                raise
+            continue
+        warnings.warn(
+            HemiAccuracyWarning(
+                f"{name} rounds activations to few bits. On the server they are smooth polynomials, which differ from such steps: results "
+                f"by {100 * native.info()['approximation_error']:.2g} % (root mean square) from the rounded ones on the calibration data. "
+                "tolerance=... sets a limit"
+            ),
+            stacklevel=2,
+        )
+        return native
 
 
 def _from_matrix(weight, transposed, bias, x, shape, options):
@@ -282,27 +220,28 @@ def compile_transposed(module, n_bits, configuration=None, verbose=0, name="the 
         )
     weight_bits, input_bits = bits_of(n_bits)
     options = {"weight_bits": weight_bits, "input_bits": input_bits, **options_of(configuration)}
-    options.pop("layout", None)  # was chosen for the other shape
-    options["progress"] = show_progress if verbose else None
+    options = {key: value for key, value in options.items() if key not in ("layout", "force_circuit")}  # of the other shape
+    options["progress"] = Bar(name) if verbose else None
     outputs = module.weight.shape[1 if is_conv1d(module) else 0]
     x = torch.randn(GRADIENT_ROWS, outputs, generator=torch.Generator().manual_seed(0))
-    return QuantizedModule([_from_matrix(module.weight, not is_conv1d(module), None, x, tuple(x.shape), options)])
+    return QuantizedModule([_from_matrix(module.weight, not is_conv1d(module), None, x, tuple(x.shape), options)], name, verbose)
 
 
 DELTA_RATIO = 8  # a module that would lose more than three bits of accuracy to its siblings stays alone
 
 
-def compile_sharing(members, n_bits, configuration=None, verbose=0):
-    """{name: (module, records)} -> {name: QuantizedModule}, for modules that got the same inputs: compiled once for what each would
-    have by itself, then again with what they must have in common for one encryption to serve them all."""
-    compiled = {
-        name: compile_records(module, records, n_bits, configuration, verbose, f"module {name!r}") for name, (module, records) in members.items()
-    }
-    if len(compiled) < 2 or not all(c.of_rows for c in compiled.values()):
-        return compiled
-    infos = {name: c.info for name, c in compiled.items()}
-    least = min(info["delta"] for info in infos.values())
-    together = [name for name in members if infos[name]["delta"] <= DELTA_RATIO * least]
+def compile_sharing(members, n_bits, verbose=0):
+    """{name: (module, records, configuration)} -> {name: QuantizedModule}, for modules that got the same inputs: compiled once for what each
+    would have by itself, then again, where they are linear, with what they must have in common for one encryption to serve them all."""
+
+    def compile_one(name, **more):
+        module, records, configuration = members[name]
+        return compile_records(module, records, n_bits, configuration, verbose, f"module {name!r}", **more)
+
+    compiled = {name: compile_one(name) for name in members}
+    infos = {name: c.info for name, c in compiled.items() if c.of_rows and not c.is_circuit}
+    least = min([info["delta"] for info in infos.values()], default=0)
+    together = [name for name in infos if infos[name]["delta"] <= DELTA_RATIO * least]
     if len(together) < 2:
         return compiled
     largest = infos[max(together, key=lambda name: infos[name]["outputs"])]
@@ -317,14 +256,32 @@ def compile_sharing(members, n_bits, configuration=None, verbose=0):
     again = {}
     try:
         for name in together:
-            module, records = members[name]
             own = {"weight_bits": infos[name]["weight_bits"], "babies": babies if infos[name]["babies"] > 1 else 0}
-            again[name] = compile_records(module, records, n_bits, configuration, verbose, f"module {name!r}", **{**common, **own})
+            again[name] = compile_one(name, **{**common, **own})
     except (HemiArgumentError, HemiShapeError):
         return compiled  # what suits one does not suit another
     if len({c.shares_with() for c in again.values()}) == 1:
         compiled.update(again)
     return compiled
+
+
+# ---- the reference system's functions
+
+def _one_input(inputset):
+    """The calibration data, as a float32 tensor."""
+    if isinstance(inputset, (tuple, list)):
+        if len(inputset) != 1:
+            raise HemiUnsupportedError(f"a compiled module takes one input; got {len(inputset)}")
+        inputset = inputset[0]
+    return torch.as_tensor(inputset).detach().to("cpu", torch.float32)
+
+
+def _samples(inputset):
+    """The same, one after another in memory."""
+    x = _one_input(inputset)
+    if x.dim() == 0 or x.numel() == 0:
+        raise HemiShapeError(f"the calibration data has the shape {tuple(x.shape)}: its first dimension counts samples, at least one")
+    return x.contiguous()
 
 
 def compile_torch_model(
@@ -342,13 +299,113 @@ def compile_torch_model(
     inputs_encryption_status=None,
     reduce_sum_copy=False,
     device="cpu",
+    *,
+    tolerance=None,
+    range_margin=None,
+    degree_max=None,
+    parameter_set=None,
+    rows=None,
 ):
-    """A module of linear layers, whole, as one compiled module. See docs/python.md for the arguments without effect."""
-    if not isinstance(torch_model, torch.nn.Module):
+    """A module, whole, as one compiled module. torch_inputset: inputs like those it will get. See docs/python.md for the arguments, and for
+    those without effect."""
+    if not isinstance(torch_model, nn.Module):
         raise TypeError(f"torch_model is a torch.nn.Module, not {type(torch_model).__name__}")
-    if isinstance(torch_inputset, (tuple, list)):
-        if len(torch_inputset) != 1:
-            raise HemiUnsupportedError(f"a compiled module takes one input; got {len(torch_inputset)}")
-        torch_inputset = torch_inputset[0]
-    x = torch.as_tensor(torch_inputset).detach().to("cpu", torch.float32)
-    return compile_records(torch_model, [x], n_bits, configuration, verbose, type(torch_model).__name__)
+    configuration = options_of(
+        configuration, tolerance=tolerance, range_margin=range_margin, degree_max=degree_max, set=parameter_set, rows=rows
+    )
+    return compile_records(torch_model, [_one_input(torch_inputset)], n_bits, configuration, verbose, type(torch_model).__name__)
+
+
+def _onnx_bytes(model):
+    """A buffer with an ONNX file: from its bytes, a path, or an onnx.ModelProto."""
+    if isinstance(model, (str, os.PathLike)):
+        return memoryview(Path(model).read_bytes())
+    if hasattr(model, "SerializeToString"):
+        return memoryview(model.SerializeToString())
+    try:
+        return memoryview(model).cast("B")
+    except TypeError:
+        raise TypeError(f"onnx_model is an onnx.ModelProto, a path or bytes, not {type(model).__name__}") from None
+
+
+def compile_onnx_model(
+    onnx_model,
+    torch_inputset,
+    import_qat=False,
+    configuration=None,
+    artifacts=None,
+    show_mlir=False,
+    n_bits=8,
+    rounding_threshold_bits=None,
+    p_error=None,
+    global_p_error=None,
+    verbose=False,
+    inputs_encryption_status=None,
+    reduce_sum_copy=False,
+    device="cpu",
+    *,
+    tolerance=None,
+    range_margin=None,
+    degree_max=None,
+    parameter_set=None,
+    rows=None,
+):
+    """The same of an ONNX model: an onnx.ModelProto, the path of a file, or its bytes. import_qat: with quantisers (QONNX), which say what
+    weights and activations are rounded to; n_bits is for what has none."""
+    configuration = options_of(
+        configuration, tolerance=tolerance, range_margin=range_margin, degree_max=degree_max, set=parameter_set, rows=rows
+    )
+    return _compile_onnx(_onnx_bytes(onnx_model), _samples(torch_inputset), n_bits, configuration, verbose, "the ONNX model", import_qat)
+
+
+def _compile_onnx(onnx, x, n_bits, configuration, verbose, name, quantisers):
+    weight_bits, input_bits = bits_of(n_bits)
+    bar = Bar(name) if verbose else None
+    options = {"weight_bits": weight_bits, "input_bits": input_bits, **configuration, "progress": bar}
+    try:
+        compiled = QuantizedModule([_from_onnx(onnx, x, tuple(x.shape), options, name, quantisers)], name, verbose)
+    finally:
+        if bar is not None:
+            bar.close()
+    if verbose and compiled.is_circuit:
+        compiled.show()
+    return compiled
+
+
+def compile_brevitas_qat_model(
+    torch_model,
+    torch_inputset,
+    n_bits=None,
+    configuration=None,
+    artifacts=None,
+    show_mlir=False,
+    rounding_threshold_bits=None,
+    p_error=None,
+    global_p_error=None,
+    output_onnx_file=None,
+    verbose=False,
+    inputs_encryption_status=None,
+    reduce_sum_copy=False,
+    device="cpu",
+    *,
+    tolerance=None,
+    range_margin=None,
+    degree_max=None,
+    parameter_set=None,
+    rows=None,
+):
+    """The same of a module that was trained with Brevitas: weights are what its quantisers make of them. n_bits: of weights that have no
+    quantiser; None leaves them as they are. output_onnx_file: where its QONNX form is kept, too: with the weights."""
+    if not isinstance(torch_model, nn.Module):
+        raise TypeError(f"torch_model is a torch.nn.Module, not {type(torch_model).__name__}")
+    configuration = options_of(
+        configuration, tolerance=tolerance, range_margin=range_margin, degree_max=degree_max, set=parameter_set, rows=rows
+    )
+    x = _samples(torch_inputset)
+    onnx = to_qonnx(torch_model, (1, *x.shape[1:]))
+    try:
+        if output_onnx_file is not None:
+            Path(output_onnx_file).write_bytes(onnx)
+        return _compile_onnx(onnx, x, n_bits, configuration, verbose, type(torch_model).__name__, True)
+    finally:
+        wipe(onnx)

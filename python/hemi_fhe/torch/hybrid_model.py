@@ -18,7 +18,7 @@ from ..errors import HemiStateError, HemiUnsupportedError
 from ._remote import RemoteModule, Session, transposed_name
 from ._shared import groups_of
 from ._tensors import storage_address, tensors_of, wipe
-from .compile import compile_sharing, compile_transposed, is_conv1d
+from .compile import compile_sharing, compile_transposed, is_conv1d, options_of
 
 __all__ = [
     "HybridFHEMode",
@@ -93,16 +93,24 @@ class HybridFHEModel:
         configuration=None,
         use_dynamic_quantization=False,
         backward=False,
+        tolerance=None,
+        range_margin=None,
+        degree_max=None,
+        parameter_set=None,
+        rows=None,
     ):
         """Runs the model on x (a tensor, or a tuple or dict of arguments) and compiles the remote modules for what they get.
         x=None: the inputs recorded in mode CALIBRATE are enough. backward=True: gradients pass through them, too, by encrypted
-        products with the transposed matrices."""
+        products with the transposed matrices. configuration: options of the compiler, or such for each module: {name: {...}}. tolerance and what follows
+        it: options of modules with activations (docs/python.md)."""
         for name, remote in self.remote_modules.items():
             remote._need_private(HybridFHEMode.CALIBRATE)
         self._refuse_shared_weights()
         clash = next((name for name in self.remote_modules if transposed_name(name) in self.remote_modules), None)
         if backward and clash is not None:
             raise ValueError(f"{transposed_name(clash)!r} is the name of the transposed product of {clash!r}: give that module another name")
+        more = {"tolerance": tolerance, "range_margin": range_margin, "degree_max": degree_max, "set": parameter_set, "rows": rows}
+        configurations = self._configurations(configuration, more)
         self.configuration = configuration
         if x is not None:
             self._calibrate(x, device)
@@ -113,18 +121,26 @@ class HybridFHEModel:
         for names in groups + alone:
             if self.verbose:
                 print(f"compiling {', '.join(names)}", file=sys.stderr)
-            members = {name: (remotes[name].private_module, remotes[name]._records) for name in names}
-            for name, compiled in compile_sharing(members, n_bits, configuration, self.verbose).items():
+            members = {name: (remotes[name].private_module, remotes[name]._records, configurations[name]) for name in names}
+            for name, compiled in compile_sharing(members, n_bits, self.verbose).items():
                 remotes[name]._compiled = compiled
         for name, remote in remotes.items():
             self.private_q_modules[name], remote._transposed = remote._compiled, None
             if backward:
-                remote._transposed = compile_transposed(remote.private_module, n_bits, configuration, self.verbose, f"module {name!r}")
+                what = f"module {name!r}"
+                remote._transposed = compile_transposed(remote.private_module, n_bits, configurations[name], self.verbose, what)
                 self.private_q_modules[transposed_name(name)] = remote._transposed
         for record in {id(r): r for remote in remotes.values() for r in remote._records}.values():
             record.zero_()
         for remote in remotes.values():
             remote.drop_records()
+
+    def _configurations(self, configuration, more):
+        """For each module its options of the compiler."""
+        names = self.remote_modules
+        if isinstance(configuration, dict) and configuration and set(configuration) <= set(names):
+            return {name: options_of(configuration.get(name), **more) for name in names}
+        return {name: options_of(configuration, **more) for name in names}
 
     def _calibrate(self, x, device):
         args, kwargs = ((), x) if isinstance(x, dict) else (tuple(x), {}) if isinstance(x, (tuple, list)) else ((x,), {})

@@ -144,6 +144,13 @@ static void check_text(const char *text, double number) {
     assert_false(contains(text, &f, sizeof f) || contains(text, &number, sizeof number));
 }
 
+/* Ranges are on a grid of 9 %: neither the calibration data's largest number nor an output is told exactly. */
+static void check_norm(const hemi_module *m, size_t value, double norm) {
+    const hemi_circuit_value *v = &m->circuit->value[value];
+    const double largest = fmax(fabs(v->low), fabs(v->high)), k = 8 * log2(norm);
+    assert_true(norm >= largest && norm < 1.0906 * largest && fabs(k - rint(k)) < 1e-9);
+}
+
 static void no_weight_for_the_client(void **state) {
     (void)state;
     static const char *const names[] = {"format", "version", "operation", "module_id", "set", "inputs", "outputs", "input_shape", "output_shape",
@@ -153,6 +160,8 @@ static void no_weight_for_the_client(void **state) {
         hemi_module *m = kind_module(k);
         const char *text = hemi_module_client_json(m);
         json_t *j = json_loads(text, 0, NULL);
+        check_norm(m, 0, m->io.in_norm);
+        check_norm(m, m->circuit->values - 1, m->io.out_norm);
         assert_int_equal(json_object_size(j), TEST_COUNT(names) + (k == KIND_QUANTISER));
         for (size_t i = 0; i < TEST_COUNT(names); i++) assert_non_null(json_object_get(j, names[i]));
         assert_int_equal(json_object_get(j, "quantiser") != NULL, k == KIND_QUANTISER);

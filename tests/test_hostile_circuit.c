@@ -43,7 +43,7 @@ static void change_number(json_t *v, test_rng *rng) {
     }
     const int64_t old = json_integer_value(v);
     const size_t way = test_below(rng, 4);
-    if (json_is_integer(v)) json_integer_set(v, way == 0 ? others[test_below(rng, TEST_COUNT(others))] : way == 1 ? old + 1 : way == 2 ? 2 * old : old / 2);
+    if (json_is_integer(v)) json_integer_set(v, way == 0 ? others[test_below(rng, TEST_COUNT(others))] : way == 1 || old > INT32_MAX ? old / 3 : way == 2 ? 2 * old : old + 1);
     if (json_is_real(v)) json_real_set(v, way < 2 ? reals[test_below(rng, TEST_COUNT(reals))] : json_real_value(v) * (way == 2 ? 1.5 : 0.5));
 }
 

@@ -224,8 +224,20 @@ static hemi_status choose_layout(hemi_circuit_plan *plan, const hemi_circuit *c,
     return best == last ? HEMI_OK : lay_out(plan, c, i, best, err);
 }
 
-/* The largest number there is, so that slots are in [-1, 1]: of a function, of its polynomial. */
-static void set_norm(hemi_value_plan *p, const hemi_circuit_value *v) {
+/* The next 2^(k/8), k an integer. By a table, so that every machine finds the same. */
+static double coarse(double x) {
+    static const double half_eighths[8] = {0.5, 0.54525386633262884, 0.59460355750136051, 0.64841977732550480,
+                                           0.70710678118654757, 0.77110541270397037, 0.84089641525371450, 0.91700404320467120};
+    int exponent;
+    const double mantissa = frexp(x, &exponent);
+    for (size_t k = 0; k < 8; k++)
+        if (mantissa <= half_eighths[k]) return ldexp(half_eighths[k], exponent);
+    return ldexp(1, exponent);
+}
+
+/* The largest number there is, so that slots are in [-1, 1]: of a function, of its polynomial. is_public: clients are told, and what they are told of the
+ * calibration data and the outputs is coarse. */
+static void set_norm(hemi_value_plan *p, const hemi_circuit_value *v, bool is_public) {
     double largest = fmax(fabs(v->low), fabs(v->high));
     if (v->kind == HEMI_CIRCUIT_FUNCTION) {
         const hemi_circuit_polynomial *f = &v->polynomial;
@@ -233,7 +245,7 @@ static void set_norm(hemi_value_plan *p, const hemi_circuit_value *v) {
         for (int i = 0; i <= NORM_POINTS; i++)
             largest = fmax(largest, fabs(hemi_chebyshev_value(f->coefficient, f->degree, 2.0 * i / NORM_POINTS - 1)));
     }
-    p->norm = largest > 0 && isfinite(largest) ? largest : 1;
+    p->norm = !(largest > 0 && isfinite(largest)) ? 1 : is_public ? coarse(largest) : largest;
 }
 
 static hemi_status set_value(hemi_circuit_plan *plan, const hemi_circuit *c, size_t i, const hemi_circuit_choice *choice, hemi_error *err) {
@@ -242,7 +254,7 @@ static hemi_status set_value(hemi_circuit_plan *plan, const hemi_circuit *c, siz
     hemi_value_plan *p = &plan->value[i];
     p->scale = ldexp(1, last ? q_bits - 2 - OUTPUT_HEADROOM_BITS : (int)plan->params->scale_bits);
     p->levels = levels_of(&c->value[i]);
-    set_norm(p, &c->value[i]);
+    set_norm(p, &c->value[i], i == 0 || last);
     const hemi_status s = choice->layout ? lay_out(plan, c, i, choice->layout[i], err) : choose_layout(plan, c, i, err);
     if (s != HEMI_OK) return s;
     plan->cost += value_cost(plan, &c->value[i], p);

@@ -177,7 +177,7 @@ int cmd_compile(int argc, char **argv) {
         {"set", 0, "NAME", CLI_TEXT, &c.set, 0, 0, "parameter set (default L4096; of circuits: the cheapest that fits; `hemi version` lists them)"},
         {"b-bits", 0, "B", CLI_INT, &c.b_bits, 0, 50, "bits of an uploaded coefficient (0: chosen)"},
         {"tolerance", 0, "E", CLI_REAL, &c.tolerance, 0, 1,
-         "circuits: the error that polynomials may add to outputs, of their rms (default 0.03). Less is slower and may take a larger set"},
+         "circuits: the error that polynomials may add to outputs, of their rms (default 0.04). Less is slower and may take a larger set"},
         {"range-margin", 0, "F", CLI_REAL, &c.range_margin, 0, 1000,
          "circuits: ranges of activations over what the calibration data reaches (default 1.25, more where samples differ much)"},
         {"degree-max", 0, "D", CLI_INT, &c.degree_max, 0, 127, "circuits: the largest degree of a polynomial (default 127); twice the degree takes one level more"},

@@ -18,7 +18,7 @@ from serving import Server
 BUILD = ROOT / os.environ.get("BUILD", "build")
 HEMI = BUILD / "bin" / "hemi"
 USAGE, ARGUMENT, FORMAT, PARAMS, SHAPE, UNSUPPORTED, NOT_FOUND, NETWORK, STATE = 64, 2, 5, 7, 8, 9, 10, 15, 17
-COMMANDS = [["compile"], ["call"], ["inspect"], ["keys", "new"], ["keys", "show"], ["bench", "linear"], ["bench", "prepared"], ["bench", "rows"], ["serve"], ["version"]]
+COMMANDS = [["compile"], ["call"], ["inspect"], ["keys", "new"], ["keys", "show"], ["bench", "linear"], ["bench", "prepared"], ["bench", "rows"], ["bench", "circuit"], ["serve"], ["version"]]
 
 
 def hemi(*arguments, **options):
@@ -120,6 +120,9 @@ def test_overview():
         ["bench", "model"],
         ["bench", "model", "gpt2", "--layers", "0"],
         ["bench", "serve", "--clients", "0"],
+        ["bench", "circuit"],
+        ["bench", "circuit", "cnn-1", "--tolerance", "much"],
+        ["bench", "circuit", "cnn-1", "--tolerance", "2"],
         ["inspect"],
         ["inspect", "a", "b"],
         ["inspect", "--colour"],
@@ -127,6 +130,10 @@ def test_overview():
         ["compile", "a.onnx", "--name", "x"],
         ["compile", "a.onnx", "--name"],
         ["compile", "a.onnx", "--name", "x", "--calibration", "x.npy", "-o", "d", "--n-bits", "17"],
+        ["compile", "a.onnx", "--name", "x", "--calibration", "x.npy", "-o", "d", "--tolerance", "nan"],
+        ["compile", "a.onnx", "--name", "x", "--calibration", "x.npy", "-o", "d", "--tolerance", "-1"],
+        ["compile", "a.onnx", "--name", "x", "--calibration", "x.npy", "-o", "d", "--range-margin", "1.1x"],
+        ["compile", "a.onnx", "--name", "x", "--calibration", "x.npy", "-o", "d", "--degree-max", "128"],
         ["call", "http://127.0.0.1:1", "m"],
         ["call", "http://127.0.0.1:1", "m", "f"],
         ["call", "http://127.0.0.1:1", "m", "f", "--input", "x.npy", "--repeat", "0"],
@@ -216,8 +223,8 @@ def test_compile_errors(made, tmp_path):
     wrong(FORMAT, onnx=tmp_path / "text.onnx")
     np.save(tmp_path / "narrow.npy", np.zeros((4, 9), np.float32))
     wrong(SHAPE, calibration=tmp_path / "narrow.npy")
-    export(torch.nn.Sequential(torch.nn.Linear(10, 4), torch.nn.ReLU()), 10, tmp_path / "relu.onnx")
-    assert "Relu" in wrong(UNSUPPORTED, onnx=tmp_path / "relu.onnx")
+    export(torch.nn.Sequential(torch.nn.Linear(10, 4), torch.nn.Softmax(-1)), 10, tmp_path / "softmax.onnx")
+    assert "Softmax" in wrong(UNSUPPORTED, onnx=tmp_path / "softmax.onnx")
     wrong(PARAMS, made.onnx, made.calibration, "fc", "--set", "L9")
     wrong(ARGUMENT, made.onnx, made.calibration, "fc", "--layout", "1000")
     assert not (tmp_path / "out").exists()
@@ -309,6 +316,143 @@ def test_call_errors(made, url, tmp_path):
     assert hemi("call", url, "demo", "seq.0", "--input", tmp_path / "x.npy").returncode in (FORMAT, SHAPE)
     np.save(tmp_path / "x.npy", np.full((1, 10), np.nan, np.float32))
     fails(ARGUMENT, "call", url, "demo", "seq.0", "--input", tmp_path / "x.npy")
+
+
+# ---- modules with activations
+
+
+class Circuits:
+    """A model with a network of rows and one of samples."""
+
+    def __init__(self, folder):
+        torch.manual_seed(1)
+        self.models, self.model = folder / "models", folder / "models" / "nets"
+        self.mlp = torch.nn.Sequential(torch.nn.Linear(10, 8), torch.nn.ReLU(), torch.nn.Linear(8, 4))
+        self.cnn = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3, padding=1), torch.nn.Tanh(), torch.nn.Flatten(), torch.nn.Linear(32, 3))
+        self.x, self.images = torch.randn(200, 10), torch.rand(100, 1, 4, 4)
+        export(self.mlp, 10, folder / "mlp.onnx")
+        torch.onnx.export(self.cnn, self.images[:1], str(folder / "cnn.onnx"))
+        np.save(folder / "x.npy", self.x.numpy())
+        np.save(folder / "images.npy", self.images.numpy())
+        self.folder = folder
+        self.described = self.compile("mlp", "x", "--tolerance", "0.05")
+        self.images_described = self.compile("cnn", "images", "-b", "8")
+
+    def compile(self, name, x, *more, what=run_json):
+        return what("compile", self.folder / f"{name}.onnx", "-n", name, "-c", self.folder / f"{x}.npy", "-o", self.model, "-b", "0", *more)
+
+
+@pytest.fixture(scope="module")
+def nets(tmp_path_factory):
+    return Circuits(tmp_path_factory.mktemp("circuits"))
+
+
+def test_compile_circuits(nets):
+    d = nets.described
+    assert (d["operation"], d["by_rows"], d["inputs"], d["outputs"], d["shape"]) == ("circuit", True, 10, 4, [1, 10])
+    assert (d["weight_bits"], d["input_bits"]) == (0, 0) and d["security_bits"] >= 128
+    assert 0 < d["levels"] <= d["set_levels"] and d["packed_rows"] > 1 and 0 < d["approximation_error"] <= 0.05
+    (relu,) = d["activations"]
+    assert "Relu" in relu["name"] and relu["size"] == 8 and relu["low"] < 0 < relu["high"] and d["degrees"] == [relu["degree"]]
+    reached = nets.mlp[0](nets.x)
+    assert relu["low"] < reached.min() and relu["high"] > reached.max()
+    d = nets.images_described
+    assert (d["operation"], d["by_rows"], d["shape"], d["output_shape"], d["weight_bits"]) == ("circuit", False, [1, 1, 4, 4], [1, 3], 8)
+    text = nets.compile("mlp", "x", "--tolerance", "0.05", what=run)
+    assert all(w in text for w in ("circuit, 10 -> 4", "weights as they are", "levels", "rows at once", "Relu", "evaluation keys", "server.zip"))
+
+
+def test_compile_circuit_options(nets, tmp_path):
+    def described(*more):
+        return run_json("compile", nets.folder / "mlp.onnx", "-n", "mlp", "-c", nets.folder / "x.npy", "-o", tmp_path, *more)
+
+    near, far = described("--tolerance", "0.2"), described("--tolerance", "0.02")
+    assert near["degrees"][0] < far["degrees"][0] and far["approximation_error"] < 0.02 < near["approximation_error"] < 0.2
+    wide = described("--tolerance", "0.2", "--range-margin", "2")
+    assert wide["activations"][0]["high"] > 1.2 * near["activations"][0]["high"] and wide["input_high"] > near["input_high"]
+    assert described("--tolerance", "0.2", "--rows", "4")["packed_rows"] == 4
+    assert described("--tolerance", "0.2", "--set", "C32768")["set"] == "C32768"
+    assert described("--tolerance", "0.2", "--input-bits", "6")["input_bits"] == 6
+    linear = run_json("compile", nets.folder / "mlp.onnx", "-n", "mlp", "-c", nets.folder / "x.npy", "-o", tmp_path, "--force-circuit")
+    assert linear["operation"] == "circuit" and linear["weight_bits"] == 8
+
+    def wrong(code, *more):
+        return fails(code, "compile", nets.folder / "mlp.onnx", "-n", "mlp", "-c", nets.folder / "x.npy", "-o", tmp_path / "none", *more)
+
+    assert "C16384" in wrong(PARAMS, "--set", "L4096")
+    assert "16384 rows" in wrong(UNSUPPORTED, "--rows", "16384", "--set", "C16384")
+    assert "power of two" in wrong(ARGUMENT, "--rows", "3")
+    assert "degree 2" in wrong(UNSUPPORTED, "--degree-max", "2", "--tolerance", "0.001")
+    assert "levels" in wrong(UNSUPPORTED, "--set", "C8192", "--tolerance", "0.02")
+    assert not (tmp_path / "none").exists()
+
+
+def test_force_circuit(made, tmp_path):
+    d = run_json("compile", made.onnx, "-n", "fc", "-c", made.calibration, "-o", tmp_path, "--force-circuit", "-b", "0")
+    assert d["operation"] == "circuit" and d["levels"] == 1 and d["activations"] == [] and d["approximation_error"] == 0
+
+
+def test_inspect_circuits(nets, tmp_path):
+    listed = {m["name"]: m for m in run_json("inspect", nets.models)["modules"]}
+    assert len(listed) == 2
+    d = listed["nets/mlp/po_1_10_pc"]
+    assert all(d[k] == nets.described[k] for k in ("set", "levels", "activations", "degrees", "upload_bytes", "evaluation_key_bytes", "packed_rows", "approximation_error"))
+    text = run("inspect", nets.models)
+    assert "levels" in text and "1x4x4 -> 3" in text and "Relu" not in text and len(text.splitlines()) == 3
+    text = run("inspect", nets.models, "--activations")
+    assert "Relu (node" in text and "Tanh (node" in text
+    (tmp_path / "client.zip").write_bytes((nets.model / "mlp" / "po_1_10_pc" / "client.zip").read_bytes())
+    (one,) = run_json("inspect", tmp_path)["modules"]
+    assert one["file"] == "client.zip" and one["activations"] == [] and one["approximation_error"] is None and one["levels"] == d["levels"]
+    assert "Relu" not in run("inspect", tmp_path, "-a")
+
+
+@pytest.fixture(scope="module")
+def nets_url(nets):
+    with Server([HEMI, "serve", nets.models, "--port", "0", "--json", "--quiet"]) as server:
+        yield server.url
+
+
+def test_call_circuits(nets, nets_url, tmp_path):
+    out = tmp_path / "y.npy"
+
+    def rms(net, x):
+        y, expected = np.load(out), net(x).detach().numpy()
+        assert y.dtype == np.float32 and y.shape == expected.shape
+        return np.sqrt(np.mean((y - expected) ** 2) / np.mean((expected - expected.mean(0)) ** 2))
+
+    done = run_json("call", nets_url, "nets", "mlp", "-i", nets.folder / "x.npy", "-o", out, "--keys", tmp_path / "keys")
+    assert rms(nets.mlp, nets.x) < 0.06 and done["rows"] == 200 and done["rows_out_of_range"] == 0 and done["server_ms"] > 0
+    done = run_json("call", nets_url, "nets", "cnn", "-i", nets.folder / "images.npy", "-o", out, "--keys", tmp_path / "keys", "--repeat", "2")
+    assert rms(nets.cnn, nets.images) < 0.1 and done["rows"] == 100 and done["rows_out_of_range"] == 0
+    np.save(tmp_path / "far.npy", np.concatenate([nets.x[:5].numpy(), 20 * nets.x[:3].numpy()]))
+    done = hemi("call", nets_url, "nets", "mlp", "-i", tmp_path / "far.npy", "-o", out, "--keys", tmp_path / "keys")
+    # what is far out spoils the rows that share its ciphertext
+    assert done.returncode == 0 and int(re.search(r"(\d+) of 8 rows", done.stderr)[1]) >= 3 and np.load(out).shape == (8, 4)
+    np.save(tmp_path / "wrong.npy", np.zeros((2, 9), np.float32))
+    fails(SHAPE, "call", nets_url, "nets", "mlp", "-i", tmp_path / "wrong.npy")
+
+
+KEYS_OF_CIRCUIT = """server_ms server_cpu_ms upload_bytes download_bytes evaluation_key_bytes server_bytes server_key_bytes server_peak_bytes load_ms
+keygen_ms encrypt_ms decrypt_ms error_std_over_max approximation_error approximation_error_measured levels ring security_bits set degrees
+rows_per_ciphertext ms_per_row kernel""".split()
+
+
+def test_bench_circuit():
+    for kernel in run_json("version")["kernels"]:
+        r = run_json("bench", "circuit", "mlp-10-32-10", "--kernel", kernel, "--repeat", 1, "--tolerance", 0.1, "--rows", 8, "--threads", 2)
+        assert all(r[k] for k in KEYS_OF_CIRCUIT) and r["kernel"] == kernel and r["outputs_wrong"] == 0 and r["security_bits"] >= 128
+        assert r["rows_per_ciphertext"] == 8 and r["outputs_checked"] == 2 * 8 * 10 and r["ms_per_row"] == pytest.approx(r["server_ms"] / 8)
+        assert r["error_std_over_max"] < 2**-12 and r["approximation_error"] <= 0.1 and r["approximation_error_measured"] < 0.15
+    text = run("bench", "circuit", "cnn-1", "--repeat", 1, "--tolerance", 0.2)
+    assert text.startswith("cnn-1") and "levels" in text and "Relu" in text and "a row" in text
+
+
+def test_bench_circuit_errors():
+    assert "gpt2-block" in fails(ARGUMENT, "bench", "circuit", "alexnet")
+    fails(PARAMS, "bench", "circuit", "mlp-10-32-10", "--set", "L4096")
+    fails(ARGUMENT, "bench", "circuit", "mlp-10-32-10", "--kernel", "abacus")
+    fails(ARGUMENT, "bench", "circuit", "mlp-10-32-10", "--rows", "5")
 
 
 def test_example_client(made, url):

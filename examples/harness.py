@@ -18,8 +18,6 @@ from pathlib import Path
 import serving
 import torch
 
-TRANSFORMERS = "transformers==4.36.2"
-
 
 class Progress:
     """A bar on stderr: one line that changes on a terminal, a few lines in a log."""
@@ -40,15 +38,24 @@ class Progress:
             print(text, file=sys.stderr, flush=True)
 
 
-def require_transformers():
-    """Goes on in the virtual environment that examples/venv.sh makes, where this interpreter lacks transformers."""
-    if importlib.util.find_spec("transformers") is not None:
-        return
-    python = serving.ROOT / os.environ.get("BUILD", "build") / "venv" / "bin" / "python"
-    if not python.exists() or os.environ.get("HEMI_EXAMPLE_VENV"):
-        sys.exit(f"this example needs {TRANSFORMERS}: run examples/venv.sh, which makes {python.parent.parent}, or install it with pip")
-    os.environ["HEMI_EXAMPLE_VENV"] = "1"
-    os.execv(python, [str(python), *sys.argv])
+def needs(*packages):
+    """For main: goes on in the virtual environment that examples/venv.sh makes, where this interpreter lacks one of these packages."""
+
+    def require():
+        specs = {name: importlib.util.find_spec(name) for name in packages}
+        missing = [name for name, spec in specs.items() if spec is None or spec.origin is None]  # a folder of that name is no package
+        if not missing:
+            return
+        python = serving.ROOT / os.environ.get("BUILD", "build") / "venv" / "bin" / "python"
+        if not python.exists() or os.environ.get("HEMI_EXAMPLE_VENV"):
+            sys.exit(
+                f"this example needs {' and '.join(missing)}: run examples/venv.sh, which makes {python.parent.parent}, or install what "
+                "examples/requirements.txt names with pip"
+            )
+        os.environ["HEMI_EXAMPLE_VENV"] = "1"
+        os.execv(python, [str(python), *sys.argv])
+
+    return require
 
 
 def options_of(folder):

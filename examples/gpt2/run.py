@@ -33,4 +33,4 @@ def table(f):
 
 
 if __name__ == "__main__":
-    harness.main(__file__, "gpt2", __doc__, arguments, figures, table, language.check, harness.require_transformers)
+    harness.main(__file__, "gpt2", __doc__, arguments, figures, table, language.check, harness.needs("transformers"))

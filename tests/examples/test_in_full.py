@@ -63,6 +63,13 @@ def test_digits_remote(model):
     assert f["reports"]["net"]["module"]["operation"] == "circuit"
 
 
+@pytest.mark.parametrize("arguments", [["--model", "mlp"], ["--model", "cnn"], ["--weight-bits", "3", "--bits", "3"]])
+def test_brevitas(arguments):
+    f = run("brevitas", *arguments)
+    assert f["same_class_clear"] == 1 and f["error_clear"] < 1e-3  # exactly as quantised
+    assert f["images"] == 360 and f["same_class_remote"] >= 0.97 and f["accuracy_remote"] >= f["accuracy_brevitas"] - 0.02
+
+
 def test_resnet18():
     f = run("resnet18")
     assert len(f["layers"]) == 20 and f["same_class"] == 1 and f["logit_error_rms"] < 0.02

@@ -93,7 +93,7 @@ def table_of_reports(reports):
         for value, r in report.items():
             if "degree" in r:
                 low, high = r["range"]
-                print(f"    {value:<46} {low:8.3f} to {high:7.3f}   degree {r['degree']:3d}   {r['levels']} levels")
+                print(f"    {value:<46} {low:8.3f} to {high:7.3f}   degree {r['degree']:3d}   levels {r['levels']}")
         print(f"    polynomials instead of activations change the outputs by {output['approximation_error']:.1%} rms")
 
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes $BUILD/venv (default: build/venv) for the examples that need transformers: beside Debian's torch and NumPy, which it sees, it
+# Makes $BUILD/venv (default: build/venv) for the examples that need transformers and the tests that need Brevitas: beside Debian's torch and NumPy, which it sees, it
 # holds the packages of examples/requirements.txt. Takes about a minute; nothing is done when it is up to date.
 set -eu
 cd "$(dirname "$0")/.."

@@ -162,6 +162,7 @@ suite_examples() { # in full; only when long: they need transformers, which a vi
     build "virtual environment of the examples" examples/venv.sh || return
     command_env="PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=$JOBS"
     add "examples" pytest "$BUILD/venv/bin/python -m pytest -q -p no:cacheprovider --durations=0 tests/examples"
+    add "Brevitas" pytest "$BUILD/venv/bin/python -m pytest -q -p no:cacheprovider tests/python/test_brevitas.py"
     run_jobs 1
     command_env=
 }

@@ -7,7 +7,6 @@ keys and connections must not be shared by two processes.
 import json
 import os
 import threading
-import warnings
 
 from . import errors
 
@@ -338,11 +337,11 @@ def warn_out_of_range(name, module, count, rows):
         what = "row" if module.of_rows else "sample"
         low, high = module.input_range
         message = (
-            f"{name}: {count} of {rows} {what}{'s' if rows != 1 else ''} out of the range that it was calibrated for (inputs from "
-            f"{low:.4g} to {high:.4g}, and what follows from such): these results are not to be relied on. Compile it with inputs "
+            f"{name}: {count} of {rows} {what}{'s' if rows != 1 else ''} lie outside of the range that it was calibrated for (inputs from "
+            f"{low:.4g} to {high:.4g}, and what follows from such): their results are not to be relied on. Compile it with inputs "
             "like these, or with a larger range_margin"
         )
-        warnings.warn(errors.HemiRangeWarning(message), stacklevel=3)
+        errors.warn(errors.HemiRangeWarning(message))
 
 
 STATS = (

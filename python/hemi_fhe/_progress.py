@@ -3,6 +3,7 @@
 import sys
 
 WIDTH = 30
+SMALL = 1 << 20  # bytes of an upload that is not worth a bar
 
 
 class Bar:
@@ -13,6 +14,8 @@ class Bar:
         self._line = None  # what the present line shows
 
     def __call__(self, what, done, total):
+        if what == "upload keys" and total < SMALL:
+            return
         filled = WIDTH * min(done, total) // total if total else WIDTH
         text = self.name if what == "rows" else f"{self.name}: {what}"
         end = done >= total

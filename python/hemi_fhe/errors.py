@@ -1,4 +1,8 @@
-"""One exception class for each hemi_status. Each also derives from the built-in exception that fits best."""
+"""One exception class for each hemi_status. Each also derives from the built-in exception that fits best. And warnings."""
+
+import os
+import sys
+import warnings
 
 
 class HemiError(Exception):
@@ -97,6 +101,15 @@ class HemiRangeWarning(UserWarning):
 
 class HemiAccuracyWarning(UserWarning):
     """A module was compiled less exactly than was asked for by default."""
+
+
+def warn(warning):
+    """Warns as of the line that led here from outside of this package and of torch."""
+    inside = (os.path.dirname(os.path.abspath(__file__)) + os.sep, os.sep + os.path.join("torch", ""))
+    frame, level = sys._getframe(1), 2
+    while frame is not None and (frame.f_code.co_filename.startswith(inside[0]) or inside[1] in frame.f_code.co_filename):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(warning, stacklevel=level)
 
 
 BY_STATUS = {

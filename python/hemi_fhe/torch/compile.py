@@ -3,7 +3,6 @@
 import contextlib
 import os
 import secrets
-import warnings
 from pathlib import Path
 
 import torch
@@ -11,7 +10,7 @@ from torch import nn
 
 from .. import _native
 from .._progress import Bar
-from ..errors import HemiAccuracyWarning, HemiArgumentError, HemiShapeError, HemiStateError, HemiUnsupportedError
+from ..errors import HemiAccuracyWarning, HemiArgumentError, HemiError, HemiShapeError, HemiStateError, HemiUnsupportedError, warn
 from ._brevitas import has_quantisers, to_qonnx
 from ._export import to_onnx, wipe
 from ._quantized import FHECircuit, QuantizedModule
@@ -161,18 +160,21 @@ def _compiled_for_all_rows(module, groups, name, options):
 
 
 def _compiled(module, x, shape, options, name):
-    if is_matrix(module) and not options.get("force_circuit"):
-        return _from_matrix(module.weight, is_conv1d(module), module.bias, x, shape, options)
-    example = (1, shape[-1]) if is_of_rows(module) else (1, *shape[1:])
-    quantisers = has_quantisers(module)
-    onnx = to_qonnx(module, example) if quantisers else to_onnx(module, example)
     try:
-        return _from_onnx(onnx, x, shape, options, name, quantisers)
-    finally:
-        wipe(onnx)
+        if is_matrix(module) and not options.get("force_circuit"):
+            return _from_matrix(module.weight, is_conv1d(module), module.bias, x, shape, options)
+        example = (1, shape[-1]) if is_of_rows(module) else (1, *shape[1:])
+        quantisers = has_quantisers(module)
+        onnx = to_qonnx(module, example) if quantisers else to_onnx(module, example)
+        try:
+            return _from_onnx(onnx, x, shape, options, name, quantisers)
+        finally:
+            wipe(onnx)
+    except HemiError as error:
+        raise type(error)(f"{name}: {error.message}", error.status) from error
 
 
-STEPS = (0.015, 0.02, 0.03, 0.045, 0.07, 0.1, 0.15, 0.22, 0.33)  # of the tolerance, after the compiler's own 1 %
+STEPS = (0.06, 0.09, 0.13, 0.2, 0.3, 0.4)  # of the tolerance, after the compiler's own
 
 
 def _from_onnx(onnx, x, shape, options, name, quantisers):
@@ -190,14 +192,12 @@ def _from_onnx(onnx, x, shape, options, name, quantisers):
             if i + 1 == len(STEPS) or "tolerance" not in error.message:
                 raise
             continue
-        warnings.warn(
-            HemiAccuracyWarning(
-                f"{name} rounds activations to few bits. On the server they are smooth polynomials, which differ from such steps: results "
-                f"by {100 * native.info()['approximation_error']:.2g} % (root mean square) from the rounded ones on the calibration data. "
-                "tolerance=... sets a limit"
-            ),
-            stacklevel=2,
+        message = (
+            f"{name} rounds activations to few bits. On the server they are smooth polynomials, which differ from such steps: results "
+            f"by {100 * native.info()['approximation_error']:.2g} % (root mean square) from the rounded ones on the calibration data. "
+            "tolerance=... sets a limit"
         )
+        warn(HemiAccuracyWarning(message))
         return native
 
 

@@ -31,8 +31,16 @@ CONVOLUTIONS = [  # in, out, kernel, stride, padding, groups, size
 PREPARED = [(128, 128, 256), (384, 384, 256), (768, 768, 256), (768, 3072, 256), (2048, 2048, 64), (4096, 4096, 64)]
 PRECISE = [(768, 768, 12), (768, 768, 8), (4096, 4096, 12)]
 MEMORY = [(768, 768), (768, 3072), (4096, 4096)]
-CIRCUITS = ["mlp-10-32-10", "mlp-64-128-64-10", "cnn-1", "cnn-2", "gpt2-block"]
-CIRCUIT_ROWS = [("mlp-10-32-10", [1, 4, 16, 64, 256]), ("mlp-64-128-64-10", [1, 8, 64]), ("cnn-1", [1, 4, 16])]
+MODELS = Path(__file__).resolve().parent / "models"
+
+
+def trained(name):
+    return [MODELS / f"{name}.onnx", "--calibration", MODELS / "digits.npy"]
+
+
+CIRCUITS = [["mlp-10-32-10"], trained("mlp-64-128-64-10"), trained("cnn-1"), trained("cnn-2"), ["gpt2-block"]]
+CIRCUITS += [["mlp-64-128-64-10"], ["cnn-1"], ["cnn-2"]]  # of random weights
+CIRCUIT_ROWS = [(["mlp-10-32-10"], [1, 4, 16, 64, 256]), (trained("mlp-64-128-64-10"), [1, 4, 16, 64]), (trained("cnn-2"), [1, 4, 16])]
 THREADS = 2  # of circuits
 
 
@@ -124,11 +132,11 @@ def wall(r):
 
 
 def measure_circuit(b):
-    return [b.each(wall, "circuit", model, "--threads", THREADS) for model in CIRCUITS]
+    return [b.each(wall, "circuit", *model, "--threads", THREADS) for model in CIRCUITS]
 
 
 def measure_circuit_rows(b):
-    return [b.each(wall, "circuit", model, "--threads", THREADS, "--rows", r) for model, rows in CIRCUIT_ROWS for r in rows]
+    return [b.each(wall, "circuit", *model, "--threads", THREADS, "--rows", r) for model, rows in CIRCUIT_ROWS for r in rows]
 
 
 # ---- tables
@@ -290,13 +298,13 @@ def table_circuit(found):
     for entry in found:
         r = last(entry)
         rows.append(
-            [r["model"], f"{r['set']}, {r['levels']} of {r['set_levels']}", ", ".join(map(str, r["degrees"])), r["rows_per_ciphertext"], *wall_times(entry)]
+            [r["model"], "trained" if r["from_file"] else "random", f"{r['set']}, {r['levels']} of {r['set_levels']}", ", ".join(map(str, r["degrees"])), r["rows_per_ciphertext"], *wall_times(entry)]
             + [ms(r["ms_per_row"]), f"{ms(r['encrypt_ms'])} / {ms(r['decrypt_ms'])}", kb(r["upload_bytes"]), kb(r["download_bytes"]), kb(r["evaluation_key_bytes"])]
             + [f"{r['server_bytes'] / 1e6:.0f}, {r['server_key_bytes'] / 1e6:.0f}, {r['server_peak_bytes'] / 1e6:.0f}"]
             + [f"{r['load_ms'] / 1e3:.1f}, {r['keygen_ms'] / 1e3:.1f}, {r['key_load_ms'] / 1e3:.1f}", power(r["error_std_over_max"])]
             + [f"{100 * r['approximation_error']:.1f} %, {100 * r['approximation_error_measured']:.1f} %"]
         )
-    headings = ["model", "set, levels", "degrees", "rows of a ciphertext", *names(found[0], "server ms"), "ms a row", "encrypt / decrypt ms", "up", "down", "keys"]
+    headings = ["model", "weights", "set, levels", "degrees", "rows of a ciphertext", *names(found[0], "server ms"), "ms a row", "encrypt / decrypt ms", "up", "down", "keys"]
     return table(headings + ["memory MB: module, keys, peak", "s: load, make keys, load keys", "error", "polynomials: calibration, new data"], rows)
 
 
@@ -339,13 +347,13 @@ def bars(found):
         return f"{r['http'][1]['speedup']:.2f} over HTTP, {r['evaluate'][1]['speedup']:.2f} without"
 
     def circuit(model, key, k):
-        return next(e[k] for e in found["circuit"] if e[k]["model"] == model)[key]
+        return max((e[k] for e in found["circuit"] if e[k]["model"] == model), key=lambda r: r["from_file"])[key]
 
     def circuit_bar(model, what, avx2, avx512):
         return ("circuit", f"{what}, {THREADS} threads, ms", avx2, avx512, lambda k: ms(circuit(model, "server_ms", k)))
 
     def falls(k):
-        return ", ".join(f"{r['rows_per_ciphertext']}: {ms(r['ms_per_row'])}" for r in (e[k] for e in found["circuit_rows"]) if r["model"] == CIRCUITS[0])
+        return ", ".join(f"{r['rows_per_ciphertext']}: {ms(r['ms_per_row'])}" for r in (e[k] for e in found["circuit_rows"]) if r["model"] == "mlp-10-32-10")
 
     return [
         ("prepared", "768 x 768 after preparation, over float32", "3", "3", lambda k: prepared((768, 768), k)),
@@ -364,9 +372,9 @@ def bars(found):
         ("load", "two clients at once on two processors, times one", "1.8", "1.8", speedup),
         circuit_bar("mlp-10-32-10", "10-32-10 network with ReLU", "120", "60"),
         ("circuit", "its evaluation keys, MB", "64", "64", lambda k: f"{circuit('mlp-10-32-10', 'evaluation_key_bytes', k) / 1e6:.1f}"),
-        circuit_bar("mlp-64-128-64-10", "64-128-64-10 network with two ReLU", "900", "500"),
-        circuit_bar("cnn-1", "CNN of one convolution", "500", "250"),
-        circuit_bar("cnn-2", "CNN of two convolutions", "1800", "900"),
+        circuit_bar("mlp-64-128-64-10", "64-128-64-10 network with two ReLU, trained on digits", "900", "500"),
+        circuit_bar("cnn-1", "CNN of one convolution, trained on digits", "500", "250"),
+        circuit_bar("cnn-2", "CNN of two convolutions, trained on digits", "1800", "900"),
         circuit_bar("gpt2-block", "768-3072-768 with GELU, a block of GPT-2", "3000", "1500"),
         ("circuit", "its server memory, peak, GB", "3", "3", lambda k: f"{circuit('gpt2-block', 'server_peak_bytes', k) / 1e9:.2f}"),
         ("circuit_rows", "10-32-10 network, ms a row in ciphertexts of so many rows", "falls until slots are full", "the same", falls),

@@ -42,6 +42,7 @@ CIRCUITS = [["mlp-10-32-10"], trained("mlp-64-128-64-10"), trained("cnn-1"), tra
 CIRCUITS += [["mlp-64-128-64-10"], ["cnn-1"], ["cnn-2"]]  # of random weights
 CIRCUIT_ROWS = [(["mlp-10-32-10"], [1, 4, 16, 64, 256]), (trained("mlp-64-128-64-10"), [1, 4, 16, 64]), (trained("cnn-2"), [1, 4, 16])]
 THREADS = 2  # of circuits
+CKKS = ["C8192", "C16384", "C16384M", "C16384D", "C32768"]
 
 
 class Bench:
@@ -53,6 +54,9 @@ class Bench:
         command = [self.program, "bench", "linear", "-d", "1", "-m", "1", "-n", "15", "--keys-count", "1", "--kernel", kernel, "--json"]
         done = subprocess.run(command, capture_output=True)
         return done.returncode == 0 and json.loads(done.stdout)["kernel"] == kernel
+
+    def knows(self, what):
+        return f"  {what} " in subprocess.run([self.program, "bench", "--help"], stdout=subprocess.PIPE, text=True).stdout
 
     def once(self, *arguments):
         done = subprocess.run([self.program, "bench", *map(str, arguments), "--json"], stdout=subprocess.PIPE)
@@ -137,6 +141,10 @@ def measure_circuit(b):
 
 def measure_circuit_rows(b):
     return [b.each(wall, "circuit", *model, "--threads", THREADS, "--rows", r) for model, rows in CIRCUIT_ROWS for r in rows]
+
+
+def measure_ckks(b):
+    return [b.each(lambda r: sum(operations(r).values()), "ckks", "--set", name) for name in CKKS]
 
 
 # ---- tables
@@ -316,6 +324,19 @@ def table_circuit_rows(found):
     return table(["model", "rows", "set", *names(found[0], "server ms"), *names(found[0], "ms a row"), "up/row"], rows)
 
 
+def operations(r):
+    """What was timed: every number of the report whose name ends in a unit of time."""
+    return {key: value for key, value in r.items() if key.endswith(("_ms", "_us")) and isinstance(value, (int, float))}
+
+
+def table_ckks(found):
+    rows = []
+    for entry in found:
+        for kernel, r in entry.items():
+            rows.append([r["set"], kernel, *map(ms, operations(r).values())])
+    return table(["set", "kernels", *(key.replace("_", " ") for key in operations(last(found[0])))], rows)
+
+
 # ---- what was asked for
 
 
@@ -405,6 +426,7 @@ SECTIONS = {
     "load": (measure_load, table_load),
     "circuit": (measure_circuit, table_circuit),
     "circuit_rows": (measure_circuit_rows, table_circuit_rows),
+    "ckks": (measure_ckks, table_ckks),
 }
 
 
@@ -428,6 +450,8 @@ def main():
     if not given.print:
         bench = Bench(given.program, given.runs)
         for name in given.only.split(","):
+            if name == "ckks" and not bench.knows(name):
+                continue
             print(f"{name} ...", file=sys.stderr, flush=True)
             found[name] = SECTIONS[name][0](bench)
             if given.json:

@@ -8,6 +8,7 @@ import re
 import shutil
 import struct
 import sys
+import threading
 import warnings
 
 import numpy
@@ -20,9 +21,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from hemi_fhe import HemiArgumentError, HemiParamsError, HemiRangeWarning, HemiShapeError, HemiUnsupportedError
+from hemi_fhe._progress import Bar
 from hemi_fhe.deployment import FHEModelClient, FHEModelDev, FHEModelServer
 from hemi_fhe.torch.compile import compile_brevitas_qat_model, compile_onnx_model, compile_torch_model
-from hemi_fhe.torch.hybrid_model import HybridFHEModel
+from hemi_fhe.torch.hybrid_model import HybridFHEModel, HybridFHEModelServer
 
 MODES = ("disable", "simulate", "execute")
 
@@ -498,6 +500,21 @@ def test_deployment(tmp_path, make, shapes):
         client.deserialize_decrypt_dequantize(server.run(request, keys))
 
 
+def test_a_web_server_of_ones_own(tmp_path):
+    """HybridFHEModelServer: bytes in, bytes out."""
+    part, x = mlp(), torch.randn(100, 10)
+    names = ("model", "part", "po_1_10_pc")
+    compile_torch_model(part, x).save_shapes(tmp_path / "models" / "model" / "part")
+    served = HybridFHEModelServer(tmp_path / "keys", tmp_path / "models", None)
+    assert served.list_modules("model") == {"part": {"po_1_10_pc": {}}}
+    (tmp_path / "client").mkdir()
+    (tmp_path / "client" / "client.zip").write_bytes(served.get_client(*names))
+    client = FHEModelClient(tmp_path / "client")
+    uid = served.add_key(client.get_serialized_evaluation_keys(), *names)["uid"]
+    reply = served.compute(client.quantize_encrypt_serialize(x[:3]), uid, *names)
+    check(client.deserialize_decrypt_dequantize(reply), part, x[:3])
+
+
 def test_what_is_saved_is_what_was_compiled(tmp_path):
     """A module that was read computes what the one that was written does."""
     from hemi_fhe import _native
@@ -572,6 +589,44 @@ def test_progress(deployed, server, capfd):
     client(torch.randn(2, 10))
     shown = capfd.readouterr().err
     assert "seq: make keys [#" in shown and re.search(r"seq: upload keys .*MB", shown) and "seq: infer [#" in shown
+
+
+def test_a_bar_on_a_terminal(monkeypatch, capsys):
+    bar = Bar("seq")
+    bar("degrees", 1, 4)
+    assert capsys.readouterr().err == ""  # a log has a line when a step is done
+    bar("degrees", 4, 4)
+    assert capsys.readouterr().err == f"  seq: degrees [{30 * '#'}] 4/4\n"
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    for done in (0, 1, 2, 2):
+        bar("infer", done, 4)
+    bar("upload keys", 5000000, 20000000)
+    bar.close()
+    bar("rows", 512, 512)
+    lines = capsys.readouterr().err.split("\n")
+    assert [line.count("\r") for line in lines] == [3, 1, 1, 0] and "5.0/20.0 MB" in lines[1] and lines[2].endswith("] 512/512 rows")
+
+
+def test_threads(rows, deployed, server):
+    """Keys, evaluators and the module are shared by threads; connections are not."""
+    client, wrong = deployed.client(server.url, prepare=True), []
+
+    def call(seed):
+        try:
+            for i in range(3):
+                x = torch.randn(2, 10, generator=torch.Generator().manual_seed(10 * seed + i))
+                close(client(x), deployed.float(x).detach(), 0.1)
+                close(rows(x, fhe="execute"), rows(x, fhe="torch").detach(), 0.05)
+        except BaseException as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=call, args=(i,)) for i in range(3)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
+    assert client.stats()["seq"]["calls"] == 9
 
 
 def test_a_model_of_both_kinds(tmp_path):

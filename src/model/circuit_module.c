@@ -8,6 +8,7 @@
 #include "base/threads.h"
 #include "circuit/calibrate.h"
 #include "circuit/lanes.h"
+#include "circuit/noise.h"
 #include "random/sample.h"
 #include "wire/ckks.h"
 
@@ -90,6 +91,7 @@ static hemi_status build(hemi_module *m, const float *x, const uint32_t *shape, 
     m->info.input_bits = o->input_bits;
     m->info.output_max = report.output_max;
     m->info.approximation_error = report.error_rms;
+    m->info.predicted_error = hypot(hemi_circuit_predict_noise(c, m->plan), hemi_circuit_reply_noise(m->plan));
     return hemi_module_finish(m, err);
 }
 

@@ -16,5 +16,6 @@ int bench_rows(int argc, char **argv);
 int bench_conv2d(int argc, char **argv);
 int bench_model(int argc, char **argv);
 int bench_serve(int argc, char **argv);
+int bench_ckks(int argc, char **argv);
 
 #endif

@@ -18,8 +18,6 @@ from pathlib import Path
 import serving
 import torch
 
-TRANSFORMERS = "transformers==4.36.2"
-
 
 class Progress:
     """A bar on stderr: one line that changes on a terminal, a few lines in a log."""
@@ -40,15 +38,24 @@ class Progress:
             print(text, file=sys.stderr, flush=True)
 
 
-def require_transformers():
-    """Goes on in the virtual environment that examples/venv.sh makes, where this interpreter lacks transformers."""
-    if importlib.util.find_spec("transformers") is not None:
-        return
-    python = serving.ROOT / os.environ.get("BUILD", "build") / "venv" / "bin" / "python"
-    if not python.exists() or os.environ.get("HEMI_EXAMPLE_VENV"):
-        sys.exit(f"this example needs {TRANSFORMERS}: run examples/venv.sh, which makes {python.parent.parent}, or install it with pip")
-    os.environ["HEMI_EXAMPLE_VENV"] = "1"
-    os.execv(python, [str(python), *sys.argv])
+def needs(*packages):
+    """For main: goes on in the virtual environment that examples/venv.sh makes, where this interpreter lacks one of these packages."""
+
+    def require():
+        specs = {name: importlib.util.find_spec(name) for name in packages}
+        missing = [name for name, spec in specs.items() if spec is None or spec.origin is None]  # a folder of that name is no package
+        if not missing:
+            return
+        python = serving.ROOT / os.environ.get("BUILD", "build") / "venv" / "bin" / "python"
+        if not python.exists() or os.environ.get("HEMI_EXAMPLE_VENV"):
+            sys.exit(
+                f"this example needs {' and '.join(missing)}: run examples/venv.sh, which makes {python.parent.parent}, or install what "
+                "examples/requirements.txt names with pip"
+            )
+        os.environ["HEMI_EXAMPLE_VENV"] = "1"
+        os.execv(python, [str(python), *sys.argv])
+
+    return require
 
 
 def options_of(folder):
@@ -69,6 +76,25 @@ def totals(stats):
                 if isinstance(value, (int, float)):
                     sums[key] = sums.get(key, 0) + value
     return sums
+
+
+def reports(hybrid):
+    """Of an owner's modules with activations: ranges, degrees, levels, sizes."""
+    return {name: compiled.bitwidth_and_range_report() for name, compiled in hybrid.private_q_modules.items() if compiled.is_circuit}
+
+
+def table_of_reports(reports):
+    for name, report in reports.items():
+        module, output = report["module"], report["output"]
+        print(
+            f"  {name}: {module['levels']} levels, set {module['set']} ({module['security_bits']:.0f} bits), {module['packed_rows']} in a "
+            f"ciphertext: {module['upload_bytes']} bytes up, {module['download_bytes']} down"
+        )
+        for value, r in report.items():
+            if "degree" in r:
+                low, high = r["range"]
+                print(f"    {value:<46} {low:8.3f} to {high:7.3f}   degree {r['degree']:3d}   {r['levels']} levels")
+        print(f"    polynomials instead of activations change the outputs by {output['approximation_error']:.1%} rms")
 
 
 def peak_memory(pid):

@@ -4,6 +4,33 @@ import time
 
 import torch
 from harness import Progress, relative_rms, totals
+from torch.nn.functional import cross_entropy
+
+
+def digits():
+    """scikit-learn's images of digits, N x 1 x 8 x 8: training images, training labels, test images, test labels."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    data = load_digits()
+    split = train_test_split(data.images / 16, data.target, test_size=0.2, random_state=0, stratify=data.target)
+    x_train, x_test, y_train, y_test = split
+    as_x = lambda a: torch.tensor(a, dtype=torch.float32)[:, None]  # noqa: E731
+    return as_x(x_train), torch.tensor(y_train), as_x(x_test), torch.tensor(y_test)
+
+
+def accuracy(logits, labels):
+    return (logits.argmax(1) == labels).double().mean().item()
+
+
+def train(model, x, y, epochs, batch=64):
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(epochs):
+        for chosen in torch.randperm(len(x)).split(batch):
+            optimizer.zero_grad()
+            cross_entropy(model(x[chosen]), y[chosen]).backward()
+            optimizer.step()
+    return model.eval()
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import torch
-from harness import Progress, options_of, relative_rms, say, serving, totals
+from harness import Progress, options_of, relative_rms, reports, say, serving, table_of_reports, totals
 
 from hemi_fhe.torch.hybrid_model import HybridFHEModel
 
@@ -62,8 +62,9 @@ def steps_of(call, record=None):
 
 
 @torch.no_grad()
-def owner(folder, name, model, names, ridge=1e-2):
-    """All that the model's owner does. ridge: the more, the less the output layer amplifies small differences of the hidden states."""
+def owner(folder, name, model, names, ridge=1e-2, calibration=128, **options_of_compiler):
+    """All that the model's owner does. ridge: the more, the less the output layer amplifies small differences of the hidden states.
+    calibration: tokens of the text."""
     folder, options, ids = Path(folder), options_of(folder), text()
     start = time.perf_counter()
     fitted = fit_output_layer(model, ids[: FITTED + 1], ridge=ridge)
@@ -71,14 +72,16 @@ def owner(folder, name, model, names, ridge=1e-2):
     prompt, follows = ids[1000 : 1000 + PROMPT], ids[1000 + PROMPT :]  # each step of the comparison is fed the same tokens: the text
     tokens, logits = generate(steps_of(model), prompt, options.tokens, follows)
     free, _ = generate(steps_of(model), prompt, options.free)
-    torch.save({"tokens": tokens, "logits": logits, "free": free, "fitted": fitted}, folder / "reference.pth")
     torch.save({"prompt": prompt, "follows": follows}, folder / "given.pth")
 
     hybrid = HybridFHEModel(model, names, model_name=name)
     start = time.perf_counter()
-    hybrid.compile_model({"input_ids": ids[None, :128]}, n_bits=options.bits or None)
+    hybrid.compile_model({"input_ids": ids[None, :calibration]}, n_bits=options.bits or None, **options_of_compiler)
     bits = sorted({module.info["weight_bits"] for module in hybrid.private_q_modules.values()})
-    say("owner", f"{len(names)} projections compiled in {time.perf_counter() - start:.1f} s, weights of {' or '.join(map(str, bits))} bits")
+    what = f"weights of {' or '.join(map(str, bits))} bits" if any(bits) else "weights not rounded"
+    say("owner", f"{len(names)} modules compiled in {time.perf_counter() - start:.1f} s, {what}")
+    reference = {"tokens": tokens, "logits": logits, "free": free, "fitted": fitted, "reports": reports(hybrid)}
+    torch.save(reference, folder / "reference.pth")
     start = time.perf_counter()
     hybrid.save_and_clear_private_info(folder / "models" / name)
     say("owner", f"saved in {time.perf_counter() - start:.1f} s; no private weight is left in this process")
@@ -138,13 +141,15 @@ def figures(options, reference, results):
         **{f"token_{key}": median(key) for key in (*PER_TOKEN, "ms")},
         "evaluation_key_bytes": steps[-1][1]["evaluation_key_bytes"],
         "fitted": reference["fitted"],
+        "reports": reference["reports"],
     }
 
 
 def table(title, f):
     client = f["token_encrypt_ms"] + f["token_decrypt_ms"]
     rest = f["token_ms"] - client - f["token_network_ms"] - f["token_server_ms"]
-    print(f"  {title}, {f['products']} remote products a token in {f['token_requests']:.0f} requests      equal to float32")
+    remote = f"{len(f['reports'])} remote block{'s' if len(f['reports']) > 1 else ''}" if f["reports"] else f"{f['products']} remote products a token"
+    print(f"  {title}, {remote} in {f['token_requests']:.0f} requests      equal to float32")
     print(f"  {f['tokens']:4d} tokens, each after the same prefix, a text       {f['equal_same_prefix']:8.1%}   ({f['different_tokens']} different tokens)")
     print(f"  {f['free_tokens']:4d} tokens, running freely                           {f['equal_free']:8.1%}   (the first {f['free_equal_until']} are): {f['free_text']!r}")
     print(
@@ -156,7 +161,10 @@ def table(title, f):
         f"                 {f['token_upload_bytes']:10.0f}  {f['token_download_bytes']:10.0f}  {f['token_server_ms']:10.1f}  "
         f"{f['token_network_ms']:10.1f}  {client:13.1f}  {rest:17.1f}  {f['token_ms']:11.1f}"
     )
-    print(f"  of the requests, {f['token_prepared_rows']:.0f} used what had been prepared before, in the background: that is not in server ms")
+    if f["reports"]:
+        table_of_reports(f["reports"])
+    else:
+        print(f"  of the requests, {f['token_prepared_rows']:.0f} used what had been prepared before, in the background: that is not in server ms")
     print(f"  (medians; the first step, a prompt with the upload of {f['evaluation_key_bytes']:.0f} bytes of keys: {f['prompt_ms']:.0f} ms)")
 
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes $BUILD/venv (default: build/venv) for the examples that need transformers and the tests that need Brevitas: beside Debian's torch and NumPy, which it sees, it
-# holds the packages of examples/requirements.txt. Takes about a minute; nothing is done when it is up to date.
+# Makes $BUILD/venv (default: build/venv) for examples and tests that need transformers or Brevitas: beside Debian's torch and NumPy,
+# which it sees, it holds the packages of examples/requirements.txt. Takes about a minute; nothing is done when it is up to date.
 set -eu
 cd "$(dirname "$0")/.."
 BUILD=${BUILD:-build}

@@ -196,6 +196,16 @@ static void shapes_that_keep_the_features(void **state) {
     graph_node(&g, squeeze);
     check_map(g, w_out_in, 1, bias);
 
+    const int64_t rows3[] = {1, 20, D}, back[] = {1, 20, M}; /* Conv1D of transformers, for a fixed number of rows: more than there are features */
+    g = graph_with(rows3, 3);
+    weights(&g);
+    graph_ints(&g, "to2", to2, 2);
+    graph_ints(&g, "back", back, 3);
+    graph_op(&g, "Reshape", "x,to2", "a");
+    graph_node(&g, gemm("a,w,b", "z"));
+    graph_op(&g, "Reshape", "z,back", "y");
+    check_map(g, w_out_in, 1, bias);
+
     g = graph_with(x3, 3); /* Flatten of (batch, 1, features) */
     weights(&g);
     graph_op(&g, "Flatten", "x", "z");
@@ -391,6 +401,15 @@ static void what_changes_rows_or_shapes(void **state) {
     weights(&g);
     graph_node(&g, gemm("x,w", "y"));
     refused(g, HEMI_ERR_UNSUPPORTED, "two dimensions");
+    const int64_t to2[] = {-1, D}, too_many[] = {INT64_C(1) << 40, 2, D};
+    g = graph_with(x3, 3);
+    weights(&g);
+    graph_ints(&g, "to2", to2, 2);
+    graph_ints(&g, "many", too_many, 3);
+    graph_op(&g, "Reshape", "x,to2", "a");
+    graph_op(&g, "Reshape", "a,many", "c");
+    graph_op(&g, "MatMul", "c,wt", "y");
+    refused(g, HEMI_ERR_FORMAT, "bad shape");
 }
 
 static void wrong_sizes(void **state) {

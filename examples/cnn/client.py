@@ -7,14 +7,14 @@ from pathlib import Path
 import images
 import torch
 from harness import options_of
-from model import CNN, NAME, REMOTE, data
+from model import NAME, build
 
 from hemi_fhe.torch.hybrid_model import HybridFHEModel
 
 url, folder = sys.argv[1], Path(sys.argv[2])
 options = options_of(folder)
-model = CNN().eval()
+model = build(options).eval()
 model.load_state_dict(torch.load(folder / "model.pth", weights_only=True), strict=False)
-hybrid = HybridFHEModel(model, REMOTE, server_remote_address=url, model_name=NAME)
+hybrid = HybridFHEModel(model, model.REMOTE, server_remote_address=url, model_name=NAME)
 hybrid.init_client()
-torch.save(images.classify(hybrid, data()[2][: options.images], options.batch), folder / "results.pth")
+torch.save(images.classify(hybrid, images.digits()[2][: options.images], options.batch), folder / "results.pth")

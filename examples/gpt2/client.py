@@ -7,5 +7,6 @@ import language
 from harness import options_of
 from model import NAME, build, remote_names
 
-model = build(options_of(sys.argv[2]))
-language.client(sys.argv[1], sys.argv[2], NAME, model, remote_names(model))
+options = options_of(sys.argv[2])
+model = build(options)
+language.client(sys.argv[1], sys.argv[2], NAME, model, remote_names(model, options))

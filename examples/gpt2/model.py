@@ -14,6 +14,8 @@ def build(options):
     return GPT2LMHeadModel(GPT2Config(tie_word_embeddings=False, **size)).eval()
 
 
-def remote_names(model):
+def remote_names(model, options):
+    if options.mlp:
+        return [f"transformer.h.{i}.mlp" for i in range(options.mlp)]
     parts = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
     return [f"transformer.h.{i}.{part}" for i in range(len(model.transformer.h)) for part in parts]

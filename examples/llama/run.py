@@ -35,4 +35,4 @@ def check(f):
 
 
 if __name__ == "__main__":
-    harness.main(__file__, "llama", __doc__, arguments, figures, table, check, harness.require_transformers)
+    harness.main(__file__, "llama", __doc__, arguments, figures, table, check, harness.needs("transformers"))

@@ -160,7 +160,12 @@ static hemi_status run_reshape(hemi_onnx_graph *g, const node_proto *node, hemi_
     if (hemi_onnx_attribute_int(node, "allowzero", 0) != 0) return refuse(node, "with allowzero", err);
     int64_t total = 1, others = 1;
     size_t open = 0;
-    for (size_t i = 0; i < a->rank; i++) total *= known(a->dims[i]); /* < 2^63 */
+    bool counted = true; /* whether it is known how many rows there are */
+    for (size_t i = 0; i < a->rank; i++) {
+        total *= known(a->dims[i]); /* < 2^63 */
+        counted &= a->dims[i] > 0;
+    }
+    const int64_t most = counted || shape[rank - 1] == -1 ? total : HEMI_ONNX_NUMBERS_MAX;
     *out = *a;
     out->rank = rank;
     for (size_t i = 0; i < rank; i++) {
@@ -170,7 +175,7 @@ static hemi_status run_reshape(hemi_onnx_graph *g, const node_proto *node, hemi_
         if (dim == 0) dim = a->dims[i];
         out->dims[i] = dim;
         if ((g->samples || i + 1 < rank) && shape[i] != -1) {
-            if (known(dim) > total / others) return hemi_onnx_bad(node, "shape", err);
+            if (known(dim) > most / others) return hemi_onnx_bad(node, "shape", err);
             others *= known(dim);
         }
     }

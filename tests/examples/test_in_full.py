@@ -30,6 +30,14 @@ def test_gpt2():
     assert f["server_memory_mib"] < 4096
 
 
+def test_gpt2_mlp():
+    f = run("gpt2", "--mlp", "2", "--tokens", "60", "--free", "20")
+    assert f["layers"] == 12 and f["token_requests"] == 2 and len(f["reports"]) == 2
+    assert f["equal_same_prefix"] >= 0.98 and f["logit_error_rms"] < 0.02
+    assert f["different_tokens"] >= 10
+    assert f["server_memory_mib"] < 2048
+
+
 def test_llama():
     f = run("llama")
     assert f["token_requests"] == 16 and f["products"] == 28  # q, k, v together; gate, up together
@@ -39,6 +47,27 @@ def test_llama():
 def test_cnn():
     f = run("cnn")
     assert f["images"] == 360 and f["accuracy_remote"] >= f["accuracy_float"] - 0.01
+
+
+def test_cnn_block():
+    f = run("cnn", "--block")
+    assert f["images"] == 360 and f["accuracy_remote"] >= f["accuracy_float"] - 0.01
+    (report,) = f["reports"].values()  # one module
+    assert report["module"]["operation"] == "circuit" and list(f["layers"]) == ["block"]
+
+
+@pytest.mark.parametrize("model", ["mlp", "cnn-1", "cnn-2"])
+def test_digits_remote(model):
+    f = run("digits_remote", "--model", model)
+    assert f["images"] == 360 and abs(f["accuracy_remote"] - f["accuracy_float"]) <= 0.01 and f["same_class"] >= 0.99
+    assert f["reports"]["net"]["module"]["operation"] == "circuit"
+
+
+@pytest.mark.parametrize("arguments", [["--model", "mlp"], ["--model", "cnn"], ["--weight-bits", "3", "--bits", "3"]])
+def test_brevitas(arguments):
+    f = run("brevitas", *arguments)
+    assert f["same_class_clear"] == 1 and f["error_clear"] < 1e-3  # exactly as quantised
+    assert f["images"] == 360 and f["same_class_remote"] >= 0.97 and f["accuracy_remote"] >= f["accuracy_brevitas"] - 0.02
 
 
 def test_resnet18():
@@ -54,7 +83,7 @@ def test_lora():
     assert f["forward"]["requests"] < f["forward"]["calls"]  # q, k and v by one
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama"])
-def test_small(name):
-    f = run(name, "--small", "--tokens", "30", "--free", "10")
+@pytest.mark.parametrize("name, more", [("gpt2", []), ("gpt2", ["--mlp", "2"]), ("llama", [])])
+def test_small(name, more):
+    f = run(name, "--small", "--tokens", "30", "--free", "10", *more)
     assert f["equal_same_prefix"] >= 0.98

@@ -22,8 +22,9 @@ def run(script, seconds):
 
 def test_seeds():
     figures, output = run("seeds/run.py", 120)
-    assert output.count("['', 'seq', 'seq.0', 'seq.1', 'seq.2']") == 2
-    assert max(figures.values()) < 0.05
+    assert output.count("['', 'seq', 'seq.0', 'seq.1', 'seq.2']") == 4
+    assert max(figures["seeds_error_page_1"], figures["seeds_error_page_2"]) < 0.05
+    assert max(figures["seeds_error_page_1_whole"], figures["seeds_error_page_2_whole"]) < 0.1
 
 
 def test_digits():
@@ -37,6 +38,9 @@ def test_digits():
     "script, arguments",
     [
         ("cnn/run.py", ["--images", "60", "--epochs", "10"]),
+        ("cnn/run.py", ["--block", "--images", "65", "--epochs", "10"]),
+        ("digits_remote/run.py", ["--model", "mlp", "--images", "65"]),
+        ("digits_remote/run.py", ["--model", "cnn-1", "--images", "65"]),
         ("resnet18/run.py", ["--images", "2", "--width", "8"]),
         ("lora/run.py", ["--steps", "8", "--batch", "4", "--pretrain", "60", "--layers", "1", "--size", "32"]),
     ],

@@ -5,7 +5,7 @@
 
 Prints Markdown. --json keeps the figures in a file: sections that are not measured now stay as they are there. --document also puts the
 tables in their places in a document (between <!-- begin NAME --> and <!-- end NAME -->). --print measures nothing. Of --runs runs of a
-command the fastest counts, by the server's median processor time: what a neighbour on the machine adds is not ours. Exits as `hemi bench` does when a
+command the fastest counts, by the server's median processor time (of circuits, which take two threads, by its time): what a neighbour on the machine adds is not ours. Exits as `hemi bench` does when a
 result is wrong."""
 
 import argparse
@@ -31,6 +31,18 @@ CONVOLUTIONS = [  # in, out, kernel, stride, padding, groups, size
 PREPARED = [(128, 128, 256), (384, 384, 256), (768, 768, 256), (768, 3072, 256), (2048, 2048, 64), (4096, 4096, 64)]
 PRECISE = [(768, 768, 12), (768, 768, 8), (4096, 4096, 12)]
 MEMORY = [(768, 768), (768, 3072), (4096, 4096)]
+MODELS = Path(__file__).resolve().parent / "models"
+
+
+def trained(name):
+    return [MODELS / f"{name}.onnx", "--calibration", MODELS / "digits.npy"]
+
+
+CIRCUITS = [["mlp-10-32-10"], trained("mlp-64-128-64-10"), trained("cnn-1"), trained("cnn-2"), ["gpt2-block"]]
+CIRCUITS += [["mlp-64-128-64-10"], ["cnn-1"], ["cnn-2"]]  # of random weights
+CIRCUIT_ROWS = [(["mlp-10-32-10"], [1, 4, 16, 64, 256]), (trained("mlp-64-128-64-10"), [1, 4, 16, 64]), (trained("cnn-2"), [1, 4, 16])]
+THREADS = 2  # of circuits
+CKKS = ["C8192", "C16384", "C16384M", "C16384D", "C32768"]
 
 
 class Bench:
@@ -42,6 +54,9 @@ class Bench:
         command = [self.program, "bench", "linear", "-d", "1", "-m", "1", "-n", "15", "--keys-count", "1", "--kernel", kernel, "--json"]
         done = subprocess.run(command, capture_output=True)
         return done.returncode == 0 and json.loads(done.stdout)["kernel"] == kernel
+
+    def knows(self, what):
+        return f"  {what} " in subprocess.run([self.program, "bench", "--help"], stdout=subprocess.PIPE, text=True).stdout
 
     def once(self, *arguments):
         done = subprocess.run([self.program, "bench", *map(str, arguments), "--json"], stdout=subprocess.PIPE)
@@ -114,6 +129,22 @@ def measure_model(b):
 
 def measure_load(b):
     return [b.each(lambda r: -max(x["speedup"] for x in r["http"]), "serve", "--clients", 8, "--rounds", 3)]
+
+
+def wall(r):
+    return r["server_ms"]
+
+
+def measure_circuit(b):
+    return [b.each(wall, "circuit", *model, "--threads", THREADS) for model in CIRCUITS]
+
+
+def measure_circuit_rows(b):
+    return [b.each(wall, "circuit", *model, "--threads", THREADS, "--rows", r) for model, rows in CIRCUIT_ROWS for r in rows]
+
+
+def measure_ckks(b):
+    return [b.each(lambda r: sum(operations(r).values()), "ckks", "--set", name) for name in CKKS]
 
 
 # ---- tables
@@ -266,6 +297,46 @@ def table_load(found):
     return table(headings + ["calls/s without HTTP", "times one"], rows)
 
 
+def wall_times(entry):
+    return [f"{ms(r['server_ms'])} ({ms(r['server_ms_min'])}; {ms(r['server_cpu_ms'])})" for r in entry.values()]
+
+
+def table_circuit(found):
+    rows = []
+    for entry in found:
+        r = last(entry)
+        rows.append(
+            [r["model"], "trained" if r["from_file"] else "random", f"{r['set']}, {r['levels']} of {r['set_levels']}", ", ".join(map(str, r["degrees"])), r["rows_per_ciphertext"], *wall_times(entry)]
+            + [ms(r["ms_per_row"]), f"{ms(r['encrypt_ms'])} / {ms(r['decrypt_ms'])}", kb(r["upload_bytes"]), kb(r["download_bytes"]), kb(r["evaluation_key_bytes"])]
+            + [f"{r['server_bytes'] / 1e6:.0f}, {r['server_key_bytes'] / 1e6:.0f}, {r['server_peak_bytes'] / 1e6:.0f}"]
+            + [f"{r['load_ms'] / 1e3:.1f}, {r['keygen_ms'] / 1e3:.1f}, {r['key_load_ms'] / 1e3:.1f}", power(r["error_std_over_max"])]
+            + [f"{100 * r['approximation_error']:.1f} %, {100 * r['approximation_error_measured']:.1f} %"]
+        )
+    headings = ["model", "weights", "set, levels", "degrees", "rows of a ciphertext", *names(found[0], "server ms"), "ms a row", "encrypt / decrypt ms", "up", "down", "keys"]
+    return table(headings + ["memory MB: module, keys, peak", "s: load, make keys, load keys", "error", "polynomials: calibration, new data"], rows)
+
+
+def table_circuit_rows(found):
+    rows = []
+    for entry in found:
+        r = last(entry)
+        rows.append([r["model"], r["rows_per_ciphertext"], r["set"], *wall_times(entry), *(ms(x["ms_per_row"]) for x in entry.values()), kb(r["upload_bytes"] / r["rows_per_ciphertext"])])
+    return table(["model", "rows", "set", *names(found[0], "server ms"), *names(found[0], "ms a row"), "up/row"], rows)
+
+
+def operations(r):
+    """What was timed: every number of the report whose name ends in a unit of time."""
+    return {key: value for key, value in r.items() if key.endswith(("_ms", "_us")) and isinstance(value, (int, float))}
+
+
+def table_ckks(found):
+    rows = []
+    for entry in found:
+        for kernel, r in entry.items():
+            rows.append([r["set"], kernel, *map(ms, operations(r).values())])
+    return table(["set", "kernels", *(key.replace("_", " ") for key in operations(last(found[0])))], rows)
+
+
 # ---- what was asked for
 
 
@@ -296,6 +367,15 @@ def bars(found):
         r = found["load"][0][k]
         return f"{r['http'][1]['speedup']:.2f} over HTTP, {r['evaluate'][1]['speedup']:.2f} without"
 
+    def circuit(model, key, k):
+        return max((e[k] for e in found["circuit"] if e[k]["model"] == model), key=lambda r: r["from_file"])[key]
+
+    def circuit_bar(model, what, avx2, avx512):
+        return ("circuit", f"{what}, {THREADS} threads, ms", avx2, avx512, lambda k: ms(circuit(model, "server_ms", k)))
+
+    def falls(k):
+        return ", ".join(f"{r['rows_per_ciphertext']}: {ms(r['ms_per_row'])}" for r in (e[k] for e in found["circuit_rows"]) if r["model"] == "mlp-10-32-10")
+
     return [
         ("prepared", "768 x 768 after preparation, over float32", "3", "3", lambda k: prepared((768, 768), k)),
         ("prepared", "4096 x 4096 after preparation, over float32", "0.8", "0.8", lambda k: prepared((4096, 4096), k)),
@@ -311,6 +391,14 @@ def bars(found):
         ("model", "GPT-2 small, server memory, small; time", "320 MB, 4 x", "320 MB, 4 x", small),
         ("precise", "precise set, 768 x 768, 12-bit weights: error; time", "2^-18, 3 x", "2^-18, 3 x", precise),
         ("load", "two clients at once on two processors, times one", "1.8", "1.8", speedup),
+        circuit_bar("mlp-10-32-10", "10-32-10 network with ReLU", "120", "60"),
+        ("circuit", "its evaluation keys, MB", "64", "64", lambda k: f"{circuit('mlp-10-32-10', 'evaluation_key_bytes', k) / 1e6:.1f}"),
+        circuit_bar("mlp-64-128-64-10", "64-128-64-10 network with two ReLU, trained on digits", "900", "500"),
+        circuit_bar("cnn-1", "CNN of one convolution, trained on digits", "500", "250"),
+        circuit_bar("cnn-2", "CNN of two convolutions, trained on digits", "1800", "900"),
+        circuit_bar("gpt2-block", "768-3072-768 with GELU, a block of GPT-2", "3000", "1500"),
+        ("circuit", "its server memory, peak, GB", "3", "3", lambda k: f"{circuit('gpt2-block', 'server_peak_bytes', k) / 1e9:.2f}"),
+        ("circuit_rows", "10-32-10 network, ms a row in ciphertexts of so many rows", "falls until slots are full", "the same", falls),
     ]
 
 
@@ -336,6 +424,9 @@ SECTIONS = {
     "memory": (measure_memory, table_memory),
     "model": (measure_model, table_model),
     "load": (measure_load, table_load),
+    "circuit": (measure_circuit, table_circuit),
+    "circuit_rows": (measure_circuit_rows, table_circuit_rows),
+    "ckks": (measure_ckks, table_ckks),
 }
 
 
@@ -359,6 +450,8 @@ def main():
     if not given.print:
         bench = Bench(given.program, given.runs)
         for name in given.only.split(","):
+            if name == "ckks" and not bench.knows(name):
+                continue
             print(f"{name} ...", file=sys.stderr, flush=True)
             found[name] = SECTIONS[name][0](bench)
             if given.json:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws docs/performance.svg from the figures that bench/figures.py keeps: cost against size and against rows, beside float32 and SEAL.
+"""Draws docs/performance.svg from the figures that bench/figures.py keeps: cost against size and against rows, beside float32 and SEAL, and of circuits.
 
     bench/plot.py docs/performance.json bench/seal.json docs/performance.svg
 
@@ -58,15 +58,29 @@ def against_rows(ax, found):
     ax.set_title("many rows", fontsize=10)
 
 
+def circuits(ax, found):
+    markers = dict(zip(dict.fromkeys(r["model"] for e in found["circuit_rows"] for r in e.values()), "os^D"))
+    for kernel in found["circuit_rows"][0]:
+        colour, name = STYLE[kernel]
+        for model, marker in markers.items():
+            points = [(e[kernel]["rows_per_ciphertext"], e[kernel]["ms_per_row"]) for e in found["circuit_rows"] if e[kernel]["model"] == model]
+            ax.plot(*zip(*sorted(points)), marker + "-", color=colour, label=f"{model}, {name}")
+    ax.set_xlabel("rows of one ciphertext")
+    ax.set_ylabel("server, ms a row, two threads")
+    ax.set_title("networks with activations", fontsize=10)
+
+
 def main():
     figures, seal, out = sys.argv[1:]
     found, seal = json.load(open(figures)), json.load(open(seal))
     plt.rcParams["svg.hashsalt"] = "hemi"
     plt.rcParams["svg.fonttype"] = "none"
-    fig, (left, right) = plt.subplots(1, 2, figsize=(11, 5))
-    against_size(left, found, seal)
-    against_rows(right, found)
-    for ax in (left, right):
+    fig, axes = plt.subplots(1, 3, figsize=(16, 5)) if "circuit_rows" in found else plt.subplots(1, 2, figsize=(11, 5))
+    against_size(axes[0], found, seal)
+    against_rows(axes[1], found)
+    if len(axes) == 3:
+        circuits(axes[2], found)
+    for ax in axes:
         ax.set_xscale("log", base=2)
         ax.set_yscale("log")
         ax.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda v, _: f"{v:g}"))

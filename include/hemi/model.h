@@ -79,7 +79,7 @@ typedef struct hemi_module_info {
     uint32_t levels;                  /* that it takes, of those of the set */
     size_t activations;               /* values that are functions or products (server file only): hemi_module_get_activation */
     double approximation_error;       /* rms of the error that polynomials add to outputs on the calibration data, relative to their rms (server file only) */
-    double input_low, input_high;     /* the calibrated range of inputs, margin included: what is outside is told, not clipped */
+    double input_low, input_high;     /* the calibrated range of inputs, margin included: what is outside is clipped, and told */
 } hemi_module_info;
 
 /* One non-linearity of a circuit: what the report shows. Strings live as long as the module. */

@@ -54,6 +54,12 @@ static double quantised(const hemi_circuit_io *io, double x) {
     return fmin(fmax(rint(x / io->input_step) * io->input_step, io->input_low), io->input_high);
 }
 
+static double clipped(const hemi_circuit_io *io, double x) { return fmin(fmax(x, -io->in_norm), io->in_norm); }
+
+void hemi_circuit_io_clip(float *y, const hemi_circuit_io *io, const float *x, size_t count) {
+    for (size_t i = 0; i < count; i++) y[i] = (float)clipped(io, (double)x[i]);
+}
+
 bool hemi_circuit_io_pack(double *slots, const hemi_circuit_io *io, uint32_t block, const float *x, size_t count, bool *in_range) {
     const uint32_t all = UINT32_C(1) << (io->params->log2_n - 1);
     bool finite = true;
@@ -63,7 +69,7 @@ bool hemi_circuit_io_pack(double *slots, const hemi_circuit_io *io, uint32_t blo
         const uint32_t row = i % io->rows, place = place_at(io, i / io->rows);
         const uint64_t e = (uint64_t)block * io->in_period + place;
         slots[i] = row < count && place != HEMI_CIRCUIT_NO_PLACE && e < io->inputs
-                       ? quantised(io, (double)x[row * io->inputs + e]) / io->in_norm
+                       ? clipped(io, quantised(io, (double)x[row * io->inputs + e])) / io->in_norm
                        : 0;
     }
     for (size_t r = 0; in_range && r < count; r++)

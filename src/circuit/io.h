@@ -24,6 +24,10 @@ void hemi_circuit_io_clear(hemi_circuit_io *io);
 /* In all that a request, its reply and the keys follow from. */
 bool hemi_circuit_io_equal(const hemi_circuit_io *a, const hemi_circuit_io *b);
 
+/* Samples that share a ciphertext must not spoil one another: a number beyond the calibrated range, where polynomials grow without bound, is
+ * clipped to it, and told. The same of `count` numbers in the clear. */
+void hemi_circuit_io_clip(float *y, const hemi_circuit_io *io, const float *x, size_t count);
+
 /* Slots (n / 2 numbers) of ciphertext `block` for samples x[0 .. count-1], count <= rows, of `inputs` numbers each. in_range: for each sample,
  * and'ed with whether its numbers lie in the calibrated range; may be NULL. A number that is not finite: false, and nothing written. */
 bool hemi_circuit_io_pack(double *slots, const hemi_circuit_io *io, uint32_t block, const float *x, size_t count, bool *in_range);

@@ -1,5 +1,6 @@
 #include "ckks/chebyshev.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -151,6 +152,57 @@ uint32_t hemi_ckks_chebyshev_products(const double *c, uint32_t degree) {
     (void)choose(c, degree, degree == 0 ? 1 : hemi_ckks_chebyshev_levels(degree), &products);
     return products;
 }
+
+/* ---- noise: the same course, with variances in place of ciphertexts, errors taken as independent */
+
+typedef struct noise {
+    evaluation *e;
+    double u, rescaling;
+    double power[HEMI_CKKS_DEGREE_MAX + 1];
+} noise;
+
+static double value(double u, const double *c, uint32_t degree) {
+    double sum = 0;
+    for (uint32_t i = 0; i <= degree; i++) sum += c[i] * cos(i * acos(u));
+    return sum;
+}
+
+static double square(double x) { return x * x; }
+
+static double power_noise(noise *x, uint32_t i) {
+    if (x->e->made[i]) return x->power[i];
+    const uint32_t a = i == floor_power(i) ? i / 2 : floor_power(i), b = i - a;
+    const double t = acos(x->u), va = power_noise(x, a), vb = power_noise(x, b), vd = a == b ? 0 : power_noise(x, a - b);
+    x->e->made[i] = true;
+    x->power[i] = x->rescaling + (a == b ? 16 * square(cos(a * t)) * va : 4 * (square(cos(a * t)) * vb + square(cos(b * t)) * va) + vd);
+    return x->power[i];
+}
+
+static double sum_noise(noise *x, const double *c, uint32_t degree, uint32_t limbs) {
+    double q[HEMI_CKKS_DEGREE_MAX + 1] = {0}, rest[HEMI_CKKS_DEGREE_MAX + 1], sum = x->rescaling;
+    if (is_direct(x->e, c, degree, limbs)) {
+        for (uint32_t i = 1; i <= degree; i++)
+            if (c[i] != 0) sum += square(c[i]) * power_noise(x, i);
+        return sum;
+    }
+    const uint32_t g = floor_power(degree);
+    split(c, degree, g, q, rest);
+    sum += square(value(x->u, q, degree - g)) * power_noise(x, g);
+    if (degree > g) sum += square(cos(g * acos(x->u))) * sum_noise(x, q, degree - g, limbs + 1);
+    const uint32_t rest_degree = trimmed(rest, g - 1);
+    return rest_degree > 0 ? sum + sum_noise(x, rest, rest_degree, limbs) : sum;
+}
+
+double hemi_ckks_chebyshev_noise(const double *c, uint32_t degree, uint32_t levels, double u, double rescaling) {
+    uint32_t products;
+    degree = trimmed(c, degree);
+    evaluation e = {.limbs = levels + 1, .direct_max = choose(c, degree, levels, &products)};
+    noise x = {.e = &e, .u = u, .rescaling = rescaling};
+    e.made[0] = e.made[1] = true;
+    return sum_noise(&x, c, degree, 1);
+}
+
+/* ---- evaluation */
 
 hemi_status hemi_ckks_chebyshev(hemi_ckks_workspace *w, hemi_ckks_cipher *r, const hemi_ckks_cipher *u, const double *c, uint32_t degree,
                                 uint32_t limbs, double scale, const hemi_ckks_keys *keys, hemi_error *err) {

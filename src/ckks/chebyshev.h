@@ -13,6 +13,9 @@ uint32_t hemi_ckks_chebyshev_levels(uint32_t degree);
 /* Products of ciphertexts that an evaluation takes. Coefficients that are zero cost nothing: which are (every other one of an odd function)
  * is part of the circuit's structure. */
 uint32_t hemi_ckks_chebyshev_products(const double *c, uint32_t degree);
+/* The variance of what the evaluation itself adds to p(u), in `levels` levels, where every rescaling adds `rescaling`; u is
+ * taken as exact, errors as independent (of high degrees and steep functions up to a fifth off, as a standard deviation). */
+double hemi_ckks_chebyshev_noise(const double *c, uint32_t degree, uint32_t levels, double u, double rescaling);
 /* r, which has room for u.limbs limbs and is not u, gets `limbs` limbs, u.limbs - levels at most, and this scale. |c_i| < 2^20. */
 HEMI_CHECK hemi_status hemi_ckks_chebyshev(hemi_ckks_workspace *w, hemi_ckks_cipher *r, const hemi_ckks_cipher *u, const double *c,
                                            uint32_t degree, uint32_t limbs, double scale, const hemi_ckks_keys *keys, hemi_error *err);

@@ -6,6 +6,7 @@
 
 #include "base/cpu.h"
 #include "base/error.h"
+#include "base/file.h"
 #include "base/memory.h"
 #include "base/progress.h"
 #include "cli/circuit_shapes.h"
@@ -14,8 +15,10 @@
 #include "cli/report.h"
 #include "hemi/client.h"
 #include "model/circuit_module.h"
+#include "model/npy.h"
 #include "ring/kernels.h"
 
+#define ONNX_BYTES_MAX ((size_t)2 << 30)
 #define REPEAT_MIN    3
 #define REPEAT_MAX    1000
 #define REPEAT_BUDGET 5000.0 /* ms of server time, when --repeat does not say */
@@ -25,11 +28,14 @@
 enum { ENCRYPT, SERVER, CPU, DECRYPT, TIMES };
 
 typedef struct bench {
-    const char *what, *set, *kernel;
+    const char *what, *calibration, *set, *kernel;
     long threads, rows, repeat;
     double tolerance;
     bool json;
-    const cli_circuit_shape *shape;
+    char name[64];
+    const cli_circuit_shape *shape; /* NULL: a file, and samples of another: */
+    float *data;
+    size_t samples, calibrating, next; /* of data: all; those that calibrate; the one that comes next, of the others */
     cli_random random;
     hemi_module *made, *module; /* compiled; as read from its files */
     hemi_module_info info;
@@ -64,22 +70,65 @@ static void reset_peak(void) {
 
 /* ---- the module */
 
-static hemi_status compile(bench *b, hemi_error *err) {
+static hemi_compile_options options_of(const bench *b) {
+    return (hemi_compile_options){.set = b->set, .tolerance = b->tolerance, .rows = (uint32_t)b->rows, .force_circuit = true,
+                                  .progress = hemi_progress_bar, .progress_context = stderr};
+}
+
+/* Of random weights. */
+static hemi_status compile_shape(bench *b, hemi_error *err) {
     const size_t inputs = cli_circuit_shape_inputs(b->shape);
     uint32_t shape[CLI_CIRCUIT_RANK_MAX + 1] = {b->shape->samples};
-    const hemi_compile_options options = {.set = b->set, .tolerance = b->tolerance, .rows = (uint32_t)b->rows,
-                                          .progress = hemi_progress_bar, .progress_context = stderr};
+    const hemi_compile_options options = options_of(b);
     hemi_circuit *circuit = NULL;
     memcpy(shape + 1, b->shape->shape, b->shape->rank * sizeof *shape);
     float *x = hemi_alloc(b->shape->samples * inputs, sizeof *x);
     if (!x) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for samples");
     cli_circuit_samples(x, b->shape, b->shape->samples, &b->random);
     hemi_status status = cli_circuit_make(&circuit, b->shape, &b->random, err);
-    const double start = hemi_now_ms();
     if (status == HEMI_OK) status = hemi_module_from_circuit(&b->made, circuit, x, shape, b->shape->rank + 1, &options, err);
-    b->compile_ms = hemi_now_ms() - start;
     hemi_free(x);
     return status;
+}
+
+/* Three quarters of the samples calibrate. Where the network takes rows, samples are rows, whatever their shape. */
+static hemi_status compile_file(bench *b, hemi_error *err) {
+    const hemi_compile_options options = options_of(b);
+    uint8_t *onnx = NULL;
+    size_t bytes = 0, rank = 0;
+    uint32_t shape[HEMI_NPY_RANK_MAX];
+    HEMI_TRY(hemi_file_read(&onnx, &bytes, b->what, ONNX_BYTES_MAX, err));
+    hemi_status status = hemi_npy_read(&b->data, shape, &rank, b->calibration, err);
+    if (status == HEMI_OK && (rank < 2 || shape[0] < 2))
+        status = hemi_fail(err, HEMI_ERR_SHAPE, "%.200s does not hold several samples: some calibrate, the others are sent", b->calibration);
+    if (status == HEMI_OK) {
+        b->samples = shape[0];
+        b->next = b->calibrating = b->samples - (b->samples + 3) / 4;
+        shape[0] = (uint32_t)b->calibrating;
+        status = hemi_module_compile(&b->made, onnx, bytes, b->data, shape, rank, &options, err);
+        if (status == HEMI_ERR_SHAPE) {
+            for (size_t i = 2; i < rank; i++) shape[1] *= shape[i];
+            status = hemi_module_compile(&b->made, onnx, bytes, b->data, shape, 2, &options, err);
+        }
+    }
+    hemi_free(onnx);
+    return status;
+}
+
+static hemi_status compile(bench *b, hemi_error *err) {
+    const double start = hemi_now_ms();
+    HEMI_TRY(b->shape ? compile_shape(b, err) : compile_file(b, err));
+    b->compile_ms = hemi_now_ms() - start;
+    return HEMI_OK;
+}
+
+/* New ones: none that calibrated. */
+static void take_samples(bench *b, float *x, size_t count) {
+    if (b->shape) cli_circuit_samples(x, b->shape, count, &b->random);
+    for (size_t i = 0; !b->shape && i < count; i++) {
+        memcpy(x + i * b->info.inputs, b->data + b->next * b->info.inputs, b->info.inputs * sizeof *x);
+        b->next = b->next + 1 < b->samples ? b->next + 1 : b->calibrating;
+    }
 }
 
 static hemi_status open_module(bench *b, hemi_error *err) {
@@ -113,7 +162,7 @@ static hemi_status measure_approximation(bench *b, hemi_error *err) {
     float *x = hemi_alloc(CLEAR_SAMPLES * inputs, sizeof *x);
     double *truth = hemi_alloc(CLEAR_SAMPLES * outputs, sizeof *truth);
     hemi_status status = x && truth ? HEMI_OK : hemi_fail(err, HEMI_ERR_MEMORY, "no memory for samples");
-    if (x) cli_circuit_samples(x, b->shape, CLEAR_SAMPLES, &b->random);
+    if (x) take_samples(b, x, CLEAR_SAMPLES);
     for (size_t s = 0; s < CLEAR_SAMPLES && status == HEMI_OK; s++) {
         status = run_clear(b, x + s * inputs, false, err);
         memcpy(truth + s * outputs, y, outputs * sizeof *y);
@@ -168,7 +217,7 @@ static hemi_status exchange(bench *b, hemi_keys *keys, const hemi_server_keys *s
 static hemi_status call(bench *b, hemi_keys *keys, const hemi_server_keys *server_keys, size_t at, hemi_error *err) {
     hemi_pending *pending = NULL;
     uint8_t *request = NULL, *reply = NULL;
-    cli_circuit_samples(b->x, b->shape, b->info.packed_rows, &b->random);
+    take_samples(b, b->x, b->info.packed_rows);
     const hemi_status status = exchange(b, keys, server_keys, at, &pending, &request, &reply, err);
     hemi_bytes_release(request);
     hemi_bytes_free(reply);
@@ -215,9 +264,21 @@ static hemi_status with_keys(bench *b, hemi_error *err) {
     return status;
 }
 
+static bool is_file(const char *what) {
+    const size_t n = strlen(what);
+    return n > 5 && strcmp(what + n - 5, ".onnx") == 0;
+}
+
+static hemi_status find_model(bench *b, hemi_error *err) {
+    const char *slash = strrchr(b->what, '/'), *name = slash ? slash + 1 : b->what;
+    const bool file = is_file(b->what);
+    (void)snprintf(b->name, sizeof b->name, "%.*s", (int)(strlen(name) - (file ? 5 : 0)), name);
+    if (!file) b->shape = cli_circuit_shape_find(b->what, err);
+    return file || b->shape ? HEMI_OK : HEMI_ERR_ARGUMENT;
+}
+
 static hemi_status run(bench *b, hemi_error *err) {
-    b->shape = cli_circuit_shape_find(b->what, err);
-    if (!b->shape) return HEMI_ERR_ARGUMENT;
+    HEMI_TRY(find_model(b, err));
     HEMI_TRY(cli_choose_kernel(b->kernel, err));
     for (size_t t = 0; t < TIMES; t++) {
         b->times[t] = hemi_alloc(REPEAT_MAX, sizeof **b->times);
@@ -231,6 +292,7 @@ static hemi_status run(bench *b, hemi_error *err) {
 
 static void release(bench *b) {
     for (size_t t = 0; t < TIMES; t++) hemi_free(b->times[t]);
+    hemi_free(b->data);
     hemi_free(b->x);
     hemi_free(b->y);
     hemi_free(b->clear);
@@ -246,7 +308,7 @@ static json_t *to_json(const bench *b) {
     const double largest = cli_errors_scale(&b->errors);
     json_t *j = cli_module_json(info, b->module);
     json_t *parts[] = {
-        json_pack("{s:s,s:I,s:I,s:s,s:s,s:I,s:I}", "model", b->shape->name, "ring", (json_int_t)1 << info->params->log2_n, "rows_per_ciphertext",
+        json_pack("{s:s,s:b,s:I,s:I,s:s,s:s,s:I,s:I}", "model", b->name, "from_file", b->shape == NULL, "ring", (json_int_t)1 << info->params->log2_n, "rows_per_ciphertext",
                   (json_int_t)info->packed_rows, "kernel", hemi_kernels_default()->name, "cpu", hemi_cpu_name(), "threads", (json_int_t)b->threads,
                   "repeat", (json_int_t)b->repeat),
         json_pack("{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f}", "server_ms", b->median[SERVER], "server_ms_min", b->least[SERVER], "server_cpu_ms",
@@ -271,8 +333,12 @@ static json_t *to_json(const bench *b) {
 static void print_table(const bench *b) {
     const hemi_module_info *info = &b->info;
     const double largest = cli_errors_scale(&b->errors);
-    char up[24], down[24], keys[24], memory[24];
-    printf("%s: %s\n", b->shape->name, b->shape->what);
+    char up[24], down[24], keys[24], memory[24], predicted[40] = "";
+    if (info->predicted_error > 0) (void)snprintf(predicted, sizeof predicted, " (predicted 2^%.2f)", log2(info->predicted_error / largest));
+    if (b->shape)
+        printf("%s: %s\n", b->name, b->shape->what);
+    else
+        printf("%s: calibrated with %zu samples of %s, of %zu\n", b->name, b->calibrating, b->calibration, b->samples);
     cli_line("processor", "%s, kernel %s, %ld thread%s", hemi_cpu_name(), hemi_kernels_default()->name, b->threads, b->threads == 1 ? "" : "s");
     cli_line("encryption", "set %s, ring %u, %.1f bits of security, %u of %u levels", info->params->name, 1u << info->params->log2_n,
              info->params->security_bits, info->levels, info->params->chain - 1);
@@ -285,8 +351,9 @@ static void print_table(const bench *b) {
              cli_bytes(keys, b->evaluation_key_bytes));
     cli_line("server memory", "%s for the module, %s for the keys; at most %s more than before, all in all",
              cli_bytes(memory, hemi_evaluator_bytes(b->evaluator)), cli_bytes(keys, b->server_key_bytes), cli_bytes(up, b->peak - b->resident_before));
-    cli_line("error", "2^%.2f of the largest output, %zu outputs; polynomials: %.2g of the rms on new samples (%.2g on the calibration data)",
-             log2(cli_errors_std(&b->errors) / largest), b->errors.outputs, b->approximation, info->approximation_error);
+    cli_line("error", "2^%.2f of the largest output, %zu outputs%s", log2(cli_errors_std(&b->errors) / largest), b->errors.outputs, predicted);
+    cli_line("polynomials", "add %.2g %% of the outputs' rms on new samples (%.2g %% on the calibration data)", 100 * b->approximation,
+             100 * info->approximation_error);
     if (b->out_of_range > 0) cli_line("out of range", "%zu rows", b->out_of_range);
     cli_print_activations(b->module);
 }
@@ -303,8 +370,9 @@ static int report(const bench *b) {
 
 int bench_circuit(int argc, char **argv) {
     bench b = {.threads = 1, .random = {1}};
-    const cli_positional positionals[] = {{"MODEL", &b.what, "mlp-10-32-10, mlp-64-128-64-10, cnn-1, cnn-2 or gpt2-block"}, {0}};
+    const cli_positional positionals[] = {{"MODEL", &b.what, "mlp-10-32-10, mlp-64-128-64-10, cnn-1, cnn-2, gpt2-block, or a file that ends in .onnx"}, {0}};
     const cli_option options[] = {
+        {"calibration", 'c', "X.npy", CLI_TEXT, &b.calibration, 0, 0, "inputs of a file: three quarters of them calibrate, the others are sent"},
         {"threads", 't', "T", CLI_INT, &b.threads, 0, 1024, "threads for one request (default 1; 0: all)"},
         {"rows", 'r', "R", CLI_INT, &b.rows, 0, 32768, "rows, or samples, of a ciphertext: a power of two (default 0: the compiler's choice)"},
         {"set", 0, "NAME", CLI_TEXT, &b.set, 0, 0, "parameter set (default: the cheapest that fits)"},
@@ -315,16 +383,20 @@ int bench_circuit(int argc, char **argv) {
     const cli_command command = {
         .name = "bench circuit",
         .summary = "Measures one request to a module with non-linearities on this machine, and checks every result of it.",
-        .detail = "Random weights, inputs as such a model would see them. server: from the bytes of the request to the bytes of the reply, all rows of\n"
+        .detail = "Named models have random weights, and inputs as such a model would see. server: from the bytes of the request to the bytes of the reply, all rows of\n"
                   "a ciphertext used. error: of decrypted outputs against the polynomials in the clear, as a standard deviation over a row's largest\n"
                   "output (mean over rows); what polynomials add to the functions is told apart. Exits with 20 when a result is wrong.",
         .positionals = positionals,
         .options = options,
         .example = "  hemi bench circuit mlp-10-32-10 --threads 2\n"
-                   "  hemi bench circuit cnn-2 --threads 2 --kernel avx2 --json",
+                   "  hemi bench circuit bench/models/cnn-2.onnx --calibration bench/models/digits.npy --threads 2 --kernel avx2 --json",
         .json = &b.json};
     const cli_parsed parsed = cli_parse(&command, argc, argv);
     if (parsed != CLI_PARSED) return parsed == CLI_HELPED ? 0 : CLI_EXIT_USAGE;
+    if (is_file(b.what) != (b.calibration != NULL)) {
+        fprintf(stderr, "hemi bench circuit: --calibration X.npy goes with an ONNX file\n");
+        return CLI_EXIT_USAGE;
+    }
     hemi_error err = {0};
     const hemi_status status = run(&b, &err);
     const int code = status == HEMI_OK ? report(&b) : cli_fail("bench circuit", b.json, status, &err);

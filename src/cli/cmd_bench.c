@@ -15,7 +15,8 @@ static const struct {
     {"prepared", bench_prepared, "the same after silent preparation: online, and in all"},
     {"circuit", bench_circuit, "a module with non-linearities: small networks, a block of GPT-2"},
     {"model", bench_model, "one token through all layers of a model: gpt2, llama-3.2-1b, or a list of shapes"},
-    {"serve", bench_serve, "a server under load: calls per second and latencies of 1, 2, ... clients"}};
+    {"serve", bench_serve, "a server under load: calls per second and latencies of 1, 2, ... clients"},
+    {"ckks", bench_ckks, "the operations of a levelled set: products, rotations, keys"}};
 #define BENCHES (sizeof benches / sizeof *benches)
 
 int cmd_bench(int argc, char **argv) {

@@ -17,5 +17,6 @@ int bench_conv2d(int argc, char **argv);
 int bench_circuit(int argc, char **argv);
 int bench_model(int argc, char **argv);
 int bench_serve(int argc, char **argv);
+int bench_ckks(int argc, char **argv);
 
 #endif

@@ -8,6 +8,7 @@
 #include "base/threads.h"
 #include "circuit/calibrate.h"
 #include "circuit/lanes.h"
+#include "circuit/noise.h"
 #include "random/sample.h"
 #include "wire/ckks.h"
 
@@ -90,6 +91,7 @@ static hemi_status build(hemi_module *m, const float *x, const uint32_t *shape, 
     m->info.input_bits = o->input_bits;
     m->info.output_max = report.output_max;
     m->info.approximation_error = report.error_rms;
+    m->info.predicted_error = hypot(hemi_circuit_predict_noise(c, m->plan), hemi_circuit_reply_noise(m->plan));
     return hemi_module_finish(m, err);
 }
 
@@ -165,15 +167,17 @@ hemi_status hemi_module_get_activation(const hemi_module *m, size_t number, hemi
 
 /* ---- in the clear */
 
+/* clipped: room for CLEAR_SAMPLES samples; NULL: as they are. */
 static hemi_status run_batches(const hemi_module *m, hemi_lanes *lanes, const hemi_circuit_polynomial *const *with, const float *x, size_t rows,
-                               float *y, hemi_error *err) {
+                               float *clipped, float *y, hemi_error *err) {
     const size_t inputs = m->io.inputs, outputs = m->io.outputs, last = m->circuit->values - 1;
     for (size_t i = 0; i < rows * inputs; i++)
         if (!isfinite(x[i]))
             return hemi_fail(err, HEMI_ERR_ARGUMENT, "row %zu of the input holds a value that is infinite or not a number", i / inputs);
     for (size_t from = 0; from < rows; from += CLEAR_SAMPLES) {
         const size_t count = rows - from < CLEAR_SAMPLES ? rows - from : CLEAR_SAMPLES;
-        hemi_lanes_load(lanes, x, from, count, count);
+        if (clipped) hemi_circuit_io_clip(clipped, &m->io, x + from * inputs, count * inputs);
+        hemi_lanes_load(lanes, clipped ? clipped : x, clipped ? 0 : from, count, count);
         hemi_lanes_run(lanes, with);
         for (size_t s = 0; s < count; s++)
             for (size_t o = 0; o < outputs; o++)
@@ -192,7 +196,10 @@ hemi_status hemi_circuit_module_run_clear(const hemi_module *m, const float *x, 
     hemi_team *team = hemi_team_new(0);
     hemi_status s = team ? hemi_lanes_new(&lanes, m->circuit, rows < CLEAR_SAMPLES ? rows : CLEAR_SAMPLES, team, err)
                          : hemi_fail(err, HEMI_ERR_MEMORY, "no memory for threads");
-    if (s == HEMI_OK) s = run_batches(m, &lanes, with, x, rows, y, err);
+    float *clipped = noise ? hemi_alloc(CLEAR_SAMPLES * (size_t)m->io.inputs, sizeof *clipped) : NULL; /* as a client does */
+    if (s == HEMI_OK && noise && !clipped) s = hemi_fail(err, HEMI_ERR_MEMORY, "no memory to run a module");
+    if (s == HEMI_OK) s = run_batches(m, &lanes, with, x, rows, clipped, y, err);
+    hemi_free(clipped);
     if (s == HEMI_OK && noise) hemi_clear_noise(y, rows * m->io.outputs, m->info.predicted_error);
     hemi_lanes_clear(&lanes);
     hemi_team_free(team);

@@ -123,6 +123,8 @@ def test_overview():
         ["bench", "circuit"],
         ["bench", "circuit", "cnn-1", "--tolerance", "much"],
         ["bench", "circuit", "cnn-1", "--tolerance", "2"],
+        ["bench", "circuit", "cnn-1", "--calibration", "x.npy"],
+        ["bench", "circuit", "net.onnx"],
         ["inspect"],
         ["inspect", "a", "b"],
         ["inspect", "--colour"],
@@ -448,7 +450,17 @@ def test_bench_circuit():
     assert text.startswith("cnn-1") and "levels" in text and "Relu" in text and "a row" in text
 
 
-def test_bench_circuit_errors():
+def test_bench_circuit_of_files():
+    models = ROOT / "bench" / "models"
+    for name, rows in (("mlp-64-128-64-10", True), ("cnn-1", False)):  # images, of which the first takes rows
+        r = run_json("bench", "circuit", models / f"{name}.onnx", "-c", models / "digits.npy", "--repeat", 1, "--tolerance", 0.2)
+        assert r["model"] == name and r["from_file"] and r["by_rows"] == rows and r["outputs_wrong"] == 0 and r["outputs"] == 10
+        assert 0 < r["approximation_error_measured"] < 0.25
+
+
+def test_bench_circuit_errors(tmp_path):
+    fails(NOT_FOUND, "bench", "circuit", tmp_path / "none.onnx", "-c", ROOT / "bench" / "models" / "digits.npy")
+    fails(NOT_FOUND, "bench", "circuit", ROOT / "bench" / "models" / "cnn-1.onnx", "-c", tmp_path / "none.npy")
     assert "gpt2-block" in fails(ARGUMENT, "bench", "circuit", "alexnet")
     fails(PARAMS, "bench", "circuit", "mlp-10-32-10", "--set", "L4096")
     fails(ARGUMENT, "bench", "circuit", "mlp-10-32-10", "--kernel", "abacus")

@@ -21,7 +21,7 @@ void hemi_ckks_cipher_clear(hemi_ckks_cipher *c) {
 
 hemi_status hemi_ckks_workspace_new(hemi_ckks_workspace **out, const hemi_ckks_context *ctx, uint32_t limbs, hemi_team *team,
                                     hemi_error *err) {
-    const size_t n = ctx->n, scratch = (hemi_ckks_digits(ctx->params, limbs) + 4) * n;
+    const size_t n = ctx->n, scratch = (hemi_ckks_digits(ctx->params, limbs) + 3) * hemi_ckks_stride(ctx);
     const size_t rest = 2 * HEMI_CKKS_TOGETHER * (ctx->specials + 1) * n;
     const size_t words = 4 * limbs * n + rest + (size_t)hemi_team_size(team) * scratch;
     *out = NULL;

@@ -20,8 +20,11 @@ void hemi_ckks_cipher_clear(hemi_ckks_cipher *c); /* takes a zeroed one */
 #define HEMI_CKKS_KEY_PUBLIC  0
 #define HEMI_CKKS_KEY_PRODUCT 1
 
+/* Polynomials that are read side by side begin at different places of their pages, and so in different sets of caches. */
+static inline size_t hemi_ckks_stride(const hemi_ckks_context *ctx) { return (size_t)ctx->n + 72; }
+
 /* A key-switching key from s' to s: for digit d (of hemi_ckks_digits) and limb j of `limbs` + specials limbs (the chain's first, then the
- * special ones), (b, a) with b = -a s + e + [j in digit d] P s', at (d (limbs + specials) + j) n. Fixed form. */
+ * special ones), (b, a) with b = -a s + e + [j in digit d] P s', at hemi_ckks_key_at. Fixed form. */
 typedef struct hemi_ckks_key {
     uint32_t t;
     const uint32_t *index; /* slot permutation; NULL for HEMI_CKKS_KEY_PRODUCT */
@@ -58,6 +61,11 @@ bool hemi_ckks_key_is_known(const hemi_params *params, uint32_t t);
 /* Limbs of an entry's parts: ring limb of part j, where keys are for `limbs` limbs. */
 static inline uint32_t hemi_ckks_ring_limb(const hemi_ckks_context *ctx, uint32_t limbs, uint32_t j) {
     return j < limbs ? j : ctx->chain + (j - limbs);
+}
+
+/* Where part (digit, j) of a key is, in b and in a: what belongs to one limb lies together. */
+static inline size_t hemi_ckks_key_at(const hemi_ckks_keys *keys, uint32_t digit, uint32_t j) {
+    return (2 * (size_t)j * hemi_ckks_digits(keys->ctx->params, keys->limbs) + digit) * hemi_ckks_stride(keys->ctx);
 }
 
 /* ---- operations. Results may be operands unless said otherwise; result ciphertexts have room for their limbs. team may be NULL. */

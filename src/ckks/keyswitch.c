@@ -27,17 +27,10 @@ static void to_mixed_radix(const hemi_ckks_context *ctx, uint64_t *x, const radi
 }
 
 /* r = that integer modulo ring limb `to`. */
-static void from_mixed_radix(const hemi_ckks_context *ctx, uint64_t *r, const uint64_t *x, const radix *b, uint32_t to, uint64_t *scratch) {
-    const size_t n = ctx->n, total = hemi_ckks_total(ctx), block = n < BLOCK ? n : BLOCK;
-    const hemi_modulus *m = &hemi_ckks_limb(ctx, to)->m;
-    for (size_t at = 0; at < n; at += block) {
-        ctx->k->lift(r + at, x + (b->count - 1) * n + at, block, &hemi_ckks_limb(ctx, b->limb[b->count - 1])->m, m);
-        for (uint32_t i = b->count - 1; i-- > 0;) {
-            ctx->k->mul_scalar(r + at, r + at, ctx->prime[b->limb[i] * total + to], block, m);
-            ctx->k->lift(scratch, x + i * n + at, block, &hemi_ckks_limb(ctx, b->limb[i])->m, m);
-            ctx->k->add(r + at, r + at, scratch, block, m);
-        }
-    }
+static void from_mixed_radix(const hemi_ckks_context *ctx, uint64_t *r, const uint64_t *x, const radix *b, uint32_t to) {
+    const hemi_modulus *from[HEMI_CKKS_DIGIT_MAX + 1];
+    for (uint32_t i = 0; i < b->count; i++) from[i] = &hemi_ckks_limb(ctx, b->limb[i])->m;
+    ctx->k->lift_mixed(r, x, ctx->n, from, b->count, ctx->n, &hemi_ckks_limb(ctx, to)->m);
 }
 
 /* The primes of a digit, as far as there are any. */
@@ -68,16 +61,16 @@ static void digit_step(void *context, size_t d, size_t worker) {
 }
 
 /* All digits at one ring limb, into a worker's scratch. */
-static void digits_at(const switching *x, uint32_t to, uint64_t *digit, uint64_t *scratch) {
+static void digits_at(const switching *x, uint32_t to, uint64_t *digit) {
     const hemi_ckks_context *ctx = x->w->ctx;
     const size_t n = ctx->n;
-    for (uint32_t d = 0; d < x->digits; d++, digit += n) {
+    for (uint32_t d = 0; d < x->digits; d++, digit += hemi_ckks_stride(ctx)) {
         const radix b = digit_radix(ctx->params, d, x->s->limbs);
         if (to >= b.limb[0] && to < b.limb[0] + b.count) {
             memcpy(digit, x->s->c1 + to * n, n * sizeof *digit);
             continue;
         }
-        from_mixed_radix(ctx, digit, x->w->coefficient + b.limb[0] * n, &b, to, scratch);
+        from_mixed_radix(ctx, digit, x->w->coefficient + b.limb[0] * n, &b, to);
         ctx->k->ntt(digit, hemi_ckks_limb(ctx, to));
     }
 }
@@ -85,9 +78,8 @@ static void digits_at(const switching *x, uint32_t to, uint64_t *digit, uint64_t
 /* (r0, r1) = sum over digits of sigma(digit) key, at one ring limb. */
 static void inner_product(const switching *x, const hemi_ckks_key *key, uint32_t to, uint64_t *r0, uint64_t *r1, const uint64_t *digit) {
     const hemi_ckks_context *ctx = x->w->ctx;
-    const size_t n = ctx->n, key_limbs = x->s->keys->limbs, part = (to < ctx->chain ? to : key_limbs + to - ctx->chain) * n;
-    ctx->k->gadget_product(r0, r1, digit, n, key->index, key->b + part, key->a + part, (key_limbs + ctx->specials) * n, x->digits, n,
-                           &hemi_ckks_limb(ctx, to)->m);
+    const size_t stride = hemi_ckks_stride(ctx), at = hemi_ckks_key_at(x->s->keys, 0, to < ctx->chain ? to : x->s->keys->limbs + to - ctx->chain);
+    ctx->k->gadget_product(r0, r1, digit, stride, key->index, key->b + at, key->a + at, stride, x->digits, ctx->n, &hemi_ckks_limb(ctx, to)->m);
 }
 
 static uint64_t *rest_of(const switching *x, size_t i, size_t half) { return x->w->rest + (2 * i + half) * x->rest.count * x->w->ctx->n; }
@@ -99,8 +91,8 @@ static void rest_step(void *context, size_t index, size_t worker) {
     const size_t n = ctx->n;
     const uint32_t to = x->rest.limb[index];
     const hemi_modulus *m = &hemi_ckks_limb(ctx, to)->m;
-    uint64_t *digit = hemi_ckks_scratch(x->w, worker), *scratch = digit + x->digits * n;
-    digits_at(x, to, digit, scratch);
+    uint64_t *digit = hemi_ckks_scratch(x->w, worker), *scratch = digit + x->digits * hemi_ckks_stride(ctx);
+    digits_at(x, to, digit);
     for (size_t i = 0; i < x->s->count; i++) {
         inner_product(x, x->s->key[i], to, rest_of(x, i, 0) + index * n, rest_of(x, i, 1) + index * n, digit);
         for (size_t half = 0; half < 2 && to < ctx->chain; half++) { /* the last prime */
@@ -118,11 +110,11 @@ static void radix_step(void *context, size_t index, size_t worker) {
     to_mixed_radix(ctx, rest, &x->rest, hemi_ckks_scratch(x->w, worker));
 }
 
-/* r = (u - rest) / divisor, rest in mixed radix, at one limb; remainder: n words, and a block of scratch. */
+/* r = (u - rest) / divisor, rest in mixed radix, at one limb; remainder: n words. */
 static void quotient(const hemi_ckks_context *ctx, uint64_t *r, const uint64_t *u, const uint64_t *rest, const radix *b, uint32_t to, uint64_t inverse,
                      uint64_t *remainder) {
     const hemi_limb *l = hemi_ckks_limb(ctx, to);
-    from_mixed_radix(ctx, remainder, rest, b, to, remainder + ctx->n);
+    from_mixed_radix(ctx, remainder, rest, b, to);
     ctx->k->ntt(remainder, l);
     ctx->k->sub_mul_scalar(r, u, remainder, inverse, ctx->n, &l->m);
 }
@@ -135,10 +127,11 @@ static void limb_step(void *context, size_t index, size_t worker) {
     const uint32_t to = (uint32_t)index;
     const size_t n = ctx->n, at = to * n;
     const hemi_modulus *m = &hemi_ckks_limb(ctx, to)->m;
-    uint64_t *digit = hemi_ckks_scratch(x->w, worker), *u[2] = {digit + x->digits * n, digit + (x->digits + 1) * n}, *scratch = u[1] + n;
+    const size_t stride = hemi_ckks_stride(ctx);
+    uint64_t *digit = hemi_ckks_scratch(x->w, worker), *u[2] = {digit + x->digits * stride, digit + (x->digits + 1) * stride}, *scratch = u[1] + stride;
     const uint64_t last_inverse = s->rescales ? ctx->prime_inverse[(s->limbs - 1) * hemi_ckks_total(ctx) + to] : 1;
     const uint64_t inverse = hemi_mod_mul(ctx->special_inverse[to], last_inverse, m);
-    digits_at(x, to, digit, scratch);
+    digits_at(x, to, digit);
     for (size_t i = 0; i < s->count; i++) {
         inner_product(x, s->key[i], to, u[0], u[1], digit);
         for (size_t half = 0; half < 2; half++) {

@@ -18,7 +18,7 @@ struct hemi_ckks_workspace {
     void *storage;
 };
 
-/* All digits at one limb, and four polynomials more. */
+/* All digits at one limb and three polynomials more, hemi_ckks_stride apart. */
 static inline uint64_t *hemi_ckks_scratch(const hemi_ckks_workspace *w, size_t worker) { return w->scratch + worker * w->scratch_words; }
 
 /* Key switching of c1 (`limbs` limbs, NTT form): r[i] (room for limbs) = (plus0, plus1) + the switched c1, over P rounded, both permuted by key i's index.

@@ -136,9 +136,9 @@ static void rescaling(void **state) {
 
 /* ---- key switching: up to a small error, the same integers modulo every prime */
 
-/* The phase of r less `want` (NTT form, limb by limb). Rounding to multiples of P alone adds up to 1/2 and 1/2 for each coefficient of s; the
- * keys' errors, 21 at most, times digits, less than one, where digits weigh less than P. */
-static void check_switched(const ckks_machine *m, const hemi_ckks_cipher *r, const uint64_t *want) {
+/* The phase of r less `want` (NTT form, limb by limb). A rounding to multiples of P (or of the last prime) adds up to 1/2 and 1/2 for each coefficient
+ * of s; the keys' errors, 21 at most, times digits, less than one, where digits weigh less than P. */
+static void check_rounded(const ckks_machine *m, const hemi_ckks_cipher *r, const uint64_t *want, int64_t roundings) {
     const hemi_ckks_context *ctx = m->p.ctx;
     const size_t n = ctx->n;
     uint64_t *phase = hemi_alloc(2 * n, sizeof *phase);
@@ -151,11 +151,13 @@ static void check_switched(const ckks_machine *m, const hemi_ckks_cipher *r, con
         for (size_t j = 0; j < n; j++) {
             const int64_t e = hemi_mod_centre(phase[j], modulus(m, i));
             if (i == 0) first[j] = e;
-            assert_true(e == first[j] && 2 * llabs(e) <= (int64_t)n + 3);
+            assert_true(e == first[j] && 2 * llabs(e) <= roundings * ((int64_t)n + 3));
         }
     }
     hemi_free(phase);
 }
+
+static void check_switched(const ckks_machine *m, const hemi_ckks_cipher *r, const uint64_t *want) { check_rounded(m, r, want, 1); }
 
 static void check_product(const ckks_machine *m, uint32_t a_limbs, uint32_t b_limbs, test_rng *rng) {
     const size_t n = m->p.ctx->n;
@@ -188,6 +190,55 @@ static void check_product(const ckks_machine *m, uint32_t a_limbs, uint32_t b_li
     for (size_t i = 0; i < 4; i++) hemi_ckks_cipher_clear(&r[i]);
     hemi_ckks_cipher_clear(&a), hemi_ckks_cipher_clear(&b);
     hemi_free(want);
+}
+
+/* r against what takes its steps one by one. */
+static void check_alike(const ckks_machine *m, const hemi_ckks_cipher *r, const hemi_ckks_cipher *steps) {
+    const size_t n = m->p.ctx->n;
+    uint64_t *want = hemi_alloc(steps->limbs * n, sizeof *want);
+    assert_non_null(want);
+    assert_int_equal(r->limbs, steps->limbs);
+    assert_true(fabs(r->scale / steps->scale - 1) < 1e-15);
+    for (uint32_t i = 0; i < r->limbs; i++) ckks_phase(want + i * n, m, steps, i);
+    check_rounded(m, r, want, 3);
+    hemi_free(want);
+}
+
+/* Sums of products and multiples, rounded once. terms: bits of a b, 2 a c, a a, -3 times b, which has another scale. */
+static void check_sum(const ckks_machine *m, uint32_t limbs, unsigned terms, test_rng *rng) {
+    hemi_ckks_cipher a = ckks_uniform(m, limbs, rng), b = ckks_uniform(m, TEST_CKKS_CHAIN, rng), c = ckks_uniform(m, limbs, rng);
+    hemi_ckks_cipher r = ckks_cipher(m, limbs), steps = ckks_cipher(m, limbs), one = ckks_cipher(m, limbs);
+    const hemi_ckks_cipher *const by[] = {&b, &c, &a};
+    b.limbs = limbs;
+    b.scale = 0x1p34;
+    for (unsigned i = 0; i < 3; i++) {
+        if (!(terms >> i & 1)) continue;
+        ASSERT_OK(hemi_ckks_mul(m->w, &one, &a, by[i], m->keys, ERR));
+        for (unsigned times = 0; times < (i == 1 ? 2 : 1); times++) hemi_ckks_add(m->w, &steps, &steps, &one);
+    }
+    if (terms >> 3 & 1) hemi_ckks_mul_constant_add(m->w, &steps, &b, -3, 0x1p36);
+    steps.scale = 0x1p70;
+    hemi_ckks_rescale(m->w, &steps, &steps);
+    hemi_ckks_sum sum = hemi_ckks_sum_begin(m->w, limbs, 0x1p70);
+    for (unsigned order = 0; order < 4; order++) {
+        const unsigned i = (order + terms) % 4;
+        if (!(terms >> i & 1)) continue;
+        if (i == 3)
+            hemi_ckks_sum_multiple(&sum, &b, -3);
+        else
+            hemi_ckks_sum_product(&sum, &a, by[i], i == 1);
+    }
+    ASSERT_OK(hemi_ckks_sum_end(&sum, &r, m->keys, ERR));
+    check_alike(m, &r, &steps);
+    if (terms == 1) {
+        a.scale = 0x1p36;
+        ASSERT_OK(hemi_ckks_mul_rescale(m->w, &c, &a, &b, m->keys, ERR));
+        ckks_assert_equal(m, &c, &r);
+        ASSERT_OK(hemi_ckks_mul_rescale(m->w, &a, &a, &b, m->keys, ERR)); /* in place */
+        ckks_assert_equal(m, &a, &r);
+    }
+    hemi_ckks_cipher *all[] = {&a, &b, &c, &r, &steps, &one};
+    for (size_t i = 0; i < TEST_COUNT(all); i++) hemi_ckks_cipher_clear(all[i]);
 }
 
 /* Every automorphism there is a key for: one by one, in place, all from the same digits. */
@@ -240,6 +291,7 @@ static void products_and_automorphisms(void **state) {
                 check_automorphisms(&m, limbs, &rng);
                 check_product(&m, limbs, 1 + (uint32_t)test_below(&rng, key_limbs), &rng);
                 check_product(&m, limbs, limbs, &rng);
+                for (unsigned terms = 0; limbs > 1 && terms < 16; terms++) check_sum(&m, limbs, terms, &rng);
             }
             ckks_machine_close(&m);
         }
@@ -255,6 +307,10 @@ static void keys_that_are_not_there(void **state) {
     hemi_ckks_cipher a = ckks_uniform(&m, 5, &rng), r[3] = {ckks_uniform(&m, 5, &rng), ckks_uniform(&m, 5, &rng), ckks_uniform(&m, 5, &rng)};
     const hemi_ckks_cipher was = ckks_copy(&m, &r[0]);
     assert_status(hemi_ckks_mul(m.w, &r[0], &a, &a, m.keys, ERR), HEMI_ERR_KEY);
+    assert_status(hemi_ckks_mul_rescale(m.w, &r[0], &a, &a, m.keys, ERR), HEMI_ERR_KEY);
+    hemi_ckks_sum sum = hemi_ckks_sum_begin(m.w, 5, 1);
+    hemi_ckks_sum_product(&sum, &a, &a, false);
+    assert_status(hemi_ckks_sum_end(&sum, &r[0], m.keys, ERR), HEMI_ERR_KEY);
     assert_status(hemi_ckks_automorphism(m.w, &r[0], &a, 31, m.keys, ERR), HEMI_ERR_KEY);
     assert_status(hemi_ckks_automorphism(m.w, &r[0], &a, 7, m.keys, ERR), HEMI_ERR_KEY);
     assert_status(hemi_ckks_automorphisms(m.w, r, &a, (const uint32_t[]){5, 1, 9}, 3, m.keys, ERR), HEMI_ERR_KEY);
@@ -272,7 +328,7 @@ static void keys_that_are_not_there(void **state) {
 
 /* ---- the same bits by every table, and by any number of threads */
 
-#define EVERYTHING 12
+#define EVERYTHING 13
 
 /* a and b: all limbs of the keys, at least 3. */
 static void everything(hemi_ckks_cipher *r, const ckks_machine *m, const hemi_ckks_cipher *a, const hemi_ckks_cipher *b, const uint64_t *pt) {
@@ -294,6 +350,7 @@ static void everything(hemi_ckks_cipher *r, const ckks_machine *m, const hemi_ck
     ASSERT_OK(hemi_ckks_automorphisms(m->w, r + 8, a, t, 2, m->keys, ERR));
     ASSERT_OK(hemi_ckks_automorphism(m->w, &r[9], &r[9], t[1], m->keys, ERR));
     hemi_ckks_rescale(m->w, &r[10], &r[9]);
+    ASSERT_OK(hemi_ckks_mul_rescale(m->w, &r[12], a, b, m->keys, ERR));
     ASSERT_OK(hemi_ckks_chebyshev(m->w, &r[11], a, c, 3, a->limbs - 2, 0x1p38, m->keys, ERR));
 }
 

@@ -118,7 +118,7 @@ static void keys_as_they_were_set(void **state) {
                     }
                     const hemi_ckks_key *key = hemi_ckks_keys_find(keys, t[i - 1]);
                     assert_ptr_equal(key, &keys->key[i - 1]);
-                    const size_t at = (digit * (limbs + 2) + j) * n;
+                    const size_t at = hemi_ckks_key_at(keys, digit, j);
                     p.ctx->k->mul_fixed(found, one, key->b + at, n, m);
                     assert_memory_equal(found, kept, sizeof kept);
                     p.ctx->k->mul_fixed(found, one, key->a + at, n, m);

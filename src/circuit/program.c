@@ -235,9 +235,7 @@ static hemi_status apply_product(const run *x, const step *st, const hemi_value_
     hemi_status s = apply_affine(x, &st->b, &other, err);
     for (uint32_t b = 0; s == HEMI_OK && b < v->blocks; b++) {
         hemi_ckks_cipher *r = &(*out)[b];
-        s = hemi_ckks_mul(x->w, r, r, &other[b], x->keys, err);
-        if (s != HEMI_OK) break;
-        hemi_ckks_rescale(x->w, r, r);
+        s = hemi_ckks_mul_rescale(x->w, r, r, &other[b], x->keys, err);
         r->scale = v->scale;
     }
     clear_blocks(x, other, v->blocks);

@@ -138,29 +138,104 @@ void hemi_ckks_add_plain(hemi_ckks_workspace *w, hemi_ckks_cipher *r, const uint
     run(w, r->limbs, add_plain_step, &(limbwise){.r = r, .pt = pt});
 }
 
+/* ---- products */
+
+typedef struct product {
+    hemi_ckks_workspace *w;
+    const hemi_ckks_cipher *a, *b;
+    int64_t constant;
+    bool begun, multiplied, twice;
+} product;
+
 static void multiply_step(void *context, size_t i, size_t worker) {
-    const limbwise *x = context;
+    const product *x = context;
     const hemi_kernels *k = x->w->ctx->k;
     const size_t n = x->w->ctx->n, at = i * n;
     const hemi_modulus *m = &hemi_ckks_limb(x->w->ctx, (uint32_t)i)->m;
+    const uint64_t *a0 = x->a->c0 + at, *a1 = x->a->c1 + at, *b0 = x->b->c0 + at, *b1 = x->b->c1 + at;
     uint64_t *d0 = x->w->product[0] + at, *d1 = x->w->product[1] + at, *d2 = x->w->product[2] + at;
-    (void)worker;
-    k->mul(d0, x->a->c0 + at, x->b->c0 + at, n, m);
-    k->mul(d1, x->a->c0 + at, x->b->c1 + at, n, m);
-    k->mul_add(d1, x->a->c1 + at, x->b->c0 + at, n, m);
-    k->mul(d2, x->a->c1 + at, x->b->c1 + at, n, m);
+    if (x->twice) {
+        uint64_t *scratch = hemi_ckks_scratch(x->w, worker);
+        k->add(scratch, a0, a0, n, m);
+        k->add(scratch + n, a1, a1, n, m);
+        a0 = scratch;
+        a1 = scratch + n;
+    }
+    (x->begun ? k->mul_add : k->mul)(d0, a0, b0, n, m);
+    (x->begun ? k->mul_add : k->mul)(d1, a0, b1, n, m);
+    k->mul_add(d1, a1, b0, n, m);
+    (x->multiplied ? k->mul_add : k->mul)(d2, a1, b1, n, m);
+}
+
+static void multiple_step(void *context, size_t i, size_t worker) {
+    const product *x = context;
+    const hemi_kernels *k = x->w->ctx->k;
+    const size_t n = x->w->ctx->n, at = i * n;
+    const hemi_modulus *m = &hemi_ckks_limb(x->w->ctx, (uint32_t)i)->m;
+    const uint64_t s = hemi_mod_from_signed(x->constant, m), *from[] = {x->a->c0 + at, x->a->c1 + at};
+    uint64_t *scratch = hemi_ckks_scratch(x->w, worker);
+    for (size_t half = 0; half < 2; half++) {
+        uint64_t *to = x->w->product[half] + at;
+        k->mul_scalar(x->begun ? scratch : to, from[half], s, n, m);
+        if (x->begun) k->add(to, to, scratch, n, m);
+    }
+}
+
+void hemi_ckks_sum_product(hemi_ckks_sum *sum, const hemi_ckks_cipher *a, const hemi_ckks_cipher *b, bool twice) {
+    product x = {.w = sum->w, .a = a, .b = b, .begun = sum->begun, .multiplied = sum->multiplied, .twice = twice};
+    hemi_team_run(sum->w->team, sum->limbs, multiply_step, &x);
+    sum->begun = sum->multiplied = true;
+}
+
+void hemi_ckks_sum_multiple(hemi_ckks_sum *sum, const hemi_ckks_cipher *a, double constant) {
+    product x = {.w = sum->w, .a = a, .begun = sum->begun, .constant = llrint(constant * (sum->scale / a->scale))};
+    hemi_team_run(sum->w->team, sum->limbs, multiple_step, &x);
+    sum->begun = true;
+}
+
+/* r = the sum, relinearised; perhaps rescaled. */
+static void relinearise(const hemi_ckks_sum *sum, hemi_ckks_cipher *r, const hemi_ckks_keys *keys, const hemi_ckks_key *key, bool rescales) {
+    hemi_ckks_workspace *w = sum->w;
+    hemi_ckks_switch(w, &(hemi_ckks_switching){.keys = keys, .key = {key}, .r = {r}, .count = 1, .c1 = w->product[2],
+                                               .plus = {w->product[0], w->product[1]}, .limbs = sum->limbs, .rescales = rescales});
+    r->limbs = rescales ? sum->limbs - 1 : sum->limbs;
+    r->scale = rescales ? sum->scale / (double)hemi_ckks_limb(w->ctx, r->limbs)->m.p : sum->scale;
+}
+
+static hemi_status find_key(const hemi_ckks_key **key, const hemi_ckks_keys *keys, hemi_error *err) {
+    *key = hemi_ckks_keys_find(keys, HEMI_CKKS_KEY_PRODUCT);
+    return *key ? HEMI_OK : hemi_fail(err, HEMI_ERR_KEY, "the evaluation keys have none for products");
+}
+
+hemi_status hemi_ckks_sum_end(hemi_ckks_sum *sum, hemi_ckks_cipher *r, const hemi_ckks_keys *keys, hemi_error *err) {
+    const hemi_ckks_key *key;
+    const size_t bytes = sum->limbs * (size_t)sum->w->ctx->n * sizeof *r->c0;
+    for (size_t half = 0; half < 2 && !sum->begun; half++) memset(sum->w->product[half], 0, bytes);
+    if (!sum->multiplied) {
+        hemi_ckks_rescale(sum->w, r, &(hemi_ckks_cipher){sum->limbs, sum->scale, sum->w->product[0], sum->w->product[1]});
+        return HEMI_OK;
+    }
+    HEMI_TRY(find_key(&key, keys, err));
+    relinearise(sum, r, keys, key, true);
+    return HEMI_OK;
+}
+
+static hemi_status multiply(hemi_ckks_workspace *w, hemi_ckks_cipher *r, const hemi_ckks_cipher *a, const hemi_ckks_cipher *b, bool rescales,
+                            const hemi_ckks_keys *keys, hemi_error *err) {
+    const hemi_ckks_key *key;
+    HEMI_TRY(find_key(&key, keys, err));
+    hemi_ckks_sum sum = hemi_ckks_sum_begin(w, fewer(a->limbs, b->limbs), a->scale * b->scale);
+    hemi_ckks_sum_product(&sum, a, b, false);
+    relinearise(&sum, r, keys, key, rescales);
+    return HEMI_OK;
 }
 
 hemi_status hemi_ckks_mul(hemi_ckks_workspace *w, hemi_ckks_cipher *r, const hemi_ckks_cipher *a, const hemi_ckks_cipher *b,
                           const hemi_ckks_keys *keys, hemi_error *err) {
-    const hemi_ckks_key *key = hemi_ckks_keys_find(keys, HEMI_CKKS_KEY_PRODUCT);
-    if (!key) return hemi_fail(err, HEMI_ERR_KEY, "the evaluation keys have none for products");
-    const double scale = a->scale * b->scale;
-    r->limbs = fewer(a->limbs, b->limbs);
-    run(w, r->limbs, multiply_step, &(limbwise){.a = a, .b = b});
-    hemi_ckks_decompose(w, w->product[2], r->limbs);
-    hemi_ckks_gadget_product(w, key, keys, r->limbs);
-    hemi_ckks_divide_by_special(w, r->c0, r->c1, w->product[0], w->product[1], NULL, r->limbs);
-    r->scale = scale;
-    return HEMI_OK;
+    return multiply(w, r, a, b, false, keys, err);
+}
+
+hemi_status hemi_ckks_mul_rescale(hemi_ckks_workspace *w, hemi_ckks_cipher *r, const hemi_ckks_cipher *a, const hemi_ckks_cipher *b,
+                                  const hemi_ckks_keys *keys, hemi_error *err) {
+    return multiply(w, r, a, b, true, keys, err);
 }

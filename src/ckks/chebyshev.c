@@ -7,6 +7,7 @@
 #include "ckks/workspace.h"
 
 #define BABIES_LOG2_MAX 5
+#define SPLITS_MAX      8 /* the degree falls below a power of two each time */
 
 /* w NULL: only counts. */
 typedef struct evaluation {
@@ -14,7 +15,7 @@ typedef struct evaluation {
     const hemi_ckks_keys *keys;
     uint32_t limbs;      /* of u */
     uint32_t direct_max; /* degrees up to this are sums of constants times powers, where levels allow it */
-    uint32_t products;
+    uint32_t products;   /* relinearisations */
     bool made[HEMI_CKKS_DEGREE_MAX + 1];
     hemi_ckks_cipher power[HEMI_CKKS_DEGREE_MAX + 1]; /* T_i(u); power[1] is u itself */
 } evaluation;
@@ -38,11 +39,11 @@ static hemi_status make_power(evaluation *e, uint32_t i, hemi_error *err) {
     if (!e->w) return HEMI_OK;
     hemi_ckks_cipher *r = &e->power[i];
     const hemi_ckks_cipher *ta = &e->power[a], *tb = &e->power[b], *td = &e->power[a - b];
-    HEMI_TRY(hemi_ckks_cipher_lend(r, e->w, ta->limbs < tb->limbs ? ta->limbs : tb->limbs, err));
-    HEMI_TRY(hemi_ckks_mul(e->w, r, ta, tb, e->keys, err));
-    hemi_ckks_add(e->w, r, r, r);
-    if (a != b) hemi_ckks_mul_constant_add(e->w, r, td, -1, r->scale / td->scale);
-    hemi_ckks_rescale(e->w, r, r);
+    hemi_ckks_sum sum = hemi_ckks_sum_begin(e->w, ta->limbs < tb->limbs ? ta->limbs : tb->limbs, ta->scale * tb->scale);
+    HEMI_TRY(hemi_ckks_cipher_lend(r, e->w, sum.limbs, err));
+    hemi_ckks_sum_product(&sum, ta, tb, true);
+    if (a != b) hemi_ckks_sum_multiple(&sum, td, -1);
+    HEMI_TRY(hemi_ckks_sum_end(&sum, r, e->keys, err));
     if (a == b) hemi_ckks_add_constant(e->w, r, -1);
     return HEMI_OK;
 }
@@ -62,22 +63,6 @@ static uint32_t trimmed(const double *c, uint32_t degree) {
     return degree;
 }
 
-/* r = sum of c_i T_i, i >= 1, at `limbs` limbs and scale: one rescaling. */
-static hemi_status direct_sum(evaluation *e, hemi_ckks_cipher *r, const double *c, uint32_t degree, uint32_t limbs, double scale, hemi_error *err) {
-    for (uint32_t i = 1; i <= degree; i++)
-        if (c[i] != 0) HEMI_TRY(make_power(e, i, err));
-    if (!e->w) return HEMI_OK;
-    const size_t bytes = (limbs + 1) * (size_t)e->w->ctx->n * sizeof *r->c0;
-    r->limbs = limbs + 1;
-    r->scale = scale * prime_value(e, limbs);
-    memset(r->c0, 0, bytes);
-    memset(r->c1, 0, bytes);
-    for (uint32_t i = 1; i <= degree; i++)
-        if (c[i] != 0) hemi_ckks_mul_constant_add(e->w, r, &e->power[i], c[i], r->scale / e->power[i].scale);
-    hemi_ckks_rescale(e->w, r, r);
-    return HEMI_OK;
-}
-
 static bool is_direct(const evaluation *e, const double *c, uint32_t degree, uint32_t limbs) {
     if (degree > e->direct_max) return false;
     uint32_t depth = 0;
@@ -86,49 +71,60 @@ static bool is_direct(const evaluation *e, const double *c, uint32_t degree, uin
     return e->limbs - depth >= limbs + 1;
 }
 
+/* What a polynomial is the sum of: quotients times powers g, and multiples of powers. */
+typedef struct terms {
+    size_t count;
+    uint32_t g[SPLITS_MAX];
+    hemi_ckks_cipher q[SPLITS_MAX];
+    double multiple[HEMI_CKKS_DEGREE_MAX + 1];
+} terms;
+
 static hemi_status evaluate(evaluation *e, hemi_ckks_cipher *r, const double *c, uint32_t degree, uint32_t limbs, double scale, hemi_error *err);
 
-/* r = q T_g + rest. A quotient that is a constant is no product of ciphertexts. */
-static hemi_status split_sum(evaluation *e, hemi_ckks_cipher *r, const double *c, uint32_t degree, uint32_t limbs, double scale, hemi_error *err) {
-    double q[HEMI_CKKS_DEGREE_MAX + 1] = {0}, rest[HEMI_CKKS_DEGREE_MAX + 1];
-    const uint32_t g = floor_power(degree), q_degree = degree - g;
-    hemi_ckks_cipher other = {0};
-    split(c, degree, g, q, rest);
-    HEMI_TRY(make_power(e, g, err));
-    const hemi_ckks_cipher *tg = &e->power[g];
-    hemi_status s = HEMI_OK;
-    if (q_degree == 0) {
-        double only[HEMI_CKKS_DEGREE_MAX + 1] = {0};
-        only[g] = q[0];
-        s = direct_sum(e, r, only, g, limbs, scale, err);
-    } else {
-        s = evaluate(e, r, q, q_degree, limbs + 1, e->w ? scale * prime_value(e, limbs) / tg->scale : 0, err);
-        e->products++;
-        if (s == HEMI_OK && e->w) {
-            s = hemi_ckks_mul(e->w, r, r, tg, e->keys, err);
-            if (s == HEMI_OK) hemi_ckks_rescale(e->w, r, r);
+/* Quotients at limbs + 1, so that they times T_g have sum_scale. A quotient that is a constant is no product of ciphertexts. */
+static hemi_status find_terms(evaluation *e, terms *t, const double *c, uint32_t degree, uint32_t limbs, double sum_scale, hemi_error *err) {
+    memcpy(t->multiple, c, (degree + 1) * sizeof *c);
+    while (!is_direct(e, t->multiple, degree, limbs)) {
+        double p[HEMI_CKKS_DEGREE_MAX + 1], q[HEMI_CKKS_DEGREE_MAX + 1] = {0};
+        const uint32_t g = floor_power(degree), q_degree = degree - g;
+        memcpy(p, t->multiple, (degree + 1) * sizeof *p);
+        memset(t->multiple + g, 0, (degree + 1 - g) * sizeof *p);
+        split(p, degree, g, q, t->multiple);
+        HEMI_TRY(make_power(e, g, err));
+        if (q_degree > 0) {
+            hemi_ckks_cipher *to = &t->q[t->count];
+            t->g[t->count++] = g;
+            if (e->w) HEMI_TRY(hemi_ckks_cipher_lend(to, e->w, e->limbs, err));
+            HEMI_TRY(evaluate(e, to, q, q_degree, limbs + 1, e->w ? sum_scale / e->power[g].scale : 0, err));
         }
+        degree = trimmed(t->multiple, g - 1);
+        if (q_degree == 0) t->multiple[g] = q[0];
     }
-    const uint32_t rest_degree = trimmed(rest, g - 1);
-    if (e->w) r->scale = scale; /* up to the rounding of a double */
-    if (s == HEMI_OK && rest_degree == 0 && e->w) hemi_ckks_add_constant(e->w, r, rest[0]);
-    if (s == HEMI_OK && rest_degree > 0) {
-        if (e->w) s = hemi_ckks_cipher_lend(&other, e->w, e->limbs, err);
-        if (s == HEMI_OK) s = evaluate(e, &other, rest, rest_degree, limbs, scale, err);
-        if (s == HEMI_OK && e->w) hemi_ckks_add(e->w, r, r, &other);
-    }
-    if (e->w) hemi_ckks_cipher_give_back(&other, e->w);
-    return s;
+    for (uint32_t i = 1; i <= degree; i++)
+        if (t->multiple[i] != 0) HEMI_TRY(make_power(e, i, err));
+    return HEMI_OK;
 }
 
-static hemi_status evaluate(evaluation *e, hemi_ckks_cipher *r, const double *c, uint32_t degree, uint32_t limbs, double scale, hemi_error *err) {
-    if (!is_direct(e, c, degree, limbs)) return split_sum(e, r, c, degree, limbs, scale, err);
-    HEMI_TRY(direct_sum(e, r, c, degree, limbs, scale, err));
-    if (e->w) {
-        r->scale = scale;
-        hemi_ckks_add_constant(e->w, r, c[0]);
-    }
+static hemi_status add_terms(evaluation *e, hemi_ckks_cipher *r, const terms *t, uint32_t limbs, double scale, double sum_scale, hemi_error *err) {
+    hemi_ckks_sum sum = hemi_ckks_sum_begin(e->w, limbs + 1, sum_scale);
+    for (size_t i = 0; i < t->count; i++) hemi_ckks_sum_product(&sum, &t->q[i], &e->power[t->g[i]], false);
+    for (uint32_t i = 1; i <= HEMI_CKKS_DEGREE_MAX; i++)
+        if (t->multiple[i] != 0) hemi_ckks_sum_multiple(&sum, &e->power[i], t->multiple[i]);
+    HEMI_TRY(hemi_ckks_sum_end(&sum, r, e->keys, err));
+    r->scale = scale; /* up to the rounding of a double */
+    hemi_ckks_add_constant(e->w, r, t->multiple[0]);
     return HEMI_OK;
+}
+
+/* One relinearisation and one rescaling. */
+static hemi_status evaluate(evaluation *e, hemi_ckks_cipher *r, const double *c, uint32_t degree, uint32_t limbs, double scale, hemi_error *err) {
+    const double sum_scale = e->w ? scale * prime_value(e, limbs) : 0;
+    terms t = {0};
+    hemi_status s = find_terms(e, &t, c, degree, limbs, sum_scale, err);
+    if (t.count > 0) e->products++;
+    if (s == HEMI_OK && e->w) s = add_terms(e, r, &t, limbs, scale, sum_scale, err);
+    for (size_t i = 0; i < t.count; i++) hemi_ckks_cipher_give_back(&t.q[i], e->w);
+    return s;
 }
 
 /* The number of babies with the fewest products. */
@@ -179,18 +175,20 @@ static double power_noise(noise *x, uint32_t i) {
 }
 
 static double sum_noise(noise *x, const double *c, uint32_t degree, uint32_t limbs) {
-    double q[HEMI_CKKS_DEGREE_MAX + 1] = {0}, rest[HEMI_CKKS_DEGREE_MAX + 1], sum = x->rescaling;
-    if (is_direct(x->e, c, degree, limbs)) {
-        for (uint32_t i = 1; i <= degree; i++)
-            if (c[i] != 0) sum += square(c[i]) * power_noise(x, i);
-        return sum;
+    double p[HEMI_CKKS_DEGREE_MAX + 1] = {0}, sum = x->rescaling;
+    memcpy(p, c, (degree + 1) * sizeof *p);
+    while (!is_direct(x->e, p, degree, limbs)) {
+        double q[HEMI_CKKS_DEGREE_MAX + 1] = {0}, rest[HEMI_CKKS_DEGREE_MAX + 1] = {0};
+        const uint32_t g = floor_power(degree);
+        split(p, degree, g, q, rest);
+        sum += square(value(x->u, q, degree - g)) * power_noise(x, g);
+        if (degree > g) sum += square(cos(g * acos(x->u))) * sum_noise(x, q, degree - g, limbs + 1);
+        degree = trimmed(rest, g - 1);
+        memcpy(p, rest, (degree + 1) * sizeof *p);
     }
-    const uint32_t g = floor_power(degree);
-    split(c, degree, g, q, rest);
-    sum += square(value(x->u, q, degree - g)) * power_noise(x, g);
-    if (degree > g) sum += square(cos(g * acos(x->u))) * sum_noise(x, q, degree - g, limbs + 1);
-    const uint32_t rest_degree = trimmed(rest, g - 1);
-    return rest_degree > 0 ? sum + sum_noise(x, rest, rest_degree, limbs) : sum;
+    for (uint32_t i = 1; i <= degree; i++)
+        if (p[i] != 0) sum += square(p[i]) * power_noise(x, i);
+    return sum;
 }
 
 double hemi_ckks_chebyshev_noise(const double *c, uint32_t degree, uint32_t levels, double u, double rescaling) {

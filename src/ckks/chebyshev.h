@@ -10,7 +10,7 @@
 #define HEMI_CKKS_DEGREE_MAX 255
 
 uint32_t hemi_ckks_chebyshev_levels(uint32_t degree);
-/* Products of ciphertexts that an evaluation takes. Coefficients that are zero cost nothing: which are (every other one of an odd function)
+/* Products of ciphertexts that an evaluation takes; what is summed before it is relinearised counts as one. Coefficients that are zero cost nothing: which are (every other one of an odd function)
  * is part of the circuit's structure. */
 uint32_t hemi_ckks_chebyshev_products(const double *c, uint32_t degree);
 /* The variance of what the evaluation itself adds to p(u), in `levels` levels, where every rescaling adds `rescaling`; u is

@@ -20,8 +20,12 @@ void hemi_ckks_cipher_clear(hemi_ckks_cipher *c); /* takes a zeroed one */
 #define HEMI_CKKS_KEY_PUBLIC  0
 #define HEMI_CKKS_KEY_PRODUCT 1
 
+/* Polynomials that are read side by side begin at different places of their pages, and so in different sets of caches. */
+#define HEMI_CKKS_STRIDE(n) ((size_t)(n) + 72)
+static inline size_t hemi_ckks_stride(const hemi_ckks_context *ctx) { return HEMI_CKKS_STRIDE(ctx->n); }
+
 /* A key-switching key from s' to s: for digit d (of hemi_ckks_digits) and limb j of `limbs` + specials limbs (the chain's first, then the
- * special ones), (b, a) with b = -a s + e + [j in digit d] P s', at (d (limbs + specials) + j) n. Fixed form. */
+ * special ones), (b, a) with b = -a s + e + [j in digit d] P s', at hemi_ckks_key_at. Fixed form. */
 typedef struct hemi_ckks_key {
     uint32_t t;
     const uint32_t *index; /* slot permutation; NULL for HEMI_CKKS_KEY_PRODUCT */
@@ -62,6 +66,11 @@ static inline uint32_t hemi_ckks_ring_limb(const hemi_ckks_context *ctx, uint32_
     return j < limbs ? j : ctx->chain + (j - limbs);
 }
 
+/* Where part (digit, j) of a key is, in b and in a: what belongs to one limb lies together. */
+static inline size_t hemi_ckks_key_at(const hemi_ckks_keys *keys, uint32_t digit, uint32_t j) {
+    return (2 * (size_t)j * hemi_ckks_digits(keys->ctx->params, keys->limbs) + digit) * hemi_ckks_stride(keys->ctx);
+}
+
 /* ---- operations. Results may be operands unless said otherwise; result ciphertexts have room for their limbs. team may be NULL. */
 
 /* Memory of one computation at a time. */
@@ -97,8 +106,29 @@ void hemi_ckks_add_plain(hemi_ckks_workspace *w, hemi_ckks_cipher *r, const uint
 /* r = a b, relinearised, over the fewer limbs; r.scale = a.scale b.scale. Not rescaled. ERR_KEY without HEMI_CKKS_KEY_PRODUCT. */
 HEMI_CHECK hemi_status hemi_ckks_mul(hemi_ckks_workspace *w, hemi_ckks_cipher *r, const hemi_ckks_cipher *a, const hemi_ckks_cipher *b,
                                      const hemi_ckks_keys *keys, hemi_error *err);
+/* The same, divided by the last prime in the same rounding: one limb less. At least 2 limbs. */
+HEMI_CHECK hemi_status hemi_ckks_mul_rescale(hemi_ckks_workspace *w, hemi_ckks_cipher *r, const hemi_ckks_cipher *a, const hemi_ckks_cipher *b,
+                                             const hemi_ckks_keys *keys, hemi_error *err);
 /* Divides by the last prime: one limb less, scale / q_(limbs-1). At least 2 limbs. */
 void hemi_ckks_rescale(hemi_ckks_workspace *w, hemi_ckks_cipher *r, const hemi_ckks_cipher *a);
+
+/* A sum of products and of multiples, relinearised and rescaled once. It is made in the workspace: one at a time, and no other product
+ * meanwhile. Over `limbs` limbs, at least 2, at a scale. */
+typedef struct hemi_ckks_sum {
+    hemi_ckks_workspace *w;
+    uint32_t limbs;
+    double scale;
+    bool begun, multiplied; /* there are terms; products */
+} hemi_ckks_sum;
+
+static inline hemi_ckks_sum hemi_ckks_sum_begin(hemi_ckks_workspace *w, uint32_t limbs, double scale) { return (hemi_ckks_sum){w, limbs, scale, false, false}; }
+/* + a b, or, twice, + 2 a b; the product of their scales is that of the sum. */
+void hemi_ckks_sum_product(hemi_ckks_sum *sum, const hemi_ckks_cipher *a, const hemi_ckks_cipher *b, bool twice);
+/* + constant a: a's scale is brought to that of the sum. |constant sum.scale / a.scale| < 2^62. */
+void hemi_ckks_sum_multiple(hemi_ckks_sum *sum, const hemi_ckks_cipher *a, double constant);
+/* r: a limb less, the scale over the last prime; zeros where there were no terms. ERR_KEY if there are products and no HEMI_CKKS_KEY_PRODUCT. */
+HEMI_CHECK hemi_status hemi_ckks_sum_end(hemi_ckks_sum *sum, hemi_ckks_cipher *r, const hemi_ckks_keys *keys, hemi_error *err);
+
 /* r = sigma_t(a): a rotation or the conjugation. ERR_KEY without the key. */
 HEMI_CHECK hemi_status hemi_ckks_automorphism(hemi_ckks_workspace *w, hemi_ckks_cipher *r, const hemi_ckks_cipher *a, uint32_t t,
                                               const hemi_ckks_keys *keys, hemi_error *err);

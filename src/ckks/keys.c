@@ -17,21 +17,21 @@ static hemi_status check_entries(const hemi_ckks_context *ctx, uint32_t limbs, c
     return HEMI_OK;
 }
 
-/* Words of the b of a key-switching key; a has as many. */
-static size_t part_words(const hemi_params *p, uint32_t limbs) {
-    return (size_t)hemi_ckks_digits(p, limbs) * (limbs + p->specials) << p->log2_n;
+/* Words of a key-switching key, both components. */
+static size_t key_words(const hemi_params *p, uint32_t limbs) {
+    return 2 * (size_t)(limbs + p->specials) * hemi_ckks_digits(p, limbs) * HEMI_CKKS_STRIDE(1u << p->log2_n);
 }
 
 size_t hemi_ckks_keys_memory(const hemi_params *params, uint32_t limbs, size_t count) {
     const size_t n = (size_t)1 << params->log2_n;
-    return (2 * n + 2 * part_words(params, limbs) * count) * sizeof(uint64_t) + count * n * sizeof(uint32_t);
+    return (2 * n + key_words(params, limbs) * count) * sizeof(uint64_t) + count * n * sizeof(uint32_t);
 }
 
 hemi_status hemi_ckks_keys_new(hemi_ckks_keys **out, const hemi_ckks_context *ctx, uint32_t limbs, const uint32_t *t, size_t count,
                                hemi_error *err) {
     *out = NULL;
     HEMI_TRY(check_entries(ctx, limbs, t, count, err));
-    const size_t n = ctx->n, each = part_words(ctx->params, limbs), words = 2 * n + 2 * each * count;
+    const size_t n = ctx->n, each = key_words(ctx->params, limbs), words = 2 * n + each * count;
     const size_t permuting = count - (count > 0 && t[0] == HEMI_CKKS_KEY_PRODUCT ? 1 : 0);
     hemi_ckks_keys *keys = hemi_alloc(1, sizeof *keys);
     if (keys) {
@@ -51,8 +51,8 @@ hemi_status hemi_ckks_keys_new(hemi_ckks_keys **out, const hemi_ckks_context *ct
     keys->public_a = keys->storage + n;
     uint32_t *index = keys->index;
     for (size_t i = 0; i < count; i++) {
-        uint64_t *b = keys->storage + 2 * n + 2 * each * i;
-        keys->key[i] = (hemi_ckks_key){.t = t[i], .b = b, .a = b + each};
+        uint64_t *b = keys->storage + 2 * n + each * i;
+        keys->key[i] = (hemi_ckks_key){.t = t[i], .b = b, .a = b + hemi_ckks_digits(ctx->params, limbs) * hemi_ckks_stride(ctx)};
         if (t[i] == HEMI_CKKS_KEY_PRODUCT) continue;
         hemi_ring_automorphism_index(index, ctx->log2_n, t[i]);
         keys->key[i].index = index;
@@ -89,7 +89,7 @@ void hemi_ckks_keys_set(hemi_ckks_keys *keys, size_t i, uint32_t digit, uint32_t
     const hemi_ckks_key *key = &keys->key[i - 1];
     const uint32_t ring_limb = hemi_ckks_ring_limb(ctx, keys->limbs, limb);
     const hemi_modulus *m = &hemi_ckks_limb(ctx, ring_limb)->m;
-    const size_t at = ((size_t)digit * (keys->limbs + ctx->specials) + limb) * n;
+    const size_t at = hemi_ckks_key_at(keys, digit, limb);
     ctx->k->fix(key->b + at, b, n, m);
     hemi_ckks_key_expand_a(b, ctx, key->t, digit, ring_limb, seed);
     ctx->k->fix(key->a + at, b, n, m);

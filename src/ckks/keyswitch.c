@@ -1,184 +1,192 @@
-/* Hybrid key switching with several digits: decomposition, inner product with a key, division by P; and division by the last prime. */
+/* Hybrid key switching with several digits: decomposition, inner products with keys, division by P; and division by the last prime. What
+ * belongs to one limb is done in one go, so that it stays in the second-level cache. */
 #include <string.h>
 
 #include "base/error.h"
 #include "ckks/workspace.h"
 
-/* Coefficients modulo the primes of a digit (a run of ring limbs, n words each) to mixed radix, in place:
- *   x = w_0 + q_0 (w_1 + q_1 (w_2 + ...)), w_i centred modulo q_i,
- * which says which integer in about (-Q/2, Q/2) is meant, exactly. scratch: n words. */
-static void to_mixed_radix(const hemi_ckks_context *ctx, uint64_t *x, uint32_t first, uint32_t count, uint64_t *scratch) {
-    const size_t n = ctx->n, total = hemi_ckks_total(ctx);
-    for (uint32_t i = 1; i < count; i++)
-        for (uint32_t j = 0; j < i; j++) {
-            const hemi_modulus *from = &hemi_ckks_limb(ctx, first + j)->m, *to = &hemi_ckks_limb(ctx, first + i)->m;
-            ctx->k->lift(scratch, x + j * n, n, from, to);
-            ctx->k->sub_mul_scalar(x + i * n, x + i * n, scratch, ctx->prime_inverse[(first + j) * total + first + i], n, to);
-        }
+#define BLOCK 1024 /* coefficients that pass through several kernels at once, in the first-level cache */
+
+/* ---- mixed radix: x = w_0 + q_0 (w_1 + q_1 (w_2 + ...)), w_i centred modulo q_i, says which integer in about (-Q/2, Q/2) is meant, exactly. Digit i
+ * is n words at i n, of ring limb limb[i]. */
+
+typedef struct radix {
+    uint32_t count, limb[HEMI_CKKS_DIGIT_MAX + 1];
+} radix;
+
+/* Coefficients modulo the primes to their digits, in place. */
+static void to_mixed_radix(const hemi_ckks_context *ctx, uint64_t *x, const radix *b, uint64_t *scratch) {
+    const size_t n = ctx->n, total = hemi_ckks_total(ctx), block = n < BLOCK ? n : BLOCK;
+    for (size_t at = 0; at < n; at += block)
+        for (uint32_t i = 1; i < b->count; i++)
+            for (uint32_t j = 0; j < i; j++) {
+                const hemi_modulus *from = &hemi_ckks_limb(ctx, b->limb[j])->m, *to = &hemi_ckks_limb(ctx, b->limb[i])->m;
+                ctx->k->lift(scratch, x + j * n + at, block, from, to);
+                ctx->k->sub_mul_scalar(x + i * n + at, x + i * n + at, scratch, ctx->prime_inverse[b->limb[j] * total + b->limb[i]], block, to);
+            }
 }
 
-/* r = that integer modulo ring limb `to`. scratch: n words. */
-static void from_mixed_radix(const hemi_ckks_context *ctx, uint64_t *r, const uint64_t *x, uint32_t first, uint32_t count, uint32_t to,
-                             uint64_t *scratch) {
-    const size_t n = ctx->n, total = hemi_ckks_total(ctx);
-    const hemi_modulus *m = &hemi_ckks_limb(ctx, to)->m;
-    ctx->k->lift(r, x + (count - 1) * n, n, &hemi_ckks_limb(ctx, first + count - 1)->m, m);
-    for (uint32_t i = count - 1; i-- > 0;) {
-        ctx->k->mul_scalar(r, r, ctx->prime[(first + i) * total + to], n, m);
-        ctx->k->lift(scratch, x + i * n, n, &hemi_ckks_limb(ctx, first + i)->m, m);
-        ctx->k->add(r, r, scratch, n, m);
-    }
+/* r = that integer modulo ring limb `to`. */
+static void from_mixed_radix(const hemi_ckks_context *ctx, uint64_t *r, const uint64_t *x, const radix *b, uint32_t to) {
+    const hemi_modulus *from[HEMI_CKKS_DIGIT_MAX + 1];
+    for (uint32_t i = 0; i < b->count; i++) from[i] = &hemi_ckks_limb(ctx, b->limb[i])->m;
+    ctx->k->lift_mixed(r, x, ctx->n, from, b->count, ctx->n, &hemi_ckks_limb(ctx, to)->m);
 }
 
-/* ---- digits */
+/* The primes of a digit, as far as there are any. */
+static radix digit_radix(const hemi_params *p, uint32_t digit, uint32_t limbs) {
+    radix b = {0};
+    const uint32_t end = hemi_ckks_digit_first(p, digit + 1);
+    for (uint32_t i = hemi_ckks_digit_first(p, digit); i < end && i < limbs; i++) b.limb[b.count++] = i;
+    return b;
+}
 
-typedef struct decomposition {
+/* ---- switching */
+
+typedef struct switching {
     hemi_ckks_workspace *w;
-    const uint64_t *c1;
-    uint32_t limbs, digits;
-} decomposition;
-
-static uint32_t digit_count(const hemi_params *p, uint32_t digit, uint32_t limbs) {
-    const uint32_t first = hemi_ckks_digit_first(p, digit), size = digit == 0 ? 1 : p->digit_limbs;
-    return first + size <= limbs ? size : limbs - first;
-}
+    const hemi_ckks_switching *s;
+    uint32_t digits;
+    radix rest; /* what is divided by: the special primes, and then perhaps the last one */
+} switching;
 
 static void digit_step(void *context, size_t d, size_t worker) {
-    const decomposition *x = context;
+    const switching *x = context;
     const hemi_ckks_context *ctx = x->w->ctx;
-    const uint32_t first = hemi_ckks_digit_first(ctx->params, (uint32_t)d), count = digit_count(ctx->params, (uint32_t)d, x->limbs);
-    uint64_t *to = x->w->coefficient + (size_t)first * ctx->n;
-    for (uint32_t i = 0; i < count; i++)
-        ctx->k->intt(to + (size_t)i * ctx->n, x->c1 + (size_t)(first + i) * ctx->n, hemi_ckks_limb(ctx, first + i));
-    to_mixed_radix(ctx, to, first, count, hemi_ckks_scratch(x->w, worker));
+    const radix b = digit_radix(ctx->params, (uint32_t)d, x->s->limbs);
+    const size_t n = ctx->n, first = b.limb[0] * n;
+    for (uint32_t i = 0; i < b.count; i++)
+        ctx->k->intt(x->w->coefficient + first + i * n, x->s->c1 + first + i * n, hemi_ckks_limb(ctx, b.limb[i]));
+    to_mixed_radix(ctx, x->w->coefficient + first, &b, hemi_ckks_scratch(x->w, worker));
 }
 
-/* All digits at one limb. */
-static void target_step(void *context, size_t j, size_t worker) {
-    const decomposition *x = context;
+/* All digits at one ring limb, into a worker's scratch. */
+static void digits_at(const switching *x, uint32_t to, uint64_t *digit) {
     const hemi_ckks_context *ctx = x->w->ctx;
     const size_t n = ctx->n;
-    const uint32_t to = hemi_ckks_ring_limb(ctx, x->limbs, (uint32_t)j);
-    for (uint32_t d = 0; d < x->digits; d++) {
-        const uint32_t first = hemi_ckks_digit_first(ctx->params, d), count = digit_count(ctx->params, d, x->limbs);
-        uint64_t *r = x->w->digit + (j * x->digits + d) * n;
-        if (j >= first && j < first + count) {
-            memcpy(r, x->c1 + j * n, n * sizeof *r);
+    for (uint32_t d = 0; d < x->digits; d++, digit += hemi_ckks_stride(ctx)) {
+        const radix b = digit_radix(ctx->params, d, x->s->limbs);
+        if (to >= b.limb[0] && to < b.limb[0] + b.count) {
+            memcpy(digit, x->s->c1 + to * n, n * sizeof *digit);
             continue;
         }
-        from_mixed_radix(ctx, r, x->w->coefficient + first * n, first, count, to, hemi_ckks_scratch(x->w, worker));
-        ctx->k->ntt(r, hemi_ckks_limb(ctx, to));
+        from_mixed_radix(ctx, digit, x->w->coefficient + b.limb[0] * n, &b, to);
+        ctx->k->ntt(digit, hemi_ckks_limb(ctx, to));
     }
 }
 
-void hemi_ckks_decompose(hemi_ckks_workspace *w, const uint64_t *c1, uint32_t limbs) {
-    decomposition x = {.w = w, .c1 = c1, .limbs = limbs, .digits = hemi_ckks_digits(w->ctx->params, limbs)};
-    hemi_team_run(w->team, x.digits, digit_step, &x);
-    hemi_team_run(w->team, limbs + w->ctx->specials, target_step, &x);
-}
-
-/* ---- the product with a key */
-
-typedef struct key_product {
-    hemi_ckks_workspace *w;
-    const hemi_ckks_key *key;
-    uint32_t limbs, digits, key_limbs;
-} key_product;
-
-static void key_step(void *context, size_t j, size_t worker) {
-    const key_product *x = context;
+/* (r0, r1) = sum over digits of sigma(digit) key, at one ring limb. */
+static void inner_product(const switching *x, const hemi_ckks_key *key, uint32_t to, uint64_t *r0, uint64_t *r1, const uint64_t *digit) {
     const hemi_ckks_context *ctx = x->w->ctx;
-    const size_t n = ctx->n, stride = (x->key_limbs + ctx->specials) * n;
-    const size_t part = (j < x->limbs ? j : x->key_limbs + j - x->limbs) * n;
-    (void)worker;
-    ctx->k->gadget_product(x->w->extended0 + j * n, x->w->extended1 + j * n, x->w->digit + j * x->digits * n, n, x->key->index,
-                           x->key->b + part, x->key->a + part, stride, x->digits, n,
-                           &hemi_ckks_limb(ctx, hemi_ckks_ring_limb(ctx, x->limbs, (uint32_t)j))->m);
+    const size_t stride = hemi_ckks_stride(ctx), at = hemi_ckks_key_at(x->s->keys, 0, to < ctx->chain ? to : x->s->keys->limbs + to - ctx->chain);
+    ctx->k->gadget_product(r0, r1, digit, stride, key->index, key->b + at, key->a + at, stride, x->digits, ctx->n, &hemi_ckks_limb(ctx, to)->m);
 }
 
-void hemi_ckks_gadget_product(hemi_ckks_workspace *w, const hemi_ckks_key *key, const hemi_ckks_keys *keys, uint32_t limbs) {
-    key_product x = {.w = w, .key = key, .limbs = limbs, .digits = hemi_ckks_digits(w->ctx->params, limbs), .key_limbs = keys->limbs};
-    hemi_team_run(w->team, limbs + w->ctx->specials, key_step, &x);
-}
+static uint64_t *rest_of(const switching *x, size_t i, size_t half) { return x->w->rest + (2 * i + half) * x->rest.count * x->w->ctx->n; }
 
-/* ---- divisions */
-
-typedef struct division {
-    hemi_ckks_workspace *w;
-    const uint64_t *u[2];    /* limbs that are kept, NTT form */
-    uint64_t *rest[2];       /* the ring limbs first .. that are divided by: NTT form, then mixed radix */
-    uint64_t *r[2];
-    const uint64_t *plus[2]; /* NULL: nothing */
-    const uint32_t *index;
-    uint32_t limbs, first, count;
-    bool special;
-} division;
-
-static void rest_step(void *context, size_t i, size_t worker) {
-    const division *x = context;
+/* At a prime that is divided by. */
+static void rest_step(void *context, size_t index, size_t worker) {
+    const switching *x = context;
     const hemi_ckks_context *ctx = x->w->ctx;
-    for (uint32_t j = 0; j < x->count; j++)
-        ctx->k->intt(x->rest[i] + (size_t)j * ctx->n, x->rest[i] + (size_t)j * ctx->n, hemi_ckks_limb(ctx, x->first + j));
-    to_mixed_radix(ctx, x->rest[i], x->first, x->count, hemi_ckks_scratch(x->w, worker));
+    const size_t n = ctx->n;
+    const uint32_t to = x->rest.limb[index];
+    const hemi_modulus *m = &hemi_ckks_limb(ctx, to)->m;
+    uint64_t *digit = hemi_ckks_scratch(x->w, worker), *scratch = digit + x->digits * hemi_ckks_stride(ctx);
+    digits_at(x, to, digit);
+    for (size_t i = 0; i < x->s->count; i++) {
+        inner_product(x, x->s->key[i], to, rest_of(x, i, 0) + index * n, rest_of(x, i, 1) + index * n, digit);
+        for (size_t half = 0; half < 2 && to < ctx->chain; half++) { /* the last prime */
+            ctx->k->mul_scalar(scratch, x->s->plus[half] + to * n, ctx->special_product[to], n, m);
+            ctx->k->add(rest_of(x, i, half) + index * n, rest_of(x, i, half) + index * n, scratch, n, m);
+        }
+    }
 }
 
-static void quotient_step(void *context, size_t index, size_t worker) {
-    const division *x = context;
-    hemi_ckks_workspace *w = x->w;
-    const hemi_ckks_context *ctx = w->ctx;
-    const size_t n = ctx->n, half = index / x->limbs, j = index % x->limbs;
-    const hemi_limb *l = hemi_ckks_limb(ctx, (uint32_t)j);
-    uint64_t *scratch = hemi_ckks_scratch(w, worker), *remainder = scratch + n, *r = x->r[half] + j * n;
-    from_mixed_radix(ctx, remainder, x->rest[half], x->first, x->count, (uint32_t)j, scratch);
+static void radix_step(void *context, size_t index, size_t worker) {
+    const switching *x = context;
+    const hemi_ckks_context *ctx = x->w->ctx;
+    uint64_t *rest = rest_of(x, index / 2, index % 2);
+    for (size_t i = 0; i < x->rest.count; i++) ctx->k->intt(rest + i * ctx->n, rest + i * ctx->n, hemi_ckks_limb(ctx, x->rest.limb[i]));
+    to_mixed_radix(ctx, rest, &x->rest, hemi_ckks_scratch(x->w, worker));
+}
+
+/* r = (u - rest) / divisor, rest in mixed radix, at one limb; remainder: n words. */
+static void quotient(const hemi_ckks_context *ctx, uint64_t *r, const uint64_t *u, const uint64_t *rest, const radix *b, uint32_t to, uint64_t inverse,
+                     uint64_t *remainder) {
+    const hemi_limb *l = hemi_ckks_limb(ctx, to);
+    from_mixed_radix(ctx, remainder, rest, b, to);
     ctx->k->ntt(remainder, l);
-    const uint64_t inverse = x->special ? ctx->special_inverse[j] : ctx->prime_inverse[x->first * hemi_ckks_total(ctx) + j];
-    const uint64_t *plus = x->plus[half] ? x->plus[half] + j * n : NULL;
-    if (plus && x->index) {
-        ctx->k->permute(remainder + n, plus, x->index, n);
-        plus = remainder + n;
-    }
-    if (!plus) {
-        ctx->k->sub_mul_scalar(r, x->u[half] + j * n, remainder, inverse, n, &l->m);
-        return;
-    }
-    ctx->k->sub_mul_scalar(remainder, x->u[half] + j * n, remainder, inverse, n, &l->m);
-    ctx->k->add(r, remainder, plus, n, &l->m);
+    ctx->k->sub_mul_scalar(r, u, remainder, inverse, ctx->n, &l->m);
 }
 
-static void divide(division *x) {
-    hemi_team_run(x->w->team, 2, rest_step, x);
-    hemi_team_run(x->w->team, 2 * (size_t)x->limbs, quotient_step, x);
+/* At a limb of the result. */
+static void limb_step(void *context, size_t index, size_t worker) {
+    const switching *x = context;
+    const hemi_ckks_switching *s = x->s;
+    const hemi_ckks_context *ctx = x->w->ctx;
+    const uint32_t to = (uint32_t)index;
+    const size_t n = ctx->n, at = to * n;
+    const hemi_modulus *m = &hemi_ckks_limb(ctx, to)->m;
+    const size_t stride = hemi_ckks_stride(ctx);
+    uint64_t *digit = hemi_ckks_scratch(x->w, worker), *u[2] = {digit + x->digits * stride, digit + (x->digits + 1) * stride}, *scratch = u[1] + stride;
+    const uint64_t last_inverse = s->rescales ? ctx->prime_inverse[(s->limbs - 1) * hemi_ckks_total(ctx) + to] : 1;
+    const uint64_t inverse = hemi_mod_mul(ctx->special_inverse[to], last_inverse, m);
+    digits_at(x, to, digit);
+    for (size_t i = 0; i < s->count; i++) {
+        inner_product(x, s->key[i], to, u[0], u[1], digit);
+        for (size_t half = 0; half < 2; half++) {
+            const uint64_t *plus = s->plus[half] ? s->plus[half] + at : NULL;
+            uint64_t *r = half ? s->r[i]->c1 + at : s->r[i]->c0 + at;
+            quotient(ctx, plus ? u[half] : r, u[half], rest_of(x, i, half), &x->rest, to, inverse, scratch);
+            if (!plus) continue;
+            if (s->key[i]->index) ctx->k->permute(scratch, plus, s->key[i]->index, n), plus = scratch;
+            if (s->rescales) ctx->k->mul_scalar(scratch, plus, last_inverse, n, m), plus = scratch;
+            ctx->k->add(r, u[half], plus, n, m);
+        }
+    }
 }
 
-void hemi_ckks_divide_by_special(hemi_ckks_workspace *w, uint64_t *r0, uint64_t *r1, const uint64_t *plus0, const uint64_t *plus1,
-                                 const uint32_t *index, uint32_t limbs) {
-    const size_t n = w->ctx->n;
-    divide(&(division){.w = w,
-                       .u = {w->extended0, w->extended1},
-                       .rest = {w->extended0 + limbs * n, w->extended1 + limbs * n},
-                       .r = {r0, r1},
-                       .plus = {plus0, plus1},
-                       .index = index,
-                       .limbs = limbs,
-                       .first = w->ctx->chain,
-                       .count = w->ctx->specials,
-                       .special = true});
+void hemi_ckks_switch(hemi_ckks_workspace *w, const hemi_ckks_switching *s) {
+    switching x = {.w = w, .s = s, .digits = hemi_ckks_digits(w->ctx->params, s->limbs)};
+    for (uint32_t i = 0; i < w->ctx->specials; i++) x.rest.limb[x.rest.count++] = w->ctx->chain + i;
+    if (s->rescales) x.rest.limb[x.rest.count++] = s->limbs - 1;
+    hemi_team_run(w->team, x.digits, digit_step, &x);
+    hemi_team_run(w->team, x.rest.count, rest_step, &x);
+    hemi_team_run(w->team, 2 * s->count, radix_step, &x);
+    hemi_team_run(w->team, s->rescales ? s->limbs - 1 : s->limbs, limb_step, &x);
+}
+
+/* ---- rescaling */
+
+typedef struct rescaling {
+    hemi_ckks_workspace *w;
+    hemi_ckks_cipher *r;
+    const hemi_ckks_cipher *a;
+    uint32_t limbs; /* of the result */
+} rescaling;
+
+static void last_step(void *context, size_t half, size_t worker) {
+    const rescaling *x = context;
+    const size_t n = x->w->ctx->n;
+    (void)worker;
+    x->w->ctx->k->intt(x->w->rest + half * n, (half ? x->a->c1 : x->a->c0) + x->limbs * n, hemi_ckks_limb(x->w->ctx, x->limbs));
+}
+
+static void rescale_step(void *context, size_t index, size_t worker) {
+    const rescaling *x = context;
+    const hemi_ckks_context *ctx = x->w->ctx;
+    const size_t n = ctx->n, half = index / x->limbs, to = index % x->limbs;
+    const radix last = {1, {x->limbs}};
+    quotient(ctx, (half ? x->r->c1 : x->r->c0) + to * n, (half ? x->a->c1 : x->a->c0) + to * n, x->w->rest + half * n, &last, (uint32_t)to,
+             ctx->prime_inverse[x->limbs * hemi_ckks_total(ctx) + to], hemi_ckks_scratch(x->w, worker));
 }
 
 void hemi_ckks_rescale(hemi_ckks_workspace *w, hemi_ckks_cipher *r, const hemi_ckks_cipher *a) {
-    const size_t n = w->ctx->n;
-    const uint32_t limbs = a->limbs - 1;
-    memcpy(w->extended0, a->c0 + limbs * n, n * sizeof(uint64_t));
-    memcpy(w->extended1, a->c1 + limbs * n, n * sizeof(uint64_t));
-    divide(&(division){.w = w,
-                       .u = {a->c0, a->c1},
-                       .rest = {w->extended0, w->extended1},
-                       .r = {r->c0, r->c1},
-                       .limbs = limbs,
-                       .first = limbs,
-                       .count = 1});
-    r->scale = a->scale / (double)hemi_ckks_limb(w->ctx, limbs)->m.p;
-    r->limbs = limbs;
+    rescaling x = {.w = w, .r = r, .a = a, .limbs = a->limbs - 1};
+    hemi_team_run(w->team, 2, last_step, &x);
+    hemi_team_run(w->team, 2 * (size_t)x.limbs, rescale_step, &x);
+    r->scale = a->scale / (double)hemi_ckks_limb(w->ctx, x.limbs)->m.p;
+    r->limbs = x.limbs;
 }
 
 /* ---- automorphisms */
@@ -201,19 +209,18 @@ static void copy(const hemi_ckks_workspace *w, hemi_ckks_cipher *r, const hemi_c
 hemi_status hemi_ckks_automorphisms(hemi_ckks_workspace *w, hemi_ckks_cipher *r, const hemi_ckks_cipher *a, const uint32_t *t,
                                     size_t count, const hemi_ckks_keys *keys, hemi_error *err) {
     HEMI_TRY(find_keys(keys, t, count, err));
-    for (size_t i = 0, made = SIZE_MAX; i < count; i++) {
+    hemi_ckks_switching s = {.keys = keys, .c1 = a->c1, .plus = {a->c0, NULL}, .limbs = a->limbs};
+    for (size_t i = 0; i < count; i++) {
         if (t[i] == 1) {
             copy(w, &r[i], a);
-            continue;
+        } else {
+            s.key[s.count] = hemi_ckks_keys_find(keys, t[i]);
+            s.r[s.count++] = &r[i];
         }
-        const hemi_ckks_key *key = hemi_ckks_keys_find(keys, t[i]);
-        if (made == SIZE_MAX) hemi_ckks_decompose(w, a->c1, a->limbs), made = i;
-        hemi_ckks_gadget_product(w, key, keys, a->limbs);
-        const uint32_t limbs = a->limbs;
-        const double scale = a->scale;
-        hemi_ckks_divide_by_special(w, r[i].c0, r[i].c1, a->c0, NULL, key->index, limbs);
-        r[i].limbs = limbs;
-        r[i].scale = scale;
+        if (s.count == 0 || (s.count < HEMI_CKKS_TOGETHER && i + 1 < count)) continue;
+        hemi_ckks_switch(w, &s);
+        for (size_t j = 0; j < s.count; j++) s.r[j]->limbs = a->limbs, s.r[j]->scale = a->scale;
+        s.count = 0;
     }
     return HEMI_OK;
 }

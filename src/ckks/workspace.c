@@ -9,9 +9,10 @@
 
 hemi_status hemi_ckks_workspace_new(hemi_ckks_workspace **out, const hemi_ckks_context *ctx, uint32_t limbs, hemi_team *team,
                                     hemi_error *err) {
-    const size_t n = ctx->n, total = limbs + ctx->specials, digits = hemi_ckks_digits(ctx->params, limbs);
-    const size_t workers = (size_t)hemi_team_size(team);
-    const size_t words = (limbs + digits * total + 2 * total + 3 * workers + 3 * (size_t)limbs) * n;
+    const size_t n = ctx->n, workers = (size_t)hemi_team_size(team);
+    const size_t scratch = (hemi_ckks_digits(ctx->params, limbs) + 3) * hemi_ckks_stride(ctx);
+    const size_t rest = 2 * HEMI_CKKS_TOGETHER * (ctx->specials + 1) * n;
+    const size_t words = 4 * limbs * n + rest + workers * scratch;
     *out = NULL;
     hemi_ckks_workspace *w = hemi_alloc(1, sizeof *w);
     uint64_t *at = w ? hemi_alloc_large(words, sizeof *at) : NULL;
@@ -19,13 +20,12 @@ hemi_status hemi_ckks_workspace_new(hemi_ckks_workspace **out, const hemi_ckks_c
         hemi_free(w);
         return hemi_fail(err, HEMI_ERR_MEMORY, "no memory to compute on ciphertexts of %u limbs", limbs);
     }
-    *w = (hemi_ckks_workspace){.ctx = ctx, .team = team, .limbs = limbs, .workers = workers, .storage = at, .bytes = words * sizeof *at};
+    *w = (hemi_ckks_workspace){.ctx = ctx, .team = team, .limbs = limbs, .workers = workers, .scratch_words = scratch, .storage = at,
+                               .bytes = words * sizeof *at};
     w->coefficient = at, at += limbs * n;
-    w->digit = at, at += digits * total * n;
-    w->extended0 = at, at += total * n;
-    w->extended1 = at, at += total * n;
-    w->scratch = at, at += 3 * workers * n;
     for (size_t i = 0; i < 3; i++) w->product[i] = at, at += limbs * n;
+    w->rest = at, at += rest;
+    w->scratch = at;
     *out = w;
     return HEMI_OK;
 }

@@ -114,9 +114,7 @@ static hemi_status rotate_all(bench *b, size_t round, hemi_error *err) {
 
 static hemi_status multiply(bench *b, size_t round, hemi_error *err) {
     (void)round;
-    HEMI_TRY(hemi_ckks_mul(b->w, &b->r[0], &b->a, &b->b, b->keys, err));
-    hemi_ckks_rescale(b->w, &b->r[0], &b->r[0]);
-    return HEMI_OK;
+    return hemi_ckks_mul_rescale(b->w, &b->r[0], &b->a, &b->b, b->keys, err);
 }
 
 static double itself(const bench *b, size_t i) { return b->x[i]; }

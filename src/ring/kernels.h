@@ -68,6 +68,10 @@ typedef struct hemi_kernels {
     void (*from_int16)(uint64_t *r, const int16_t *a, size_t n, const hemi_modulus *m);
     /* r = the centred representative of a (mod from) taken mod to. Any two primes. r may be a. */
     void (*lift)(uint64_t *r, const uint64_t *a, size_t n, const hemi_modulus *from, const hemi_modulus *to);
+    /* Numbers in mixed radix, x_0 + f_0 (x_1 + f_1 (x_2 + ...)), x_j = x[j stride + i] centred modulo f_j = from[j], taken mod to.
+     * 1 <= count <= HEMI_MIXED_MAX; any primes. r may be the first of x. */
+    void (*lift_mixed)(uint64_t *r, const uint64_t *x, size_t stride, const hemi_modulus *const *from, size_t count, size_t n,
+                       const hemi_modulus *to);
     /* r = (a - b) * s; r may be a or b. The second half of a division by a special prime. */
     void (*sub_mul_scalar)(uint64_t *r, const uint64_t *a, const uint64_t *b, uint64_t s, size_t n,
                            const hemi_modulus *m);
@@ -100,6 +104,7 @@ typedef struct hemi_kernels {
 } hemi_kernels;
 
 #define HEMI_GADGET_DIGITS_MAX    64
+#define HEMI_MIXED_MAX            5
 #define HEMI_DOT_MODULUS_BITS_MAX 48
 #define HEMI_DOT_COUNT_MAX        1024
 #define HEMI_INT_MODULUS_BITS_MAX 48

@@ -122,6 +122,18 @@ static void lift(uint64_t *r, const uint64_t *a, size_t n, const hemi_modulus *f
     for (size_t i = 0; i < n; i++) r[i] = hemi_mod_from_signed(hemi_mod_centre(a[i], from), to);
 }
 
+static void lift_mixed(uint64_t *r, const uint64_t *x, size_t stride, const hemi_modulus *const *from, size_t count, size_t n,
+                       const hemi_modulus *to) {
+    for (size_t i = 0; i < n; i++) {
+        uint64_t sum = 0;
+        for (size_t j = count; j-- > 0;) { /* Horner */
+            const uint64_t digit = hemi_mod_from_signed(hemi_mod_centre(x[j * stride + i], from[j]), to);
+            sum = hemi_mod_reduce128((hemi_u128)sum * from[j]->p + digit, to);
+        }
+        r[i] = sum;
+    }
+}
+
 static void sub_mul_scalar(uint64_t *r, const uint64_t *a, const uint64_t *b, uint64_t s, size_t n,
                            const hemi_modulus *m) {
     const twiddle t = {s, shoup(s, m->p)};
@@ -192,6 +204,7 @@ const hemi_kernels hemi_kernels_portable = {
     .gadget_product = gadget_product,
     .from_int16 = from_int16,
     .lift = lift,
+    .lift_mixed = lift_mixed,
     .sub_mul_scalar = sub_mul_scalar,
     .switch_down = switch_down,
     .switch_up = switch_up,

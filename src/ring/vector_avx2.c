@@ -143,6 +143,33 @@ static void k_lift(uint64_t *r, const uint64_t *a, size_t n, const hemi_modulus 
     j.from = prime_of(from);
     map(r, a, a, a, n, slot_lift, &j);
 }
+/* x_0 and products of the others with what is before them, each at most (1/2 + 2^-5) p (mul_by: |x_j| < 2^49, |w| < p/2): less than
+ * 2^49 + 4 (1/2 + 2^-5) p in all, where canonical takes 2^52 - p/2. */
+HEMI_INLINE void mixed(uint64_t *r, const uint64_t *x, size_t stride, const job *j, size_t count, size_t n) {
+    for (size_t i = 0; i < n; i += 4) {
+        vf sum = centred(from_int(load_int(x + i)), &j[0].from);
+        for (size_t k = 1; k < count; k++)
+            sum = add(sum, mul_by(centred(from_int(load_int(x + k * stride + i)), &j[k].from), j[k].w, j[k].v, j->m.p));
+        store_int(r + i, canonical(sum, &j->m));
+    }
+}
+static void k_lift_mixed(uint64_t *r, const uint64_t *x, size_t stride, const hemi_modulus *const *from, size_t count, size_t n,
+                         const hemi_modulus *to) {
+    const size_t whole = n & ~(size_t)3;
+    job j[HEMI_MIXED_MAX];
+    uint64_t before = 1 % to->p;
+    for (size_t k = 0; k < count; k++, before = hemi_mod_mul(before, from[k - 1]->p % to->p, to)) {
+        j[k] = job_times(before, to);
+        j[k].from = prime_of(from[k]);
+    }
+    if (count == 1)
+        mixed(r, x, stride, j, 1, whole);
+    else if (count == 2)
+        mixed(r, x, stride, j, 2, whole);
+    else
+        mixed(r, x, stride, j, count, whole);
+    if (whole < n) hemi_kernels_portable.lift_mixed(r + whole, x + whole, stride, from, count, n - whole, to);
+}
 static void k_sub_mul_scalar(uint64_t *r, const uint64_t *a, const uint64_t *b, uint64_t s, size_t n,
                              const hemi_modulus *m) {
     const job j = job_times(s, m);
@@ -216,6 +243,7 @@ const hemi_kernels hemi_kernels_avx2 = {
     .keyswitch_product = k_keyswitch_product,
     .gadget_product = hemi_avx2_gadget_product,
     .lift = k_lift,
+    .lift_mixed = k_lift_mixed,
     .sub_mul_scalar = k_sub_mul_scalar,
     .switch_down = k_switch_down,
     .from_int16 = k_from_int16,

@@ -168,6 +168,52 @@ static void lift_(uint64_t *r, const uint64_t *a, size_t n, const hemi_modulus *
     });
 }
 
+/* With u_j = x_j + (f_j - 1)/2, in [0, f_j), and w_j what is before x_j, in Montgomery's form: start + u_0 + sum of u_j w_j. A step of
+ * Montgomery's on the sum of products, as in dot_avx512.c: start, in [p, 2p), less than 2^50 and 4 times p/4 are below 2^52. */
+typedef struct mixed {
+    prime_avx512 c;
+    vi inverse_of_p, start, half[HEMI_MIXED_MAX], from[HEMI_MIXED_MAX], w[HEMI_MIXED_MAX];
+} mixed;
+
+HEMI_INLINE vi nonnegative_digit(vi x, size_t j, const mixed *k) {
+    const vi u = add(x, k->half[j]);
+    return smaller(u, sub(u, k->from[j]));
+}
+
+HEMI_INLINE void lift_digits(uint64_t *r, const uint64_t *x, size_t stride, size_t count, size_t n, const mixed *k) {
+    EACH_VECTOR(n, {
+        vi low = zero(), high = add(k->start, nonnegative_digit(GET(x), 0, k));
+        for (size_t j = 1; j < count; j++) {
+            const vi u = nonnegative_digit(GET(x + j * stride), j, k);
+            low = lo(low, u, k->w[j]);
+            high = hi(high, u, k->w[j]);
+        }
+        const vi t = lo(zero(), low, k->inverse_of_p);
+        PUT(r, canonical(sub(add(high, _mm512_srli_epi64(low, 52)), hi(zero(), t, k->c.p)), &k->c));
+    });
+}
+
+static void lift_mixed_(uint64_t *r, const uint64_t *x, size_t stride, const hemi_modulus *const *from, size_t count, size_t n,
+                        const hemi_modulus *to) {
+    mixed k = {.c = prime_of(to), .inverse_of_p = all(to->inverse64 & MASK52)};
+    uint64_t before = 1 % to->p, halves = 0;
+    for (size_t j = 0; j < count; j++) {
+        const uint64_t half = (from[j]->p - 1) / 2;
+        k.half[j] = all(half);
+        k.from[j] = all(from[j]->p);
+        k.w[j] = all(hemi_mod_mul(before, to->r52, to));
+        halves = hemi_mod_add(halves, hemi_mod_mul(before, half % to->p, to), to);
+        before = hemi_mod_mul(before, from[j]->p % to->p, to);
+    }
+    k.start = all(to->p + hemi_mod_neg(halves, to));
+    if (count == 1)
+        lift_(r, x, n, from[0], to);
+    else if (count == 2)
+        lift_digits(r, x, stride, 2, n, &k);
+    else
+        lift_digits(r, x, stride, count, n, &k);
+}
+
 /* 2^bits = W p + w: floor((a 2^bits + h) / p) = a W + floor((a w + h) / p), and the quotient q of a w is short by at most 1,
  * its remainder in [0, 2), to which h = (p-1)/2 is added. */
 static void switch_down_(uint64_t *r, const uint64_t *a, size_t n, unsigned bits, const hemi_modulus *m) {
@@ -225,6 +271,7 @@ const hemi_kernels hemi_kernels_avx512 = {
     .keyswitch_product = keyswitch_product_,
     .gadget_product = hemi_avx512_gadget_product,
     .lift = lift_,
+    .lift_mixed = lift_mixed_,
     .sub_mul_scalar = sub_mul_scalar_,
     .switch_down = switch_down_,
     .from_int16 = from_int16_,

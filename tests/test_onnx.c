@@ -196,7 +196,8 @@ static void shapes_that_keep_the_features(void **state) {
     graph_node(&g, squeeze);
     check_map(g, w_out_in, 1, bias);
 
-    const int64_t rows3[] = {1, 20, D}, back[] = {1, 20, M}; /* Conv1D of transformers, for a fixed number of rows: more than there are features */
+    /* Conv1D of transformers, for a fixed number of rows: more than there are features */
+    const int64_t rows3[] = {1, 20, D}, back[] = {1, 20, M};
     g = graph_with(rows3, 3);
     weights(&g);
     graph_ints(&g, "to2", to2, 2);

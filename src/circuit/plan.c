@@ -10,7 +10,7 @@
 #include "circuit/diagonals.h"
 
 #define OUTPUT_HEADROOM_BITS 5    /* of outputs beyond the calibrated range, before they wrap around q_0 */
-#define ROWS_COST            1.25 /* what one row may cost more for the sake of several in a ciphertext */
+#define ROWS_COST            1.5 /* what one row may cost more for the sake of several in a ciphertext */
 #define SEARCH_WEIGHTS       (UINT64_C(1) << 25) /* maps beyond this are not looked at again and again */
 #define NORM_POINTS          1024
 #define PLAINTEXT_COST       0.35 /* of a product with a plaintext, both components, in transforms */

@@ -174,31 +174,41 @@ def _compiled(module, x, shape, options, name):
         raise type(error)(f"{name}: {error.message}", error.status) from error
 
 
-STEPS = (0.06, 0.09, 0.13, 0.2, 0.3, 0.4)  # of the tolerance, after the compiler's own
+STEPS = (None, 0.06, 0.09, 0.13, 0.2, 0.3, 0.4)  # of the tolerance: the compiler's own first
+WORTH = 0.8  # of the levels: what the next step must save to be taken
 
 
 def _from_onnx(onnx, x, shape, options, name, quantisers):
     """quantisers: activations may be rounded to few bits. Polynomials follow the function behind the steps: what they cannot be is as exact as
-    the rounding, so that the tolerance is, unless it was given, the least of STEPS that can be met."""
-    try:
+    the rounding. So the tolerance, unless it was given, is the least of STEPS that can be met, or the next one: just above what can be met at all,
+    degrees are many times as high."""
+    if not quantisers or options.get("tolerance") is not None:
         return _native.Module.compile(onnx, x.data_ptr(), shape, **options)
-    except HemiUnsupportedError as error:
-        if not quantisers or options.get("tolerance") is not None or "tolerance" not in error.message:
-            raise
-    for i, tolerance in enumerate(STEPS):
+    best = least = None
+    for tolerance in STEPS:
         try:
             native = _native.Module.compile(onnx, x.data_ptr(), shape, **{**options, "tolerance": tolerance})
         except HemiUnsupportedError as error:
-            if i + 1 == len(STEPS) or "tolerance" not in error.message:
+            if best is not None:
+                break
+            if tolerance == STEPS[-1] or "tolerance" not in error.message:
                 raise
             continue
+        if best is None:
+            best, least = native, tolerance
+            if native.info()["operation"] == "circuit":
+                continue
+        elif native.info()["levels"] <= WORTH * best.info()["levels"]:
+            best, least = native, tolerance
+        break
+    if least is not None:
         message = (
             f"{name} rounds activations to few bits. On the server they are smooth polynomials, which differ from such steps: results "
-            f"by {100 * native.info()['approximation_error']:.2g} % (root mean square) from the rounded ones on the calibration data. "
+            f"by {100 * best.info()['approximation_error']:.2g} % (root mean square) from the rounded ones on the calibration data. "
             "tolerance=... sets a limit"
         )
         warn(HemiAccuracyWarning(message))
-        return native
+    return best
 
 
 def _from_matrix(weight, transposed, bias, x, shape, options):

@@ -41,6 +41,7 @@ typedef struct bench {
     void *vector[MATRICES], *panels[MATRICES]; /* right sides */
     uint64_t *wide, *wide_r;                   /* 768 x COLUMNS */
     uint64_t *digit, *keys;                    /* DIGITS x GADGET_N; KEYS times two of that */
+    uint64_t *mixed;                           /* 3 x N, of lift_mixed */
     uint32_t *gadget_index;
 } bench;
 
@@ -76,6 +77,10 @@ static void b_gadget_stream(bench *b, size_t automorphism) {
     gadget(b, automorphism, b->keys + b->key * 2 * DIGITS * GADGET_N);
 }
 static void b_lift(bench *b, size_t x) { b->k->lift(b->r, b->a, x, &b->m, &b->to); }
+static void b_lift_mixed(bench *b, size_t x) {
+    const hemi_modulus *const from[] = {&b->m, &b->m, &b->m};
+    b->k->lift_mixed(b->r, b->mixed, N, from, x, N, &b->to);
+}
 static void b_sub_mul(bench *b, size_t x) { b->k->sub_mul_scalar(b->r, b->a, b->b, 123456789, x, &b->m); }
 static void b_switch_down(bench *b, size_t x) { b->k->switch_down(b->r, b->a, x, 24, &b->m); }
 static void b_switch_up(bench *b, size_t x) { b->k->switch_up(b->s, b->r, x, 32, &b->m); }
@@ -138,6 +143,8 @@ static const struct row {
     {"  in order", b_gadget, 0},
     {"  keys from memory", b_gadget_stream, 1},
     {"lift", b_lift, N},
+    {"lift_mixed, 2 digits", b_lift_mixed, 2},
+    {"  3 digits", b_lift_mixed, 3},
     {"sub_mul_scalar", b_sub_mul, N},
     {"switch_down, 24 bits", b_switch_down, N},
     {"switch_up, 32 bits", b_switch_up, N},
@@ -255,6 +262,7 @@ static void prepare(bench *b, const hemi_kernels *k) {
     }
     k->fix(b->c, b->b, N, &b->m);
     for (size_t i = 0; i < DIGITS * GADGET_N; i++) b->digit[i] = next_random() % p;
+    k->dot_left(b->mixed, b->digit, 3 * N, &b->m);
     for (size_t i = 0; i < 2 * DIGITS * KEYS; i++) k->fix(b->keys + i * GADGET_N, b->digit, GADGET_N, &b->m);
     for (size_t i = 0; i < BABIES; i++) {
         k->dot_left(b->left0 + i * N, b->a, N, &b->m);
@@ -278,6 +286,7 @@ int main(int argc, char **argv) {
     uint64_t **const vectors[] = {&b.a, &b.b, &b.c, &b.r, &b.s, &b.left0, &b.left1};
     for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) *vectors[i] = memory(65536, sizeof(uint64_t));
     b.digit = memory(DIGITS * GADGET_N, sizeof *b.digit);
+    b.mixed = memory(3 * N, sizeof *b.mixed);
     b.keys = memory(2 * KEYS * DIGITS * GADGET_N, sizeof *b.keys);
     b.gadget_index = memory(GADGET_N, sizeof *b.gadget_index);
     hemi_ring_automorphism_index(b.gadget_index, 14, 5);
@@ -311,6 +320,7 @@ int main(int argc, char **argv) {
     hemi_free(b.wide_r);
     for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) hemi_free(*vectors[i]);
     hemi_free(b.digit);
+    hemi_free(b.mixed);
     hemi_free(b.keys);
     hemi_free(b.gadget_index);
     hemi_free(b.index);

@@ -234,6 +234,47 @@ static void lifts_between_primes(void **state) {
     });
 }
 
+/* The integer modulo `to`, digit by digit from the top, in 128 bits. */
+static uint64_t mixed_value(const uint64_t *a, size_t stride, const hemi_modulus *const *from, size_t count, uint64_t to) {
+    u128 sum = 0;
+    for (size_t j = count; j-- > 0;) {
+        const uint64_t f = from[j]->p, d = a[j * stride], digit = d > f / 2 ? (to - (f - d) % to) % to : d % to;
+        sum = (sum * (f % to) + digit) % to;
+    }
+    return (uint64_t)sum;
+}
+
+/* Digits at the ends and the middle of their ranges, and random ones; bases and moduli of every width, in every order. */
+static void mixed_radix(void **state) {
+    (void)state;
+    const hemi_kernels *k = test_table();
+    test_rng rng = test_rng_new();
+    static const size_t sizes[] = {64, 16, 1, 7, 9, 4, 40, 3};
+    for (size_t to = 0; to < TEST_COUNT(primes); to++)
+        for (size_t count = 1; count <= HEMI_MIXED_MAX; count++)
+            for (size_t round = 0; round < 40; round++) {
+                const size_t n = sizes[round % TEST_COUNT(sizes)], stride = n + 8 * (round % 2);
+                const hemi_modulus m = modulus(primes[to]);
+                hemi_modulus f[HEMI_MIXED_MAX];
+                const hemi_modulus *from[HEMI_MIXED_MAX];
+                uint64_t *a = vector(count * stride), *form = vector(count * stride), *r = vector(n + 1);
+                for (size_t j = 0; j < count; j++) {
+                    f[j] = modulus(primes[round < TEST_COUNT(primes) ? round : test_below(&rng, TEST_COUNT(primes))]);
+                    from[j] = &f[j];
+                    for (size_t i = 0; i < stride; i++)
+                        a[j * stride + i] = round % 3 == 0 ? extreme(test_below(&rng, 8), f[j].p) : test_below(&rng, f[j].p);
+                    k->dot_left(form + j * stride, a + j * stride, stride, &f[j]);
+                }
+                r[n] = GUARD;
+                k->lift_mixed(r, form, stride, from, count, n, &m);
+                for (size_t i = 0; i < n; i++)
+                    if (r[i] != mixed_value(a + i, stride, from, count, m.p))
+                        fail_msg("to %llu, %zu digits, length %zu: slot %zu", (unsigned long long)m.p, count, n, i);
+                assert_true(r[n] == GUARD);
+                hemi_free(a), hemi_free(form), hemi_free(r);
+            }
+}
+
 /* ---- modulus switching */
 
 static uint64_t inverse_of(uint64_t a, uint64_t p) {
@@ -700,6 +741,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(products_with_fixed_operands, set_up, tear_down),
     cmocka_unit_test_setup_teardown(permutations, set_up, tear_down),
     cmocka_unit_test_setup_teardown(lifts_between_primes, set_up, tear_down),
+    cmocka_unit_test(mixed_radix),
     cmocka_unit_test_setup_teardown(switches_down, set_up, tear_down),
     cmocka_unit_test_setup_teardown(switches_up, set_up, tear_down),
     cmocka_unit_test_setup_teardown(small_integers, set_up, tear_down),

@@ -8,7 +8,7 @@
 #define BLOCK 1024 /* coefficients that pass through several kernels at once, in the first-level cache */
 
 /* ---- mixed radix: x = w_0 + q_0 (w_1 + q_1 (w_2 + ...)), w_i centred modulo q_i, says which integer in about (-Q/2, Q/2) is meant, exactly. Digit i
- * is n words at i n, of ring limb limb[i]. */
+ * is n words at i n, of ring limb limb[i], in the form that kernels lift from. */
 
 typedef struct radix {
     uint32_t count, limb[HEMI_CKKS_DIGIT_MAX + 1];
@@ -24,6 +24,7 @@ static void to_mixed_radix(const hemi_ckks_context *ctx, uint64_t *x, const radi
                 ctx->k->lift(scratch, x + j * n + at, block, from, to);
                 ctx->k->sub_mul_scalar(x + i * n + at, x + i * n + at, scratch, ctx->prime_inverse[b->limb[j] * total + b->limb[i]], block, to);
             }
+    for (uint32_t i = 0; i < b->count; i++) ctx->k->dot_left(x + i * n, x + i * n, n, &hemi_ckks_limb(ctx, b->limb[i])->m);
 }
 
 /* r = that integer modulo ring limb `to`. */
@@ -167,9 +168,11 @@ typedef struct rescaling {
 
 static void last_step(void *context, size_t half, size_t worker) {
     const rescaling *x = context;
-    const size_t n = x->w->ctx->n;
+    const hemi_ckks_context *ctx = x->w->ctx;
+    uint64_t *rest = x->w->rest + half * ctx->n;
     (void)worker;
-    x->w->ctx->k->intt(x->w->rest + half * n, (half ? x->a->c1 : x->a->c0) + x->limbs * n, hemi_ckks_limb(x->w->ctx, x->limbs));
+    ctx->k->intt(rest, (half ? x->a->c1 : x->a->c0) + x->limbs * (size_t)ctx->n, hemi_ckks_limb(ctx, x->limbs));
+    to_mixed_radix(ctx, rest, &(radix){1, {x->limbs}}, NULL);
 }
 
 static void rescale_step(void *context, size_t index, size_t worker) {

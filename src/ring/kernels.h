@@ -68,8 +68,8 @@ typedef struct hemi_kernels {
     void (*from_int16)(uint64_t *r, const int16_t *a, size_t n, const hemi_modulus *m);
     /* r = the centred representative of a (mod from) taken mod to. Any two primes. r may be a. */
     void (*lift)(uint64_t *r, const uint64_t *a, size_t n, const hemi_modulus *from, const hemi_modulus *to);
-    /* Numbers in mixed radix, x_0 + f_0 (x_1 + f_1 (x_2 + ...)), x_j = x[j stride + i] centred modulo f_j = from[j], taken mod to.
-     * 1 <= count <= HEMI_MIXED_MAX; any primes. r may be the first of x. */
+    /* Numbers in mixed radix, x_0 + f_0 (x_1 + f_1 (x_2 + ...)), x_j = x[j stride + i] centred modulo f_j = from[j], taken mod to. x in
+     * `dot_left` form; 1 <= count <= HEMI_MIXED_MAX; any primes. r is not x. */
     void (*lift_mixed)(uint64_t *r, const uint64_t *x, size_t stride, const hemi_modulus *const *from, size_t count, size_t n,
                        const hemi_modulus *to);
     /* r = (a - b) * s; r may be a or b. The second half of a division by a special prime. */
@@ -84,7 +84,7 @@ typedef struct hemi_kernels {
     /* The sums of products of an encrypted matrix product, for p < 2^48: for c < sums and i < len
      *   r0[c r_stride + i] = sum_(k<count) x0[k stride + i] w_(c,k)[i],  r1[c r_stride + i] = sum_(k<count) x1[k stride + i] w_(c,k)[i],
      * x in `dot_left` form, w_(c,k) = the 6 len bytes of w from 6 len (c count + k) on, in `dot_right` form. count <= 1024, len
-     * a multiple of 8. dot_left (x may be a) and dot_right convert canonical residues; dot_right writes 6 n bytes. */
+     * a multiple of 8. dot_left (x may be a; any p) and dot_right convert canonical residues; dot_right writes 6 n bytes. */
     void (*dot_left)(uint64_t *x, const uint64_t *a, size_t n, const hemi_modulus *m);
     void (*dot_right)(uint8_t *w, const uint64_t *a, size_t n, const hemi_modulus *m);
     void (*dot2)(uint64_t *r0, uint64_t *r1, size_t r_stride, size_t sums, const uint64_t *x0, const uint64_t *x1,

@@ -1,5 +1,7 @@
 /* The AVX2 table, and its kernels that go over vectors slot by slot (arithmetic: avx2.h). Any length, though
  * multiples of four are fastest. */
+#include <string.h>
+
 #include "ring/avx2.h"
 
 /* What a kernel needs besides its operands. */
@@ -143,32 +145,37 @@ static void k_lift(uint64_t *r, const uint64_t *a, size_t n, const hemi_modulus 
     j.from = prime_of(from);
     map(r, a, a, a, n, slot_lift, &j);
 }
-/* x_0 and products of the others with what is before them, each at most (1/2 + 2^-5) p (mul_by: |x_j| < 2^49, |w| < p/2): less than
- * 2^49 + 4 (1/2 + 2^-5) p in all, where canonical takes 2^52 - p/2. */
+/* dot_left form: centred, as doubles. x_0 and products of the others with what is before them, each at most (1/2 + 2^-5) p (mul_by:
+ * |x_j| < 2^49, |w| < p/2): less than 2^49 + 4 (1/2 + 2^-5) p in all, where canonical takes 2^52 - p/2. */
 HEMI_INLINE void mixed(uint64_t *r, const uint64_t *x, size_t stride, const job *j, size_t count, size_t n) {
     for (size_t i = 0; i < n; i += 4) {
-        vf sum = centred(from_int(load_int(x + i)), &j[0].from);
-        for (size_t k = 1; k < count; k++)
-            sum = add(sum, mul_by(centred(from_int(load_int(x + k * stride + i)), &j[k].from), j[k].w, j[k].v, j->m.p));
+        vf sum = load(x + i);
+        for (size_t k = 1; k < count; k++) sum = add(sum, mul_by(load(x + k * stride + i), j[k].w, j[k].v, j->m.p));
         store_int(r + i, canonical(sum, &j->m));
     }
+}
+static uint64_t mixed_slot(const uint64_t *x, size_t stride, const hemi_modulus *const *from, size_t count, const hemi_modulus *to) {
+    uint64_t sum = 0;
+    for (size_t j = count; j-- > 0;) {
+        double digit;
+        memcpy(&digit, x + j * stride, sizeof digit);
+        sum = hemi_mod_reduce128((hemi_u128)sum * from[j]->p + hemi_mod_from_signed((int64_t)digit, to), to);
+    }
+    return sum;
 }
 static void k_lift_mixed(uint64_t *r, const uint64_t *x, size_t stride, const hemi_modulus *const *from, size_t count, size_t n,
                          const hemi_modulus *to) {
     const size_t whole = n & ~(size_t)3;
     job j[HEMI_MIXED_MAX];
     uint64_t before = 1 % to->p;
-    for (size_t k = 0; k < count; k++, before = hemi_mod_mul(before, from[k - 1]->p % to->p, to)) {
-        j[k] = job_times(before, to);
-        j[k].from = prime_of(from[k]);
-    }
+    for (size_t k = 0; k < count; before = hemi_mod_mul(before, from[k]->p % to->p, to), k++) j[k] = job_times(before, to);
     if (count == 1)
         mixed(r, x, stride, j, 1, whole);
     else if (count == 2)
         mixed(r, x, stride, j, 2, whole);
     else
         mixed(r, x, stride, j, count, whole);
-    if (whole < n) hemi_kernels_portable.lift_mixed(r + whole, x + whole, stride, from, count, n - whole, to);
+    for (size_t i = whole; i < n; i++) r[i] = mixed_slot(x + i, stride, from, count, to);
 }
 static void k_sub_mul_scalar(uint64_t *r, const uint64_t *a, const uint64_t *b, uint64_t s, size_t n,
                              const hemi_modulus *m) {

@@ -31,6 +31,7 @@ CONVOLUTIONS = [  # in, out, kernel, stride, padding, groups, size
 PREPARED = [(128, 128, 256), (384, 384, 256), (768, 768, 256), (768, 3072, 256), (2048, 2048, 64), (4096, 4096, 64)]
 PRECISE = [(768, 768, 12), (768, 768, 8), (4096, 4096, 12)]
 MEMORY = [(768, 768), (768, 3072), (4096, 4096)]
+LEVELLED = [("C8192", 5), ("C16384", 9), ("C32768", 9)]
 
 
 class Bench:
@@ -114,6 +115,14 @@ def measure_model(b):
 
 def measure_load(b):
     return [b.each(lambda r: -max(x["speedup"] for x in r["http"]), "serve", "--clients", 8, "--rounds", 3)]
+
+
+def product_cpu(r):
+    return r["operations"]["product"]["cpu_ms"]
+
+
+def measure_ckks(b):
+    return [b.each(product_cpu, "ckks", "--set", s, "--limbs", l) for s, l in LEVELLED]
 
 
 # ---- tables
@@ -266,6 +275,21 @@ def table_load(found):
     return table(headings + ["calls/s without HTTP", "times one"], rows)
 
 
+def table_ckks(found):
+    rows = []
+    for entry in found:
+        for kernel, r in entry.items():
+            o = r["operations"]
+            times = [o[x]["cpu_ms"] for x in ("rotation", "hoisted", "product", "rescale", "plaintext_product", "encode", "encrypt", "decrypt")]
+            times[1] /= 8
+            rows.append(
+                [f"{r['set']}, {r['limbs']}", kernel, *map(ms, times), kb(r["key_bytes"]), kb(r["server_key_bytes"]), kb(r["ciphertext_bytes"])]
+                + [f"{power(o['product']['error'])}, {power(o['product']['predicted_error'])}"]
+            )
+    headings = ["set, limbs", "kernels", "rotation ms", "one of 8, hoisted", "product, relinearised, rescaled", "rescale", "plaintext product"]
+    return table(headings + ["encode", "encrypt", "decrypt", "a key", "in memory", "a ciphertext", "error of a product, predicted"], rows)
+
+
 # ---- what was asked for
 
 
@@ -310,6 +334,8 @@ def bars(found):
         ("model", "GPT-2 small, server memory, fast, GB", "1.2", "1.2", lambda k: f"{found['model'][0][k]['server_weight_bytes'] / 1e9:.2f}"),
         ("model", "GPT-2 small, server memory, small; time", "320 MB, 4 x", "320 MB, 4 x", small),
         ("precise", "precise set, 768 x 768, 12-bit weights: error; time", "2^-18, 3 x", "2^-18, 3 x", precise),
+        ("ckks", "C16384, 9 limbs: a rotation, ms", "6", "3", lambda k: ms(found["ckks"][1][k]["operations"]["rotation"]["cpu_ms"])),
+        ("ckks", "C16384, 9 limbs: a product, relinearised and rescaled, ms", "9", "4.5", lambda k: ms(product_cpu(found["ckks"][1][k]))),
         ("load", "two clients at once on two processors, times one", "1.8", "1.8", speedup),
     ]
 
@@ -336,6 +362,7 @@ SECTIONS = {
     "memory": (measure_memory, table_memory),
     "model": (measure_model, table_model),
     "load": (measure_load, table_load),
+    "ckks": (measure_ckks, table_ckks),
 }
 
 

@@ -25,7 +25,8 @@
 #define COLUMNS   256 /* of the right side of a matrix product */
 #define GADGET_N  16384
 #define DIGITS    10
-#define KEYS      (STREAM / (2 * DIGITS * GADGET_N * sizeof(uint64_t)))
+#define GADGET_BYTES (6 * GADGET_N + 576) /* as keys lie in memory */
+#define KEYS         (STREAM / (2 * DIGITS * GADGET_BYTES))
 
 enum { SMALL8, SMALL16, LARGE8, LARGE16, MATRICES }; /* 768 and 4096 square, of one byte and of two */
 
@@ -40,7 +41,8 @@ typedef struct bench {
     hemi_int_matrix w[MATRICES];
     void *vector[MATRICES], *panels[MATRICES]; /* right sides */
     uint64_t *wide, *wide_r;                   /* 768 x COLUMNS */
-    uint64_t *digit, *keys;                    /* DIGITS x GADGET_N; KEYS times two of that */
+    uint64_t *digit;                           /* DIGITS x GADGET_N */
+    uint8_t *keys;                             /* KEYS times two of that, 6 bytes each */
     uint64_t *mixed;                           /* 3 x N, of lift_mixed */
     uint32_t *gadget_index;
 } bench;
@@ -67,14 +69,14 @@ static void b_keyswitch_product(bench *b, size_t x) {
     b->k->keyswitch_product(b->r, b->s, b->a, b->b, b->index, b->c, b->c, x, &b->m);
 }
 /* In the order of an automorphism, or as they are. */
-static void gadget(bench *b, bool automorphism, const uint64_t *key) {
-    b->k->gadget_product(b->r, b->s, b->digit, GADGET_N, automorphism ? b->gadget_index : NULL, key, key + DIGITS * GADGET_N, GADGET_N, DIGITS,
+static void gadget(bench *b, bool automorphism, const uint8_t *key) {
+    b->k->gadget_product(b->r, b->s, b->digit, GADGET_N, automorphism ? b->gadget_index : NULL, key, key + DIGITS * GADGET_BYTES, GADGET_BYTES, DIGITS,
                          GADGET_N, &b->m);
 }
 static void b_gadget(bench *b, size_t automorphism) { gadget(b, automorphism, b->keys); }
 static void b_gadget_stream(bench *b, size_t automorphism) {
     b->key = (b->key + 1) % KEYS;
-    gadget(b, automorphism, b->keys + b->key * 2 * DIGITS * GADGET_N);
+    gadget(b, automorphism, b->keys + b->key * 2 * DIGITS * GADGET_BYTES);
 }
 static void b_lift(bench *b, size_t x) { b->k->lift(b->r, b->a, x, &b->m, &b->to); }
 static void b_lift_mixed(bench *b, size_t x) {
@@ -263,7 +265,7 @@ static void prepare(bench *b, const hemi_kernels *k) {
     k->fix(b->c, b->b, N, &b->m);
     for (size_t i = 0; i < DIGITS * GADGET_N; i++) b->digit[i] = next_random() % p;
     k->dot_left(b->mixed, b->digit, 3 * N, &b->m);
-    for (size_t i = 0; i < 2 * DIGITS * KEYS; i++) k->fix(b->keys + i * GADGET_N, b->digit, GADGET_N, &b->m);
+    for (size_t i = 0; i < 2 * DIGITS * KEYS; i++) k->dot_right(b->keys + i * GADGET_BYTES, b->digit, GADGET_N, &b->m);
     for (size_t i = 0; i < BABIES; i++) {
         k->dot_left(b->left0 + i * N, b->a, N, &b->m);
         k->dot_left(b->left1 + i * N, b->b, N, &b->m);
@@ -287,7 +289,7 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) *vectors[i] = memory(65536, sizeof(uint64_t));
     b.digit = memory(DIGITS * GADGET_N, sizeof *b.digit);
     b.mixed = memory(3 * N, sizeof *b.mixed);
-    b.keys = memory(2 * KEYS * DIGITS * GADGET_N, sizeof *b.keys);
+    b.keys = memory(2 * KEYS * DIGITS * GADGET_BYTES, 1);
     b.gadget_index = memory(GADGET_N, sizeof *b.gadget_index);
     hemi_ring_automorphism_index(b.gadget_index, 14, 5);
     b.index = memory(N, sizeof *b.index);

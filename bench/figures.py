@@ -42,7 +42,7 @@ CIRCUITS = [["mlp-10-32-10"], trained("mlp-64-128-64-10"), trained("cnn-1"), tra
 CIRCUITS += [["mlp-64-128-64-10"], ["cnn-1"], ["cnn-2"]]  # of random weights
 CIRCUIT_ROWS = [(["mlp-10-32-10"], [1, 4, 16, 64, 256]), (trained("mlp-64-128-64-10"), [1, 4, 16, 64]), (trained("cnn-2"), [1, 4, 16])]
 THREADS = 2  # of circuits
-CKKS = ["C8192", "C16384", "C16384M", "C16384D", "C32768"]
+LEVELLED = [("C8192", 5), ("C16384", 9), ("C32768", 9)]
 
 
 class Bench:
@@ -143,8 +143,12 @@ def measure_circuit_rows(b):
     return [b.each(wall, "circuit", *model, "--threads", THREADS, "--rows", r) for model, rows in CIRCUIT_ROWS for r in rows]
 
 
+def product_cpu(r):
+    return r["operations"]["product"]["cpu_ms"]
+
+
 def measure_ckks(b):
-    return [b.each(lambda r: sum(operations(r).values()), "ckks", "--set", name) for name in CKKS]
+    return [b.each(product_cpu, "ckks", "--set", s, "--limbs", l) for s, l in LEVELLED]
 
 
 # ---- tables
@@ -324,17 +328,19 @@ def table_circuit_rows(found):
     return table(["model", "rows", "set", *names(found[0], "server ms"), *names(found[0], "ms a row"), "up/row"], rows)
 
 
-def operations(r):
-    """What was timed: every number of the report whose name ends in a unit of time."""
-    return {key: value for key, value in r.items() if key.endswith(("_ms", "_us")) and isinstance(value, (int, float))}
-
-
 def table_ckks(found):
     rows = []
     for entry in found:
         for kernel, r in entry.items():
-            rows.append([r["set"], kernel, *map(ms, operations(r).values())])
-    return table(["set", "kernels", *(key.replace("_", " ") for key in operations(last(found[0])))], rows)
+            o = r["operations"]
+            times = [o[x]["cpu_ms"] for x in ("rotation", "hoisted", "product", "rescale", "plaintext_product", "encode", "encrypt", "decrypt")]
+            times[1] /= 8
+            rows.append(
+                [f"{r['set']}, {r['limbs']}", kernel, *map(ms, times), kb(r["key_bytes"]), kb(r["server_key_bytes"]), kb(r["ciphertext_bytes"])]
+                + [f"{power(o['product']['error'])}, {power(o['product']['predicted_error'])}"]
+            )
+    headings = ["set, limbs", "kernels", "rotation ms", "one of 8, hoisted", "product, relinearised, rescaled", "rescale", "plaintext product"]
+    return table(headings + ["encode", "encrypt", "decrypt", "a key", "in memory", "a ciphertext", "error of a product, predicted"], rows)
 
 
 # ---- what was asked for
@@ -390,6 +396,8 @@ def bars(found):
         ("model", "GPT-2 small, server memory, fast, GB", "1.2", "1.2", lambda k: f"{found['model'][0][k]['server_weight_bytes'] / 1e9:.2f}"),
         ("model", "GPT-2 small, server memory, small; time", "320 MB, 4 x", "320 MB, 4 x", small),
         ("precise", "precise set, 768 x 768, 12-bit weights: error; time", "2^-18, 3 x", "2^-18, 3 x", precise),
+        ("ckks", "C16384, 9 limbs: a rotation, ms", "6", "3", lambda k: ms(found["ckks"][1][k]["operations"]["rotation"]["cpu_ms"])),
+        ("ckks", "C16384, 9 limbs: a product, relinearised and rescaled, ms", "9", "4.5", lambda k: ms(product_cpu(found["ckks"][1][k]))),
         ("load", "two clients at once on two processors, times one", "1.8", "1.8", speedup),
         circuit_bar("mlp-10-32-10", "10-32-10 network with ReLU", "120", "60"),
         ("circuit", "its evaluation keys, MB", "64", "64", lambda k: f"{circuit('mlp-10-32-10', 'evaluation_key_bytes', k) / 1e6:.1f}"),

@@ -9,7 +9,7 @@
 /* Rings for what is exact. Keys of digits of 3 primes weigh more than the special primes do: errors of 2^20 and more. */
 static const struct {
     uint32_t log2_n, digit_limbs;
-} rings[] = {{2, 1}, {2, 2}, {3, 2}, {4, 1}, {4, 2}, {6, 1}, {6, 2}};
+} rings[] = {{3, 1}, {3, 2}, {4, 1}, {4, 2}, {5, 2}, {6, 1}, {6, 2}};
 
 static void open_ring(ckks_machine *m, size_t ring, int threads, uint32_t limbs) {
     const int32_t by[] = {1, -1, 2, -2, 3, 4, -4, 16, -16};

@@ -423,8 +423,7 @@ static void sums_of_products(void **state) {
 /* LARGEST sums, and sums that lose the most on the way: products that are 2^s - 1 modulo 2^(s+1), where doubles in reach of the sums are
  * multiples of 2^(s+1). */
 static uint64_t gadget_operand(int pattern, size_t i, bool left, uint64_t p, test_rng *rng) {
-    const unsigned s = p >> 48 ? 49 : 47;
-    const uint64_t w = UINT64_C(0x2f0123456789) % (p / 2 + 1) | 1, half = UINT64_C(1) << s;
+    const uint64_t w = UINT64_C(0x2f0123456789) % (p / 2 + 1) | 1, half = UINT64_C(1) << 47;
     if (pattern == ONE_WAY) {
         uint64_t inverse = w;
         for (int k = 0; k < 6; k++) inverse *= 2 - w * inverse;
@@ -437,43 +436,44 @@ static uint64_t gadget_operand(int pattern, size_t i, bool left, uint64_t p, tes
 static void one_gadget(uint64_t p, size_t digits, size_t n, int pattern, test_rng *rng) {
     const hemi_kernels *k = test_table();
     const hemi_modulus m = modulus(p);
-    const size_t d_stride = n + 3, w_stride = n + 8;
-    uint64_t *d = vector(digits * d_stride), *b = vector(2 * digits * w_stride), *w = vector(2 * digits * w_stride);
-    uint64_t *r0 = vector(n + 1), *r1 = vector(n + 1), *b1 = b + digits * w_stride;
+    const size_t d_stride = n + 3, w_bytes = 6 * n + (digits % 2 ? 48 : 5);
+    uint64_t *d = vector(digits * d_stride), *b = vector(2 * digits * n), *r0 = vector(n + 1), *r1 = vector(n + 1), *b1 = b + digits * n;
+    uint8_t *w = malloc(2 * digits * w_bytes); /* exactly so much: a sanitizer sees what is read beyond */
     uint32_t *index = hemi_alloc(n, sizeof *index);
-    assert_non_null(index);
+    assert_true(w && index);
     for (size_t i = 0; i < digits * d_stride; i++) d[i] = gadget_operand(pattern, i, true, p, rng);
-    for (size_t i = 0; i < 2 * digits * w_stride; i++) b[i] = gadget_operand(pattern, i, false, p, rng);
-    k->fix(w, b, 2 * digits * w_stride, &m);
+    for (size_t i = 0; i < 2 * digits * n; i++) b[i] = gadget_operand(pattern, i, false, p, rng);
+    for (size_t i = 0; i < 2 * digits; i++) k->dot_right(w + i * w_bytes, b + i * n, n, &m);
     for (int kind = 0; kind < 3; kind++) { /* no index, any index, that of an automorphism */
-        if (kind == 2 && (n < 4 || (n & (n - 1)) != 0)) continue;
+        if (kind == 2 && (n & (n - 1)) != 0) continue;
         for (size_t i = 0; i < n; i++) index[i] = (uint32_t)i;
         if (kind == 1) shuffle(index, n, rng);
         if (kind == 2) hemi_ring_automorphism_index(index, (uint32_t)__builtin_ctzll(n), 5);
         r0[n] = r1[n] = GUARD;
-        k->gadget_product(r0, r1, d, d_stride, kind ? index : NULL, w, w + digits * w_stride, w_stride, digits, n, &m);
+        k->gadget_product(r0, r1, d, d_stride, kind ? index : NULL, w, w + digits * w_bytes, w_bytes, digits, n, &m);
         for (size_t i = 0; i < n; i++) {
             u128 s0 = 0, s1 = 0;
             for (size_t j = 0; j < digits; j++) {
-                s0 += (u128)d[j * d_stride + index[i]] * b[j * w_stride + i];
-                s1 += (u128)d[j * d_stride + index[i]] * b1[j * w_stride + i];
+                s0 += (u128)d[j * d_stride + index[i]] * b[j * n + i];
+                s1 += (u128)d[j * d_stride + index[i]] * b1[j * n + i];
             }
             if (r0[i] != s0 % p || r1[i] != s1 % p)
                 fail_msg("p %llu, %zu digits, length %zu, pattern %d, index %d: slot %zu", (unsigned long long)p, digits, n, pattern, kind, i);
         }
         assert_true(r0[n] == GUARD && r1[n] == GUARD);
     }
-    uint64_t *const all[] = {d, b, w, r0, r1};
+    uint64_t *const all[] = {d, b, r0, r1};
     for (size_t i = 0; i < TEST_COUNT(all); i++) hemi_free(all[i]);
+    free(w);
     hemi_free(index);
 }
 
 static void gadget_products(void **state) {
     (void)state;
     test_rng rng = test_rng_new();
-    static const size_t n[] = {64, 16, 1, 32, 8, 7, 4, 40, 17, 128, 2, 15};
+    static const size_t n[] = {64, 16, 8, 32, 40, 128, 24};
     for (size_t pi = 0; pi < TEST_COUNT(primes); pi++)
-        for (size_t digits = 1; primes[pi] > 16 && digits <= HEMI_GADGET_DIGITS_MAX; digits += digits < 48 ? 1 : 8)
+        for (size_t digits = 1; primes[pi] > 16 && primes[pi] >> 48 == 0 && digits <= HEMI_GADGET_DIGITS_MAX; digits += digits < 48 ? 1 : 8)
             for (int pattern = 0; pattern < PATTERNS; pattern++) {
                 one_gadget(primes[pi], digits, 16, pattern, &rng);
                 one_gadget(primes[pi], digits, n[(digits + (size_t)pattern) % TEST_COUNT(n)], pattern, &rng);

@@ -20,16 +20,12 @@ void hemi_ckks_cipher_clear(hemi_ckks_cipher *c); /* takes a zeroed one */
 #define HEMI_CKKS_KEY_PUBLIC  0
 #define HEMI_CKKS_KEY_PRODUCT 1
 
-/* Polynomials that are read side by side begin at different places of their pages, and so in different sets of caches. */
-#define HEMI_CKKS_STRIDE(n) ((size_t)(n) + 72)
-static inline size_t hemi_ckks_stride(const hemi_ckks_context *ctx) { return HEMI_CKKS_STRIDE(ctx->n); }
-
 /* A key-switching key from s' to s: for digit d (of hemi_ckks_digits) and limb j of `limbs` + specials limbs (the chain's first, then the
- * special ones), (b, a) with b = -a s + e + [j in digit d] P s', at hemi_ckks_key_at. Fixed form. */
+ * special ones), (b, a) with b = -a s + e + [j in digit d] P s', at hemi_ckks_key_at. The form of the kernels' gadget_product. */
 typedef struct hemi_ckks_key {
     uint32_t t;
     const uint32_t *index; /* slot permutation; NULL for HEMI_CKKS_KEY_PRODUCT */
-    uint64_t *b, *a;
+    uint8_t *b, *a;
 } hemi_ckks_key;
 
 /* Evaluation keys of one client, for ciphertexts of at most `limbs` limbs. Immutable after creation. */
@@ -40,12 +36,12 @@ typedef struct hemi_ckks_keys {
     size_t count;
     hemi_ckks_key *key; /* increasing t */
     uint32_t *index;
-    uint64_t *storage;
+    uint8_t *storage;
     size_t bytes;
 } hemi_ckks_keys;
 
 /* Room for the public key and entries t[0 .. count-1] (increasing; not 0), to be filled in by hemi_ckks_keys_set. ERR_KEY for a t that
- * is no entry. */
+ * is no entry, ERR_PARAMS for a degree below 8. */
 HEMI_CHECK hemi_status hemi_ckks_keys_new(hemi_ckks_keys **out, const hemi_ckks_context *ctx, uint32_t limbs, const uint32_t *t,
                                           size_t count, hemi_error *err);
 void hemi_ckks_keys_free(hemi_ckks_keys *keys);
@@ -66,9 +62,12 @@ static inline uint32_t hemi_ckks_ring_limb(const hemi_ckks_context *ctx, uint32_
     return j < limbs ? j : ctx->chain + (j - limbs);
 }
 
+/* Bytes from digit to digit: what is read side by side begins at different places of its pages, and so in different sets of caches. */
+#define HEMI_CKKS_KEY_STRIDE(n) (6 * (size_t)(n) + 576)
+static inline size_t hemi_ckks_key_stride(const hemi_ckks_context *ctx) { return HEMI_CKKS_KEY_STRIDE(ctx->n); }
 /* Where part (digit, j) of a key is, in b and in a: what belongs to one limb lies together. */
 static inline size_t hemi_ckks_key_at(const hemi_ckks_keys *keys, uint32_t digit, uint32_t j) {
-    return (2 * (size_t)j * hemi_ckks_digits(keys->ctx->params, keys->limbs) + digit) * hemi_ckks_stride(keys->ctx);
+    return (2 * (size_t)j * hemi_ckks_digits(keys->ctx->params, keys->limbs) + digit) * hemi_ckks_key_stride(keys->ctx);
 }
 
 /* ---- operations. Results may be operands unless said otherwise; result ciphertexts have room for their limbs. team may be NULL. */

@@ -79,8 +79,9 @@ static void digits_at(const switching *x, uint32_t to, uint64_t *digit) {
 /* (r0, r1) = sum over digits of sigma(digit) key, at one ring limb. */
 static void inner_product(const switching *x, const hemi_ckks_key *key, uint32_t to, uint64_t *r0, uint64_t *r1, const uint64_t *digit) {
     const hemi_ckks_context *ctx = x->w->ctx;
-    const size_t stride = hemi_ckks_stride(ctx), at = hemi_ckks_key_at(x->s->keys, 0, to < ctx->chain ? to : x->s->keys->limbs + to - ctx->chain);
-    ctx->k->gadget_product(r0, r1, digit, stride, key->index, key->b + at, key->a + at, stride, x->digits, ctx->n, &hemi_ckks_limb(ctx, to)->m);
+    const size_t at = hemi_ckks_key_at(x->s->keys, 0, to < ctx->chain ? to : x->s->keys->limbs + to - ctx->chain);
+    ctx->k->gadget_product(r0, r1, digit, hemi_ckks_stride(ctx), key->index, key->b + at, key->a + at, hemi_ckks_key_stride(ctx), x->digits, ctx->n,
+                           &hemi_ckks_limb(ctx, to)->m);
 }
 
 static uint64_t *rest_of(const switching *x, size_t i, size_t half) { return x->w->rest + (2 * i + half) * x->rest.count * x->w->ctx->n; }

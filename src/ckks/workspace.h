@@ -27,6 +27,8 @@ typedef struct hemi_ckks_block {
     bool lent;
 } hemi_ckks_block;
 
+/* Words from polynomial to polynomial where several are read side by side: they begin at different places of their pages. */
+static inline size_t hemi_ckks_stride(const hemi_ckks_context *ctx) { return (size_t)ctx->n + 72; }
 /* All digits at one limb and three polynomials more, hemi_ckks_stride apart. */
 static inline uint64_t *hemi_ckks_scratch(const hemi_ckks_workspace *w, size_t worker) { return w->scratch + worker * w->scratch_words; }
 

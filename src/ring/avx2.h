@@ -107,8 +107,7 @@ void hemi_avx2_intt(uint64_t *r, const uint64_t *a, const hemi_limb *l);
 void hemi_avx2_fix(uint64_t *w, const uint64_t *a, size_t n, const hemi_modulus *m);
 void hemi_avx2_dot_right(uint8_t *w, const uint64_t *a, size_t n, const hemi_modulus *m);
 void hemi_avx2_gadget_product(uint64_t *r0, uint64_t *r1, const uint64_t *d, size_t d_stride, const uint32_t *index,
-                                const uint64_t *w0, const uint64_t *w1, size_t w_stride, size_t digits, size_t n,
-                                const hemi_modulus *m);
+                                const uint8_t *w0, const uint8_t *w1, size_t w_bytes, size_t digits, size_t n, const hemi_modulus *m);
 void hemi_avx2_dot2(uint64_t *r0, uint64_t *r1, size_t r_stride, size_t sums, const uint64_t *x0, const uint64_t *x1,
                     size_t stride, const uint8_t *w, size_t count, size_t len, const hemi_modulus *m);
 size_t hemi_avx2_int_right_bytes(const hemi_int_matrix *w, size_t count);

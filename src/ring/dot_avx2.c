@@ -121,17 +121,17 @@ void hemi_avx2_dot2(uint64_t *r0, uint64_t *r1, size_t r_stride, size_t sums, co
         dot_one(r0 + c * r_stride, r1 + c * r_stride, x0, x1, stride, w, count, len, &prime);
 }
 
-/* ---- the product of key switching with several digits. Here only w is centred, and p < 2^50, so a sum starts elsewhere:
- *   p < 2^48: at 1.5 2^100, 16 products below 2^95 each; doubles in [2^100, 2^101] are multiples of 2^48;
- *   p < 2^50: at 1.5 2^102, 4 products below 2^99 each; multiples of 2^50.
- * Either way a group is off the start by less than half of it and (high - start) / p, a quotient, by at most 2^51; what is dropped adds up
- * to 2^51 at most, and with the 3/4 p of a fold and the p/2 that low begins with, low stays below 2^52 - 3/4 p, as canonical_biased wants.
- * Four instructions for a product; Barrett's reduction of each, seven, takes a sixth longer where all is in the caches. */
+/* ---- the product of key switching with several digits. Here only w is centred: a sum starts at 1.5 2^100, 16 products below 2^95 each; doubles in
+ * [2^100, 2^101] are multiples of 2^48. A group is off the start by less than half of it and (high - start) / p, a quotient, by at most 2^51;
+ * what is dropped adds up to 2^51 at most, and with the 3/4 p of a fold and the p/2 that low begins with, low stays below 2^52 - 3/4 p,
+ * as canonical_biased wants. Four instructions for a product; Barrett's reduction of each, seven, takes a sixth longer where all is in the caches. */
+#define GADGET_START 0x1.8p100
+
 typedef struct gadget {
-    const uint64_t *d, *w0, *w1;
+    const uint64_t *d;
+    const uint8_t *w0, *w1;
     const uint32_t *index;
-    size_t d_stride, w_stride, digits, group;
-    vf start;
+    size_t d_stride, w_bytes, digits;
     prime_avx2 m;
 } gadget;
 
@@ -148,12 +148,14 @@ HEMI_INLINE vi halves_of(const uint32_t *index) {
     return _mm256_or_si256(twice, _mm256_slli_epi64(_mm256_or_si256(twice, _mm256_set1_epi64x(1)), 32));
 }
 
+/* Eight slots: a group of dot_right. */
 HEMI_INLINE void gadget_slots(uint64_t *r0, uint64_t *r1, size_t i, int kind, const gadget *g) {
     const prime_avx2 m = g->m;
-    const sum first = {g->start, sub(_mm256_setzero_pd(), m.half)};
+    const sum first = {all(GADGET_START), sub(_mm256_setzero_pd(), m.half)};
     sum s0[GADGET_VECTORS] = {first, first}, s1[GADGET_VECTORS] = {first, first};
     const uint32_t *index = kind == IN_ORDER ? NULL : g->index + i;
-    const uint64_t *d[GADGET_VECTORS], *w0 = g->w0 + i, *w1 = g->w1 + i;
+    const uint64_t *d[GADGET_VECTORS];
+    const uint8_t *w0 = g->w0 + 6 * i, *w1 = g->w1 + 6 * i;
     vi halves[GADGET_VECTORS];
 #pragma GCC unroll 2
     for (unsigned v = 0; v < GADGET_VECTORS; v++) {
@@ -161,26 +163,30 @@ HEMI_INLINE void gadget_slots(uint64_t *r0, uint64_t *r1, size_t i, int kind, co
         halves[v] = kind == BY_FOURS ? halves_of(index + 4 * v) : _mm256_setzero_si256();
     }
     for (size_t k = 0; k < g->digits;) {
-        const size_t end = g->digits - k < g->group ? g->digits : k + g->group;
+        const size_t end = g->digits - k < GROUP ? g->digits : k + GROUP;
 #pragma GCC unroll 2
         for (unsigned v = 0; v < GADGET_VECTORS; v++) {
             if (k == 0) continue;
             s0[v].low = reduce(s0[v].low, &m);
             s1[v].low = reduce(s1[v].low, &m);
         }
-        for (; k < end; k++, w0 += g->w_stride, w1 += g->w_stride)
+        for (; k < end; k++, w0 += g->w_bytes, w1 += g->w_bytes) {
+            vf a[GADGET_VECTORS], b[GADGET_VECTORS];
+            load_right(&a[0], &a[1], w0);
+            load_right(&b[0], &b[1], w1);
 #pragma GCC unroll 2
             for (unsigned v = 0; v < GADGET_VECTORS; v++) {
                 const vi x = kind == ANY_WAY ? gather(d[v], index + 4 * v) : load_int(d[v]);
                 const vf y = from_int(kind == BY_FOURS ? _mm256_permutevar8x32_epi32(x, halves[v]) : x);
                 d[v] += g->d_stride;
-                accumulate(&s0[v], y, load_once(w0 + 4 * v));
-                accumulate(&s1[v], y, load_once(w1 + 4 * v));
+                accumulate(&s0[v], y, a[v]);
+                accumulate(&s1[v], y, b[v]);
             }
+        }
 #pragma GCC unroll 2
         for (unsigned v = 0; v < GADGET_VECTORS; v++) {
-            fold(&s0[v], g->start, &m);
-            fold(&s1[v], g->start, &m);
+            fold(&s0[v], all(GADGET_START), &m);
+            fold(&s1[v], all(GADGET_START), &m);
         }
     }
 #pragma GCC unroll 2
@@ -190,32 +196,14 @@ HEMI_INLINE void gadget_slots(uint64_t *r0, uint64_t *r1, size_t i, int kind, co
     }
 }
 
-/* The slots of a length that is no multiple of eight. */
-static void gadget_slot(uint64_t *r, size_t from, const uint64_t *w, const gadget *g, const hemi_modulus *m) {
-    hemi_u128 s = 0;
-    for (size_t k = 0; k < g->digits; k++) {
-        double centred_w;
-        memcpy(&centred_w, w + k * g->w_stride, sizeof centred_w);
-        s += (hemi_u128)g->d[k * g->d_stride + from] * hemi_mod_from_signed((int64_t)centred_w, m);
-    }
-    *r = hemi_mod_reduce128(s, m);
-}
-
 void hemi_avx2_gadget_product(uint64_t *r0, uint64_t *r1, const uint64_t *d, size_t d_stride, const uint32_t *index,
-                              const uint64_t *w0, const uint64_t *w1, size_t w_stride, size_t digits, size_t n,
-                              const hemi_modulus *m) {
-    const bool small = m->bits <= 48;
-    const gadget g = {d, w0, w1, index, d_stride, w_stride, digits, small ? 16 : 4, all(small ? 0x1.8p100 : 0x1.8p102), prime_of(m)};
-    size_t i = 0;
-    for (; i + 4 * GADGET_VECTORS <= n; i += 4 * GADGET_VECTORS)
+                              const uint8_t *w0, const uint8_t *w1, size_t w_bytes, size_t digits, size_t n, const hemi_modulus *m) {
+    const gadget g = {d, w0, w1, index, d_stride, w_bytes, digits, prime_of(m)};
+    for (size_t i = 0; i < n; i += 4 * GADGET_VECTORS)
         if (!index)
             gadget_slots(r0, r1, i, IN_ORDER, &g);
         else if (by_fours(index + i) && by_fours(index + i + 4))
             gadget_slots(r0, r1, i, BY_FOURS, &g);
         else
             gadget_slots(r0, r1, i, ANY_WAY, &g);
-    for (; i < n; i++) {
-        gadget_slot(r0 + i, index ? index[i] : i, w0 + i, &g, m);
-        gadget_slot(r1 + i, index ? index[i] : i, w1 + i, &g, m);
-    }
 }

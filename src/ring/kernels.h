@@ -57,12 +57,12 @@ typedef struct hemi_kernels {
      * NULL: zeros. r0 and r1 are neither d nor e. */
     void (*keyswitch_product)(uint64_t *r0, uint64_t *r1, const uint64_t *d, const uint64_t *e, const uint32_t *index,
                               const uint64_t *w0, const uint64_t *w1, size_t n, const hemi_modulus *m);
-    /* The same with several digits, for p > 16:
-     *   r0[i] = sum_(k<digits) d[k d_stride + index[i]] * w0[k w_stride + i],  r1[i] likewise with w1,
-     * w0 and w1 fixed. digits <= HEMI_GADGET_DIGITS_MAX; index may be NULL: i itself. r0 and r1 are not d. */
+    /* The same with several digits, for 16 < p < 2^48:
+     *   r0[i] = sum_(k<digits) d[k d_stride + index[i]] * w0_k[i],  r1[i] likewise with w1,
+     * w0_k the 6 n bytes of w0 from k w_bytes on, in `dot_right` form (keys come from memory). digits <= HEMI_GADGET_DIGITS_MAX, n a
+     * multiple of 8; index may be NULL: i itself. r0 and r1 are not d. */
     void (*gadget_product)(uint64_t *r0, uint64_t *r1, const uint64_t *d, size_t d_stride, const uint32_t *index,
-                           const uint64_t *w0, const uint64_t *w1, size_t w_stride, size_t digits, size_t n,
-                           const hemi_modulus *m);
+                           const uint8_t *w0, const uint8_t *w1, size_t w_bytes, size_t digits, size_t n, const hemi_modulus *m);
 
     /* Small signed integers, |a| < p, to canonical residues. */
     void (*from_int16)(uint64_t *r, const int16_t *a, size_t n, const hemi_modulus *m);

@@ -96,21 +96,6 @@ static void keyswitch_product(uint64_t *r0, uint64_t *r1, const uint64_t *d, con
     }
 }
 
-static void gadget_product(uint64_t *r0, uint64_t *r1, const uint64_t *d, size_t d_stride, const uint32_t *index,
-                           const uint64_t *w0, const uint64_t *w1, size_t w_stride, size_t digits, size_t n,
-                           const hemi_modulus *m) {
-    for (size_t i = 0; i < n; i++) {
-        const uint64_t *from = d + (index ? index[i] : i);
-        hemi_u128 s0 = 0, s1 = 0; /* 64 products below 2^100 */
-        for (size_t k = 0; k < digits; k++) {
-            s0 += (hemi_u128)from[k * d_stride] * w0[k * w_stride + i];
-            s1 += (hemi_u128)from[k * d_stride] * w1[k * w_stride + i];
-        }
-        r0[i] = hemi_mod_reduce128(s0, m);
-        r1[i] = hemi_mod_reduce128(s1, m);
-    }
-}
-
 static void from_int16(uint64_t *r, const int16_t *a, size_t n, const hemi_modulus *m) {
     for (size_t i = 0; i < n; i++) {
         const int64_t v = a[i];
@@ -168,6 +153,21 @@ static inline uint64_t load48(const uint8_t *w) {
     uint64_t v = 0;
     for (int k = 5; k >= 0; k--) v = v << 8 | w[k];
     return v;
+}
+
+
+static void gadget_product(uint64_t *r0, uint64_t *r1, const uint64_t *d, size_t d_stride, const uint32_t *index,
+                           const uint8_t *w0, const uint8_t *w1, size_t w_bytes, size_t digits, size_t n, const hemi_modulus *m) {
+    for (size_t i = 0; i < n; i++) {
+        const uint64_t *from = d + (index ? index[i] : i);
+        hemi_u128 s0 = 0, s1 = 0; /* 64 products below 2^96 */
+        for (size_t k = 0; k < digits; k++) {
+            s0 += (hemi_u128)from[k * d_stride] * load48(w0 + k * w_bytes + 6 * i);
+            s1 += (hemi_u128)from[k * d_stride] * load48(w1 + k * w_bytes + 6 * i);
+        }
+        r0[i] = hemi_mod_reduce128(s0, m);
+        r1[i] = hemi_mod_reduce128(s1, m);
+    }
 }
 
 static void dot2(uint64_t *r0, uint64_t *r1, size_t r_stride, size_t sums, const uint64_t *x0, const uint64_t *x1,

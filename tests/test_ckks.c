@@ -402,6 +402,47 @@ static void tables_and_threads_agree(void **state) {
     }
 }
 
+/* ---- what a workspace lends: kept, lent again where it fits, to one at a time; and another team */
+
+static void workspaces_lend(void **state) {
+    (void)state;
+    test_rng rng = test_rng_new();
+    ckks_machine m = {0};
+    open_ring(&m, 3, 2, TEST_CKKS_CHAIN);
+    const size_t n = m.p.ctx->n, bytes = hemi_ckks_workspace_bytes(m.w);
+    hemi_ckks_cipher a, b, c;
+    ASSERT_OK(hemi_ckks_cipher_lend(&a, m.w, 4, ERR));
+    ASSERT_OK(hemi_ckks_cipher_lend(&b, m.w, 4, ERR));
+    assert_true(a.limbs == 4 && a.c1 == a.c0 + 4 * n && b.c0 != a.c0);
+    uint64_t *const first = a.c0, *const second = b.c0;
+    hemi_ckks_cipher_give_back(&a, m.w);
+    assert_null(a.c0);
+    hemi_ckks_cipher_give_back(&a, m.w); /* of one that is given back */
+    hemi_ckks_give_back(m.w, NULL);
+    ASSERT_OK(hemi_ckks_cipher_lend(&a, m.w, 3, ERR)); /* in what is a little larger */
+    ASSERT_OK(hemi_ckks_cipher_lend(&c, m.w, 3, ERR));
+    assert_true(a.c0 == first && c.c0 != first && c.c0 != second);
+    hemi_ckks_cipher_give_back(&a, m.w);
+    uint64_t *small = hemi_ckks_lend(m.w, n);
+    assert_true(small && small != first); /* not in what is far too large */
+    assert_int_equal(hemi_ckks_workspace_bytes(m.w), bytes + (2 * 4 + 2 * 4 + 2 * 3 + 1) * n * sizeof(uint64_t));
+    uint64_t *many[200]; /* more than there was room for at first */
+    for (size_t i = 0; i < TEST_COUNT(many); i++) assert_non_null(many[i] = hemi_ckks_lend(m.w, n));
+    for (size_t i = 0; i < TEST_COUNT(many); i++) many[i][0] = many[i][n - 1] = i;
+    for (size_t i = 0; i < TEST_COUNT(many); i++) assert_true(many[i][0] == i && many[i][n - 1] == i);
+    for (size_t i = 0; i < TEST_COUNT(many); i++) hemi_ckks_give_back(m.w, many[i]);
+    hemi_ckks_give_back(m.w, small), hemi_ckks_cipher_give_back(&b, m.w), hemi_ckks_cipher_give_back(&c, m.w);
+    assert_int_equal(hemi_ckks_workspace_workers(m.w), hemi_team_size(m.team));
+    hemi_ckks_cipher x = ckks_uniform(&m, 5, &rng), r[2] = {ckks_cipher(&m, 5), ckks_cipher(&m, 5)};
+    for (int alone = 0; alone < 2; alone++) {
+        hemi_ckks_workspace_use(m.w, alone ? NULL : m.team);
+        ASSERT_OK(hemi_ckks_mul_rescale(m.w, &r[alone], &x, &x, m.keys, ERR));
+    }
+    ckks_assert_equal(&m, &r[0], &r[1]);
+    hemi_ckks_cipher_clear(&x), hemi_ckks_cipher_clear(&r[0]), hemi_ckks_cipher_clear(&r[1]);
+    ckks_machine_close(&m);
+}
+
 /* ---- arithmetic of slots */
 
 typedef struct slots {
@@ -691,6 +732,7 @@ int main(void) {
         cmocka_unit_test(products_and_automorphisms),
         cmocka_unit_test(keys_that_are_not_there),
         cmocka_unit_test(tables_and_threads_agree),
+        cmocka_unit_test(workspaces_lend),
         cmocka_unit_test(slots_of_small_rings),
         cmocka_unit_test(sets_at_work),
         cmocka_unit_test(polynomials),

@@ -97,6 +97,7 @@ static void keys_as_they_were_set(void **state) {
         const size_t n = p.ctx->n;
         ASSERT_OK(hemi_ckks_keys_new(&keys, p.ctx, limbs, t, TEST_COUNT(t), ERR));
         assert_true(keys->count == 4 && keys->limbs == limbs && keys->bytes > 0);
+        assert_true(keys->bytes <= hemi_ckks_keys_memory(&p.own, limbs, 4) && keys->bytes > hemi_ckks_keys_memory(&p.own, limbs, 3));
         uint8_t seed[HEMI_SEED_BYTES] = {7};
         uint64_t b[16], kept[16], expected[16], found[16], one[16], x[16];
         for (size_t i = 0; i < n; i++) one[i] = 1;

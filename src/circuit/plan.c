@@ -10,6 +10,9 @@
 #include "circuit/diagonals.h"
 
 #define OUTPUT_HEADROOM_BITS 5    /* of outputs beyond the calibrated range, before they wrap around q_0 */
+#define ROWS_MEMORY          1.25 /* the same of memory for plaintexts, */
+#define ROWS_MEMORY_FREE     0x1p28 /* beyond so many bytes */
+#define PLAINTEXT_BYTES      6 /* of a coefficient */
 #define ROWS_COST            1.5 /* what one row may cost more for the sake of several in a ciphertext */
 #define SEARCH_WEIGHTS       (UINT64_C(1) << 25) /* maps beyond this are not looked at again and again */
 #define NORM_POINTS          1024
@@ -379,14 +382,29 @@ static hemi_status try_copies(hemi_circuit_plan **best, const hemi_circuit *c, h
     return HEMI_OK;
 }
 
-/* As many rows in a ciphertext as one row pays no more for than ROWS_COST. */
+/* Memory for plaintexts, about. */
+static double plaintext_bytes(const hemi_circuit_plan *plan, const hemi_circuit *c) {
+    double bytes = 0;
+    for (size_t i = 1; i < c->values; i++) {
+        const hemi_value_plan *p = &plan->value[i];
+        for (size_t half = 0; half < 2; half++) {
+            const hemi_circuit_affine *a = half ? &c->value[i].b : &c->value[i].a;
+            const hemi_circuit_diagonals *d = half ? p->b : p->a;
+            for (size_t j = 0; j < a->terms; j++)
+                bytes += (double)d[j].babies * (double)d[j].giants * p->blocks * plan->value[a->term[j].source].blocks * (p->limbs + p->levels + 1);
+        }
+    }
+    return bytes * ldexp(PLAINTEXT_BYTES, (int)plan->params->log2_n);
+}
+
+/* As many rows in a ciphertext as one row pays no more for than ROWS_COST in time, nor, where that counts, ROWS_MEMORY. */
 static hemi_status try_rows(hemi_circuit_plan **best, const hemi_circuit *c, hemi_circuit_choice choice, hemi_error *err) {
     const uint32_t given = choice.rows;
     choice.rows = given ? given : 1;
     if (given > UINT32_C(1) << (choice.params->log2_n - 1)) return too_many_rows(c, &choice, err);
     HEMI_TRY(try_copies(best, c, choice, INFINITY, err));
     if (given || weights_of(c) > SEARCH_WEIGHTS) return HEMI_OK;
-    const double single = (*best)->cost;
+    const double single = (*best)->cost, memory = plaintext_bytes(*best, c);
     uint32_t largest = 1;
     for (size_t i = 0; i < c->values; i++)
         if ((*best)->value[i].period * (*best)->value[i].blocks > largest) largest = (*best)->value[i].period * (*best)->value[i].blocks;
@@ -394,6 +412,11 @@ static hemi_status try_rows(hemi_circuit_plan **best, const hemi_circuit *c, hem
     for (choice.rows = slots > largest ? slots / largest : 1; choice.rows > 1; choice.rows /= 2) {
         hemi_circuit_plan *plan = NULL;
         if (try_copies(&plan, c, choice, single * ROWS_COST, NULL) != HEMI_OK || !plan) continue;
+        const double bytes = plaintext_bytes(plan, c);
+        if (bytes > ROWS_MEMORY_FREE && bytes > ROWS_MEMORY * memory) {
+            hemi_circuit_plan_free(plan);
+            continue;
+        }
         hemi_circuit_plan_free(*best);
         *best = plan;
         break;

@@ -42,7 +42,7 @@ CIRCUITS = [["mlp-10-32-10"], trained("mlp-64-128-64-10"), trained("cnn-1"), tra
 CIRCUITS += [["mlp-64-128-64-10"], ["cnn-1"], ["cnn-2"]]  # of random weights
 CIRCUIT_ROWS = [(["mlp-10-32-10"], [1, 4, 16, 64, 256]), (trained("mlp-64-128-64-10"), [1, 4, 16, 64]), (trained("cnn-2"), [1, 4, 16])]
 THREADS = 2  # of circuits
-LEVELLED = [("C8192", 5), ("C16384", 9), ("C32768", 9)]
+LEVELLED = [("C8192", 5), ("C16384", 7), ("C16384", 9), ("C32768", 9)]
 
 
 class Bench:

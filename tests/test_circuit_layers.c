@@ -251,8 +251,9 @@ static void damaged_graphs(void **state) {
         memcpy(copy, model.data, model.size);
         for (size_t k = 0, changes = 1 + test_below(&rng, 3); k < changes; k++) {
             const size_t at = test_below(&rng, model.size);
-            copy[at] =
-                test_below(&rng, 2) ? (uint8_t)test_below(&rng, 256) : (uint8_t)(copy[at] ^ 1u << test_below(&rng, 8));
+            const unsigned other =
+                test_below(&rng, 2) ? (unsigned)test_below(&rng, 256) : copy[at] ^ 1u << test_below(&rng, 8);
+            copy[at] = (uint8_t)other;
         }
         if (hemi_circuit_import(&c, copy, model.size, shape, 4, 0, NULL, NULL, NULL) == HEMI_OK) {
             taken++;

@@ -73,13 +73,6 @@ static size_t giant_rotations(const split *s) {
     return sum;
 }
 
-size_t hemi_diagonals_rotations(const hemi_circuit_diagonals *d) {
-    int32_t steps[32];
-    size_t sum = d->tree.count - 1;
-    for (size_t i = 0; i < d->giants; i++) sum += hemi_diagonals_giant_steps(steps, d, i);
-    return sum;
-}
-
 /* Diagonals in [0, w) or around 0, the step, and on which side babies lie: what takes the fewest rotations. */
 static hemi_status choose(hemi_circuit_diagonals *d, split *s, hemi_error *err) {
     size_t best = SIZE_MAX;

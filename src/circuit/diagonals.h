@@ -9,8 +9,6 @@
 HEMI_CHECK hemi_status hemi_diagonals_make(hemi_circuit_diagonals *out, hemi_circuit_plan *plan, const hemi_sparse *map,
                                            const hemi_value_plan *source, const hemi_value_plan *target, uint32_t copies, hemi_error *err);
 void hemi_diagonals_clear(hemi_circuit_diagonals *d);
-/* Rotations that its products take at one source block, without folds; and steps from giant to giant. */
-size_t hemi_diagonals_rotations(const hemi_circuit_diagonals *d);
 /* The steps after giant g's sum was added, to the next giant (or, after the last, to 0). */
 size_t hemi_diagonals_giant_steps(int32_t steps[32], const hemi_circuit_diagonals *d, size_t giant);
 /* Where a number is. */

@@ -51,9 +51,12 @@ void hemi_circuit_free(hemi_circuit *circuit) {
 }
 
 /* ---- running */
+double hemi_circuit_quantise(double step, double low, double high, double x) {
+    return step == 0 ? x : fmin(fmax(rint(x / step) * step, low), high);
+}
+
 double hemi_circuit_input_value(const hemi_circuit *circuit, double x) {
-    if (circuit->input_step == 0) return x;
-    return fmin(fmax(rint(x / circuit->input_step) * circuit->input_step, circuit->input_low), circuit->input_high);
+    return hemi_circuit_quantise(circuit->input_step, circuit->input_low, circuit->input_high, x);
 }
 
 /* y = a; number[i]: where value i is. */

@@ -86,6 +86,7 @@ void hemi_circuit_free(hemi_circuit *circuit); /* the struct too; takes NULL */
 
 /* What the circuit is given for a number x of its input: x, or what the quantiser makes of it. */
 double hemi_circuit_input_value(const hemi_circuit *circuit, double x);
+double hemi_circuit_quantise(double step, double low, double high, double x); /* step 0: x itself */
 
 /* One sample in the clear: x has value[0].size numbers, y those of the last. polynomials: with the functions' polynomials (which are there),
  * otherwise with the functions themselves. ERR_MEMORY. */

@@ -42,16 +42,8 @@ bool hemi_circuit_io_equal(const hemi_circuit_io *a, const hemi_circuit_io *b) {
            (a->copies == 1 || memcmp(a->skew, b->skew, a->copies * sizeof *a->skew) == 0);
 }
 
-/* The place that virtual slot v of a ciphertext holds (plan.h: hemi_circuit_content), not counting those of ciphertexts before it. */
-static uint32_t place_at(const hemi_circuit_io *io, uint32_t v) {
-    if (io->copies <= 1) return v % io->in_period;
-    const uint32_t skew = io->skew[v / io->stride % io->copies];
-    return skew == HEMI_CIRCUIT_NO_PLACE ? skew : (v + skew) % io->in_period;
-}
-
 static double quantised(const hemi_circuit_io *io, double x) {
-    if (io->input_step == 0) return x;
-    return fmin(fmax(rint(x / io->input_step) * io->input_step, io->input_low), io->input_high);
+    return hemi_circuit_quantise(io->input_step, io->input_low, io->input_high, x);
 }
 
 static double clipped(const hemi_circuit_io *io, double x) { return fmin(fmax(x, -io->in_norm), io->in_norm); }
@@ -66,7 +58,7 @@ bool hemi_circuit_io_pack(double *slots, const hemi_circuit_io *io, uint32_t blo
     for (size_t i = 0; i < count * io->inputs; i++) finite &= isfinite(x[i]) != 0;
     if (!finite) return false;
     for (uint32_t i = 0; i < all; i++) {
-        const uint32_t row = i % io->rows, place = place_at(io, i / io->rows);
+        const uint32_t row = i % io->rows, place = hemi_circuit_place(io->in_period, io->copies, io->stride, io->skew, i / io->rows);
         const uint64_t e = (uint64_t)block * io->in_period + place;
         slots[i] = row < count && place != HEMI_CIRCUIT_NO_PLACE && e < io->inputs
                        ? clipped(io, quantised(io, (double)x[row * io->inputs + e])) / io->in_norm

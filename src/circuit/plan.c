@@ -40,9 +40,8 @@ void hemi_circuit_plan_free(hemi_circuit_plan *plan) {
 
 uint32_t hemi_circuit_content(const hemi_circuit_plan *plan, size_t value, uint32_t block, uint32_t v) {
     const hemi_value_plan *p = &plan->value[value];
-    if (value != 0 || plan->copies == 1) return block * p->period + v % p->period;
-    const uint32_t skew = plan->skew[v / plan->stride % plan->copies];
-    return skew == HEMI_CIRCUIT_NO_PLACE ? skew : (v + skew) % p->period;
+    const uint32_t place = hemi_circuit_place(p->period, value == 0 ? plan->copies : 1, plan->stride, plan->skew, v);
+    return place == HEMI_CIRCUIT_NO_PLACE ? place : block * p->period + place;
 }
 
 /* ---- levels */

@@ -92,6 +92,13 @@ void hemi_circuit_plan_free(hemi_circuit_plan *plan);
 HEMI_CHECK hemi_status hemi_circuit_plan_again(hemi_circuit_plan **out, const hemi_circuit *circuit, const hemi_circuit_plan *plan,
                                                hemi_error *err);
 
+/* The place that virtual slot v holds, not counting those of ciphertexts before it: of a periodic value, or (copies > 1) of copies side by side. */
+static inline uint32_t hemi_circuit_place(uint32_t period, uint32_t copies, uint32_t stride, const uint32_t *skew, uint32_t v) {
+    if (copies <= 1) return v % period;
+    const uint32_t by = skew[v / stride % copies];
+    return by == HEMI_CIRCUIT_NO_PLACE ? by : (v + by) % period;
+}
+
 /* The place that virtual slot v of block `block` of a value's ciphertexts holds, or NO_PLACE. */
 uint32_t hemi_circuit_content(const hemi_circuit_plan *plan, size_t value, uint32_t block, uint32_t v);
 /* Levels that the whole circuit takes: limbs of the input less one. */

@@ -251,30 +251,21 @@ hemi_status hemi_circuit_divide(hemi_onnx_graph *g, const node_proto *node, oper
 
 /* ---- operators */
 
-static hemi_status two_inputs(const hemi_onnx_graph *g, const node_proto *node, operand *a, operand *b,
-                              hemi_error *err) {
-    HEMI_TRY(hemi_onnx_input(g, node, 0, a, err));
-    HEMI_TRY(hemi_onnx_input(g, node, 1, b, err));
-    if (*a == NULL || *b == NULL)
-        return hemi_fail(err, HEMI_ERR_FORMAT, "%s has fewer than two inputs", hemi_onnx_label_of(node).s);
-    return HEMI_OK;
-}
-
 static hemi_status run_add(hemi_onnx_graph *g, const node_proto *node, hemi_onnx_value *out, hemi_error *err) {
     operand a = NULL, b = NULL;
-    HEMI_TRY(two_inputs(g, node, &a, &b, err));
+    HEMI_TRY(hemi_onnx_operands(g, node, &a, &b, err));
     return hemi_circuit_add(g, node, a, b, strcmp(node->op_type, "Sub") == 0 ? -1 : 1, out, err);
 }
 
 static hemi_status run_mul(hemi_onnx_graph *g, const node_proto *node, hemi_onnx_value *out, hemi_error *err) {
     operand a = NULL, b = NULL;
-    HEMI_TRY(two_inputs(g, node, &a, &b, err));
+    HEMI_TRY(hemi_onnx_operands(g, node, &a, &b, err));
     return hemi_circuit_multiply(g, node, a, b, out, err);
 }
 
 static hemi_status run_div(hemi_onnx_graph *g, const node_proto *node, hemi_onnx_value *out, hemi_error *err) {
     operand a = NULL, b = NULL;
-    HEMI_TRY(two_inputs(g, node, &a, &b, err));
+    HEMI_TRY(hemi_onnx_operands(g, node, &a, &b, err));
     return hemi_circuit_divide(g, node, a, b, out, err);
 }
 
@@ -295,7 +286,7 @@ static hemi_status run_sum(hemi_onnx_graph *g, const node_proto *node, hemi_onnx
 static hemi_status run_pow(hemi_onnx_graph *g, const node_proto *node, hemi_onnx_value *out, hemi_error *err) {
     operand a = NULL, b = NULL;
     double c = 0;
-    HEMI_TRY(two_inputs(g, node, &a, &b, err));
+    HEMI_TRY(hemi_onnx_operands(g, node, &a, &b, err));
     if (a->is_constant == b->is_constant) return refuse(node, "needs a constant exponent, or a constant base", err);
     HEMI_TRY(hemi_circuit_scalar(g, node, a->is_constant ? a : b, &c, err));
     if (a->is_constant) return hemi_circuit_unary(g, node, b, HEMI_FUNCTION_POW_BASE, &c, out, err);
@@ -375,14 +366,14 @@ static hemi_status compare(hemi_onnx_graph *g, const node_proto *node, operand a
 static hemi_status run_compare(hemi_onnx_graph *g, const node_proto *node, hemi_onnx_value *out, hemi_error *err) {
     operand a = NULL, b = NULL;
     const char *op = node->op_type;
-    HEMI_TRY(two_inputs(g, node, &a, &b, err));
+    HEMI_TRY(hemi_onnx_operands(g, node, &a, &b, err));
     return compare(g, node, a, b, strstr(op, "OrEqual") != NULL, strncmp(op, "Less", 4) == 0, out, err);
 }
 
 static hemi_status run_equal(hemi_onnx_graph *g, const node_proto *node, hemi_onnx_value *out, hemi_error *err) {
     operand a = NULL, b = NULL;
     hemi_onnx_value at_least, more;
-    HEMI_TRY(two_inputs(g, node, &a, &b, err));
+    HEMI_TRY(hemi_onnx_operands(g, node, &a, &b, err));
     HEMI_TRY(compare(g, node, a, b, true, false, &at_least, err));
     HEMI_TRY(compare(g, node, a, b, false, false, &more, err));
     HEMI_TRY(hemi_circuit_add(g, node, &at_least, &more, -1, out, err));
@@ -394,7 +385,7 @@ static hemi_status run_equal(hemi_onnx_graph *g, const node_proto *node, hemi_on
 static hemi_status run_logic(hemi_onnx_graph *g, const node_proto *node, hemi_onnx_value *out, hemi_error *err) {
     operand a = NULL, b = NULL;
     hemi_onnx_value sum, product;
-    HEMI_TRY(two_inputs(g, node, &a, &b, err));
+    HEMI_TRY(hemi_onnx_operands(g, node, &a, &b, err));
     if (a->is_constant || b->is_constant) return refuse(node, "with a constant", err);
     HEMI_TRY(hemi_circuit_multiply(g, node, a, b, &product, err));
     if (strcmp(node->op_type, "And") != 0) {
@@ -419,7 +410,7 @@ static hemi_status run_not(hemi_onnx_graph *g, const node_proto *node, hemi_onnx
 static hemi_status run_where(hemi_onnx_graph *g, const node_proto *node, hemi_onnx_value *out, hemi_error *err) {
     operand c = NULL, a = NULL, b = NULL;
     hemi_onnx_value first, second;
-    HEMI_TRY(two_inputs(g, node, &c, &a, err));
+    HEMI_TRY(hemi_onnx_operands(g, node, &c, &a, err));
     HEMI_TRY(hemi_onnx_input(g, node, 2, &b, err));
     if (b == NULL) return hemi_onnx_bad(node, "list of inputs", err);
     if (c->is_constant) return refuse(node, "with a constant condition: multiply by a mask of zeros and ones", err);

@@ -238,3 +238,13 @@ bool hemi_chain_is_affine(const hemi_function *f, double *scale, double *shift) 
     *shift = b[f->steps];
     return line[f->steps];
 }
+
+hemi_onnx_value hemi_circuit_quantised(const hemi_onnx_constant *constant, const float *numbers) {
+    hemi_onnx_value v = {.is_constant = true, .constant = *constant};
+    v.constant.tensor = NULL;
+    v.constant.attribute = NULL;
+    v.constant.numbers = numbers;
+    v.constant.transposed = false; /* as it is seen */
+    v.constant.quantised = true;
+    return v;
+}

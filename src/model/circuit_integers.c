@@ -65,12 +65,7 @@ static hemi_status of_constant(hemi_onnx_graph *g, const node_proto *node, opera
         const float q = nearbyintf(numbers[i] / scale) + zero, min = (float)s->min, max = (float)s->max;
         numbers[i] = to_integers ? q < min ? min : q > max ? max : q : (numbers[i] - zero) * scale;
     }
-    *out = (hemi_onnx_value){.is_constant = true, .constant = *c};
-    out->constant.tensor = NULL;
-    out->constant.attribute = NULL;
-    out->constant.numbers = numbers;
-    out->constant.transposed = false; /* as it is seen */
-    out->constant.quantised = true;
+    *out = hemi_circuit_quantised(c, numbers);
     return HEMI_OK;
 }
 

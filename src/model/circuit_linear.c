@@ -139,18 +139,6 @@ static hemi_status run_gemm(hemi_onnx_graph *g, const node_proto *node, hemi_onn
 
 /* ---- normalisation with constants */
 
-static hemi_status read_channels(hemi_onnx_graph *g, const node_proto *node, size_t input, size_t channels, float **out,
-                                 hemi_error *err) {
-    operand c = NULL;
-    HEMI_TRY(hemi_onnx_input(g, node, input, &c, err));
-    if (c == NULL || !c->is_constant)
-        return refuse(node, "with computed statistics: call eval() before exporting", err);
-    if (c->constant.count != channels)
-        return hemi_fail(err, HEMI_ERR_SHAPE, "%s is of %zu channels, its input has %zu", hemi_onnx_label_of(node).s,
-                         c->constant.count, channels);
-    return hemi_circuit_floats(g, node, &c->constant, out, err);
-}
-
 /* y = (x - mean) scale / sqrt(variance + epsilon) + shift, of each channel: the second dimension. */
 static hemi_status run_batchnorm(hemi_onnx_graph *g, const node_proto *node, hemi_onnx_value *out, hemi_error *err) {
     operand a = NULL;
@@ -161,7 +149,11 @@ static hemi_status run_batchnorm(hemi_onnx_graph *g, const node_proto *node, hem
     if (hemi_onnx_attribute_int(node, "training_mode", 0) != 0)
         return refuse(node, "is in training mode: call eval() before exporting", err);
     HEMI_TRY(hemi_circuit_axis_of(g, node, a, 1, &axis, err));
-    for (size_t i = 0; i < 4; i++) HEMI_TRY(read_channels(g, node, 1 + i, axis.side, &v[i], err));
+    for (size_t i = 0; i < 4; i++) {
+        const hemi_onnx_constant *c;
+        HEMI_TRY(hemi_onnx_channels(g, node, 1 + i, axis.side, &c, err));
+        HEMI_TRY(hemi_circuit_floats(g, node, c, &v[i], err));
+    }
     const double epsilon = (double)hemi_onnx_attribute_float(node, "epsilon", 1e-5f);
     HEMI_TRY(hemi_circuit_bytes(g, &block, a->features, 2 * sizeof(double), err));
     double *factor = block, *shift = factor + a->features;

@@ -81,12 +81,7 @@ static hemi_status quantise_constant(hemi_onnx_graph *g, const node_proto *node,
         const float s = (float)scale[i], n = rounded(q, numbers[i] / s + zero);
         numbers[i] = ((n < min ? min : n > max ? max : n) - zero) * s;
     }
-    *out = (hemi_onnx_value){.is_constant = true, .constant = *c};
-    out->constant.tensor = NULL;
-    out->constant.attribute = NULL;
-    out->constant.numbers = numbers;
-    out->constant.transposed = false; /* as it is seen */
-    out->constant.quantised = true;
+    *out = hemi_circuit_quantised(c, numbers);
     return HEMI_OK;
 }
 

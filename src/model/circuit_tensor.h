@@ -158,6 +158,8 @@ HEMI_CHECK hemi_status hemi_circuit_spread(hemi_onnx_graph *g, const Hemi__Onnx_
 /* All numbers of a constant of floats. */
 HEMI_CHECK hemi_status hemi_circuit_floats(hemi_onnx_graph *g, const Hemi__Onnx__NodeProto *node,
                                            const hemi_onnx_constant *constant, float **out, hemi_error *err);
+/* A constant that a quantiser made of another: of its shape, with these numbers (a block of the graph). */
+hemi_onnx_value hemi_circuit_quantised(const hemi_onnx_constant *constant, const float *numbers);
 /* Weights rounded to the build's width, each of `rows` rows on its own. */
 void hemi_circuit_round_weights(const hemi_onnx_graph *g, const hemi_onnx_constant *constant, float *w, size_t rows, size_t each);
 

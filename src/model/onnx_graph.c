@@ -87,6 +87,35 @@ hemi_status hemi_onnx_operand(const hemi_onnx_graph *g, const Hemi__Onnx__NodePr
     return (*a)->is_constant ? hemi_onnx_refuse(node, "of a constant: export with constant folding", err) : HEMI_OK;
 }
 
+hemi_status hemi_onnx_operands(const hemi_onnx_graph *g, const Hemi__Onnx__NodeProto *node, const hemi_onnx_value **a,
+                               const hemi_onnx_value **b, hemi_error *err) {
+    HEMI_TRY(hemi_onnx_input(g, node, 0, a, err));
+    HEMI_TRY(hemi_onnx_input(g, node, 1, b, err));
+    if (*a == NULL || *b == NULL)
+        return hemi_fail(err, HEMI_ERR_FORMAT, "%s has fewer than two inputs", hemi_onnx_label_of(node).s);
+    return HEMI_OK;
+}
+
+hemi_status hemi_onnx_operands_computed(const hemi_onnx_graph *g, const Hemi__Onnx__NodeProto *node,
+                                        const hemi_onnx_value **a, const hemi_onnx_value **b, hemi_error *err) {
+    HEMI_TRY(hemi_onnx_operands(g, node, a, b, err));
+    if (!(*a)->is_constant || !(*b)->is_constant) return HEMI_OK;
+    return hemi_onnx_refuse(node, "of two constants: export with constant folding", err);
+}
+
+hemi_status hemi_onnx_channels(const hemi_onnx_graph *g, const Hemi__Onnx__NodeProto *node, size_t i, size_t channels,
+                               const hemi_onnx_constant **out, hemi_error *err) {
+    const hemi_onnx_value *c = NULL;
+    HEMI_TRY(hemi_onnx_input(g, node, i, &c, err));
+    if (c == NULL || !c->is_constant)
+        return hemi_onnx_refuse(node, "with computed statistics: call eval() before exporting", err);
+    if (c->constant.count != channels)
+        return hemi_fail(err, HEMI_ERR_SHAPE, "%s is of %zu channels, its input has %zu", hemi_onnx_label_of(node).s,
+                         c->constant.count, channels);
+    *out = &c->constant;
+    return HEMI_OK;
+}
+
 hemi_status hemi_onnx_ints(const hemi_onnx_graph *g, const Hemi__Onnx__NodeProto *node, size_t i, const char *attribute,
                            int64_t *ints, size_t max, size_t *count, hemi_error *err) {
     const hemi_onnx_value *list = NULL;

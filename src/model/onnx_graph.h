@@ -82,6 +82,15 @@ hemi_status hemi_onnx_bad(const Hemi__Onnx__NodeProto *node, const char *what, h
 /* The first input, which must not be constant. */
 HEMI_CHECK hemi_status hemi_onnx_operand(const hemi_onnx_graph *g, const Hemi__Onnx__NodeProto *node,
                                          const hemi_onnx_value **a, hemi_error *err);
+/* The first two inputs, both of which must be there; of the second kind one must be computed. */
+HEMI_CHECK hemi_status hemi_onnx_operands(const hemi_onnx_graph *g, const Hemi__Onnx__NodeProto *node,
+                                          const hemi_onnx_value **a, const hemi_onnx_value **b, hemi_error *err);
+HEMI_CHECK hemi_status hemi_onnx_operands_computed(const hemi_onnx_graph *g, const Hemi__Onnx__NodeProto *node,
+                                                   const hemi_onnx_value **a, const hemi_onnx_value **b,
+                                                   hemi_error *err);
+/* Input `i` as a constant of as many numbers as there are channels. */
+HEMI_CHECK hemi_status hemi_onnx_channels(const hemi_onnx_graph *g, const Hemi__Onnx__NodeProto *node, size_t i,
+                                          size_t channels, const hemi_onnx_constant **out, hemi_error *err);
 /* The integers of input `i`, or of the attribute that older operator sets have instead; count 0: there are none. */
 HEMI_CHECK hemi_status hemi_onnx_ints(const hemi_onnx_graph *g, const Hemi__Onnx__NodeProto *node, size_t i,
                                       const char *attribute, int64_t *ints, size_t max, size_t *count, hemi_error *err);

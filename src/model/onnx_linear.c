@@ -8,17 +8,6 @@
 typedef Hemi__Onnx__NodeProto node_proto;
 typedef const hemi_onnx_value *operand;
 
-static hemi_status two_inputs(const hemi_onnx_graph *g, const node_proto *node, operand *a, operand *b,
-                              hemi_error *err) {
-    HEMI_TRY(hemi_onnx_input(g, node, 0, a, err));
-    HEMI_TRY(hemi_onnx_input(g, node, 1, b, err));
-    if (*a == NULL || *b == NULL)
-        return hemi_fail(err, HEMI_ERR_FORMAT, "%s has fewer than two inputs", hemi_onnx_label_of(node).s);
-    if ((*a)->is_constant && (*b)->is_constant)
-        return hemi_onnx_refuse(node, "of two constants: export with constant folding", err);
-    return HEMI_OK;
-}
-
 /* ---- products of matrices */
 
 struct product {
@@ -170,7 +159,7 @@ static hemi_status add_values(hemi_onnx_graph *g, const node_proto *node, operan
 
 static hemi_status run_gemm(hemi_onnx_graph *g, const node_proto *node, hemi_onnx_value *out, hemi_error *err) {
     operand a = NULL, b = NULL, c = NULL;
-    HEMI_TRY(two_inputs(g, node, &a, &b, err));
+    HEMI_TRY(hemi_onnx_operands_computed(g, node, &a, &b, err));
     HEMI_TRY(hemi_onnx_input(g, node, 2, &c, err));
     if (a->is_constant) return hemi_onnx_refuse(node, "with the weights on the left: only x W is supported", err);
     if (!b->is_constant) return hemi_onnx_refuse(node, "of two computed values is not linear", err);
@@ -192,7 +181,7 @@ static hemi_status run_gemm(hemi_onnx_graph *g, const node_proto *node, hemi_onn
 
 static hemi_status run_matmul(hemi_onnx_graph *g, const node_proto *node, hemi_onnx_value *out, hemi_error *err) {
     operand a = NULL, b = NULL;
-    HEMI_TRY(two_inputs(g, node, &a, &b, err));
+    HEMI_TRY(hemi_onnx_operands_computed(g, node, &a, &b, err));
     if (a->is_constant)
         return hemi_onnx_refuse(node, "with the weights on the left mixes rows: only x W is supported", err);
     if (!b->is_constant) return hemi_onnx_refuse(node, "of two computed values is not linear", err);
@@ -209,7 +198,7 @@ static hemi_status run_matmul(hemi_onnx_graph *g, const node_proto *node, hemi_o
 static hemi_status run_add(hemi_onnx_graph *g, const node_proto *node, hemi_onnx_value *out, hemi_error *err) {
     operand a = NULL, b = NULL;
     float *vector = NULL;
-    HEMI_TRY(two_inputs(g, node, &a, &b, err));
+    HEMI_TRY(hemi_onnx_operands_computed(g, node, &a, &b, err));
     const bool subtract = strcmp(node->op_type, "Sub") == 0;
     if (!a->is_constant && !b->is_constant) return add_values(g, node, a, b, subtract ? -1 : 1, out, err);
     hemi_onnx_value value = a->is_constant ? *b : *a;
@@ -221,7 +210,7 @@ static hemi_status run_add(hemi_onnx_graph *g, const node_proto *node, hemi_onnx
 static hemi_status run_mul(hemi_onnx_graph *g, const node_proto *node, hemi_onnx_value *out, hemi_error *err) {
     operand a = NULL, b = NULL;
     float *vector = NULL;
-    HEMI_TRY(two_inputs(g, node, &a, &b, err));
+    HEMI_TRY(hemi_onnx_operands_computed(g, node, &a, &b, err));
     const bool divide = strcmp(node->op_type, "Div") == 0;
     if ((!a->is_constant && !b->is_constant) || (divide && a->is_constant))
         return hemi_onnx_refuse(node, "by a computed value is not linear: choose the Linear modules around it", err);

@@ -10,17 +10,6 @@ typedef const hemi_onnx_value *operand;
 
 #define refuse hemi_onnx_refuse
 
-static hemi_status two_inputs(const hemi_onnx_graph *g, const node_proto *node, operand *a, operand *b,
-                              hemi_error *err) {
-    HEMI_TRY(hemi_onnx_input(g, node, 0, a, err));
-    HEMI_TRY(hemi_onnx_input(g, node, 1, b, err));
-    if (*a == NULL || *b == NULL)
-        return hemi_fail(err, HEMI_ERR_FORMAT, "%s has fewer than two inputs", hemi_onnx_label_of(node).s);
-    if ((*a)->is_constant && (*b)->is_constant)
-        return refuse(node, "of two constants: export with constant folding", err);
-    return HEMI_OK;
-}
-
 /* ---- constants, spread over a sample */
 
 /* The constant's number for each number of the value: dimensions are matched from the last, those that are 1 or missing are repeated. */
@@ -66,7 +55,7 @@ static bool same_shape(operand a, operand b) {
 static hemi_status run_add(hemi_onnx_graph *g, const node_proto *node, hemi_onnx_value *out, hemi_error *err) {
     operand a = NULL, b = NULL;
     float *numbers = NULL;
-    HEMI_TRY(two_inputs(g, node, &a, &b, err));
+    HEMI_TRY(hemi_onnx_operands_computed(g, node, &a, &b, err));
     const bool subtract = strcmp(node->op_type, "Sub") == 0;
     if (!a->is_constant && !b->is_constant) {
         if (!same_shape(a, b)) return refuse(node, "of two values of different shapes", err);
@@ -81,7 +70,7 @@ static hemi_status run_add(hemi_onnx_graph *g, const node_proto *node, hemi_onnx
 static hemi_status run_mul(hemi_onnx_graph *g, const node_proto *node, hemi_onnx_value *out, hemi_error *err) {
     operand a = NULL, b = NULL;
     float *numbers = NULL;
-    HEMI_TRY(two_inputs(g, node, &a, &b, err));
+    HEMI_TRY(hemi_onnx_operands_computed(g, node, &a, &b, err));
     const bool divide = strcmp(node->op_type, "Div") == 0;
     if ((!a->is_constant && !b->is_constant) || (divide && a->is_constant))
         return refuse(node, "by a computed value is not linear: choose the modules around it", err);
@@ -100,15 +89,10 @@ static hemi_status run_neg(hemi_onnx_graph *g, const node_proto *node, hemi_onnx
 /* One vector of as many numbers as there are channels. */
 static hemi_status read_channels(hemi_onnx_graph *g, const node_proto *node, size_t input, size_t channels, float **out,
                                  hemi_error *err) {
-    operand c = NULL;
-    HEMI_TRY(hemi_onnx_input(g, node, input, &c, err));
-    if (c == NULL || !c->is_constant)
-        return refuse(node, "with computed statistics: call eval() before exporting", err);
-    if (c->constant.count != channels)
-        return hemi_fail(err, HEMI_ERR_SHAPE, "%s is of %zu channels, its input has %zu", hemi_onnx_label_of(node).s,
-                         c->constant.count, channels);
+    const hemi_onnx_constant *c;
+    HEMI_TRY(hemi_onnx_channels(g, node, input, channels, &c, err));
     HEMI_TRY(hemi_onnx_block(g, out, channels, 1, err));
-    return hemi_onnx_constant_floats(&c->constant, *out, err);
+    return hemi_onnx_constant_floats(c, *out, err);
 }
 
 /* y = (x - mean) scale / sqrt(variance + epsilon) + shift, of each channel: the second dimension. */
@@ -177,7 +161,7 @@ static hemi_status apply_matrix(hemi_onnx_graph *g, const node_proto *node, oper
 
 static hemi_status run_matmul(hemi_onnx_graph *g, const node_proto *node, hemi_onnx_value *out, hemi_error *err) {
     operand a = NULL, b = NULL;
-    HEMI_TRY(two_inputs(g, node, &a, &b, err));
+    HEMI_TRY(hemi_onnx_operands_computed(g, node, &a, &b, err));
     if (b->is_constant && b->constant.rank > a->rank)
         return refuse(node, "with weights of more dimensions than its input", err);
     return apply_matrix(g, node, a, b, false, 1, out, err);
@@ -186,7 +170,7 @@ static hemi_status run_matmul(hemi_onnx_graph *g, const node_proto *node, hemi_o
 static hemi_status run_gemm(hemi_onnx_graph *g, const node_proto *node, hemi_onnx_value *out, hemi_error *err) {
     operand a = NULL, b = NULL, c = NULL;
     float *numbers = NULL;
-    HEMI_TRY(two_inputs(g, node, &a, &b, err));
+    HEMI_TRY(hemi_onnx_operands_computed(g, node, &a, &b, err));
     HEMI_TRY(hemi_onnx_input(g, node, 2, &c, err));
     if (hemi_onnx_attribute_int(node, "transA", 0) != 0) return refuse(node, "with transA mixes rows", err);
     if (!a->is_constant && a->rank != 2) return refuse(node, "needs an input of two dimensions", err);

@@ -19,8 +19,9 @@ const hemi_ckks_keys *hemi_server_keys_levelled(const hemi_server_keys *keys);
 const hemi_params *hemi_server_keys_params(const hemi_server_keys *keys);
 /* ERR_KEY, which names both sets, unless they are of this one. */
 HEMI_CHECK hemi_status hemi_server_keys_check_set(const hemi_server_keys *keys, const hemi_params *params, hemi_error *err);
-/* hemi_server_keys_new, where those for circuits are expanded by a team (NULL: alone). */
-HEMI_CHECK hemi_status hemi_server_keys_load(hemi_server_keys **out, const uint8_t *bytes, size_t count, hemi_team *team, hemi_error *err);
+/* hemi_server_keys_new, where those for circuits are expanded by a team (NULL: alone). id: their hash, where it is known; NULL: made here. */
+HEMI_CHECK hemi_status hemi_server_keys_load(hemi_server_keys **out, const uint8_t *bytes, size_t count, const uint8_t *id, hemi_team *team,
+                                             hemi_error *err);
 
 /* hemi_evaluate that tells how far it is: progress (may be NULL) is called on the calling thread; of circuits alone. */
 typedef struct hemi_evaluate_options {

@@ -118,7 +118,7 @@ static void infer_linear(hemi_exchange *x) {
 static void infer_circuit(hemi_exchange *x) {
     hemi_ckks_request r;
     hemi_error err = {0};
-    const hemi_status status = hemi_ckks_request_parse(&r, x->body, x->received, &err);
+    const hemi_status status = hemi_ckks_request_read_header(&r, x->body, x->received, &err); /* its numbers: hemi_evaluate_with */
     if (status != HEMI_OK) {
         hemi_answer_error(x, 0, status, "%s", err.message);
         return;

@@ -99,7 +99,7 @@ static hemi_status check_use(const hemi_service *s, const uint8_t *bytes, size_t
     size_t entries, memory = 0; /* those for linear maps are small */
     uint32_t limbs;
     if (hemi_ckks_keys_is(bytes, count)) {
-        HEMI_TRY(hemi_ckks_keys_check(bytes, count, &params, &limbs, &entries, err));
+        HEMI_TRY(hemi_ckks_keys_read_header(bytes, count, &params, &limbs, &entries, err)); /* the rest: hemi_server_keys_load */
         memory = hemi_ckks_keys_memory(params, limbs, entries - 1);
     } else {
         HEMI_TRY(hemi_keys_check(bytes, count, &params, &entries, err));
@@ -115,9 +115,9 @@ static hemi_status check_use(const hemi_service *s, const uint8_t *bytes, size_t
 }
 
 /* Those of circuits by all idle workers. */
-static hemi_status expand(hemi_server_keys **keys, hemi_service *s, const hemi_upload *upload, hemi_error *err) {
+static hemi_status expand(hemi_server_keys **keys, hemi_service *s, const hemi_upload *upload, const uint8_t *id, hemi_error *err) {
     hemi_team *team = hemi_ckks_keys_is(upload->bytes, upload->total) ? hemi_team_new(hemi_compute_threads(s)) : NULL;
-    const hemi_status status = hemi_server_keys_load(keys, upload->bytes, upload->total, team, err);
+    const hemi_status status = hemi_server_keys_load(keys, upload->bytes, upload->total, id, team, err);
     hemi_team_free(team);
     return status;
 }
@@ -136,7 +136,7 @@ static void check_and_put(hemi_exchange *x, const hemi_upload *upload) {
         return;
     }
     hemi_status status = check_use(s, upload->bytes, upload->total, &err);
-    if (status == HEMI_OK) status = expand(&keys, s, upload, &err);
+    if (status == HEMI_OK) status = expand(&keys, s, upload, hash, &err);
     if (status == HEMI_OK) status = hemi_key_store_put(s->keys, keys, &created, &err);
     if (status != HEMI_OK)
         hemi_answer_error(x, 0, status, "%s", err.message);

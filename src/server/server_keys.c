@@ -1,5 +1,6 @@
 /* A client's evaluation keys, from bytes to what is computed with. */
 #include <sodium.h>
+#include <string.h>
 
 #include "base/bits.h"
 #include "base/error.h"
@@ -61,7 +62,8 @@ static hemi_status load_linear(hemi_evaluation_keys **out, const uint8_t *bytes,
     return expand_keys(*out, ctx, bytes, entries, err);
 }
 
-hemi_status hemi_server_keys_load(hemi_server_keys **out, const uint8_t *bytes, size_t count, hemi_team *team, hemi_error *err) {
+hemi_status hemi_server_keys_load(hemi_server_keys **out, const uint8_t *bytes, size_t count, const uint8_t *id, hemi_team *team,
+                                  hemi_error *err) {
     *out = NULL;
     hemi_server_keys *k = hemi_alloc(1, sizeof *k);
     if (!k) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for evaluation keys");
@@ -71,13 +73,16 @@ hemi_status hemi_server_keys_load(hemi_server_keys **out, const uint8_t *bytes, 
         hemi_server_keys_free(k);
         return s;
     }
-    (void)crypto_generichash(k->id, sizeof k->id, bytes, count, NULL, 0);
+    if (id)
+        memcpy(k->id, id, sizeof k->id);
+    else
+        (void)crypto_generichash(k->id, sizeof k->id, bytes, count, NULL, 0);
     *out = k;
     return HEMI_OK;
 }
 
 hemi_status hemi_server_keys_new(hemi_server_keys **out, const void *bytes, size_t count, hemi_error *err) {
-    return hemi_server_keys_load(out, bytes, count, NULL, err);
+    return hemi_server_keys_load(out, bytes, count, NULL, NULL, err);
 }
 
 void hemi_server_keys_free(hemi_server_keys *k) {

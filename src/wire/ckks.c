@@ -81,8 +81,8 @@ static hemi_status check_entry(const uint8_t *in, const hemi_params *params, uin
     return HEMI_OK;
 }
 
-hemi_status hemi_ckks_keys_check(const uint8_t *in, size_t count, const hemi_params **params, uint32_t *limbs, size_t *entries,
-                                 hemi_error *err) {
+hemi_status hemi_ckks_keys_read_header(const uint8_t *in, size_t count, const hemi_params **params, uint32_t *limbs, size_t *entries,
+                                       hemi_error *err) {
     HEMI_TRY(parse_header(in, count, HEMI_CKKS_KEYS_HEADER_BYTES, HEMI_WIRE_CKKS_KEYS, "a file of evaluation keys of circuits", params, err));
     const hemi_params *p = *params;
     const uint32_t stated = hemi_load32(in + 20);
@@ -93,8 +93,16 @@ hemi_status hemi_ckks_keys_check(const uint8_t *in, size_t count, const hemi_par
     const size_t bytes = hemi_ckks_keys_bytes(p, *limbs, stated);
     if (count != bytes)
         return hemi_fail(err, HEMI_ERR_FORMAT, "%u keys of set %s for %u limbs make %zu bytes, not %zu", stated, p->name, *limbs, bytes, count);
+    *entries = stated;
+    return HEMI_OK;
+}
+
+hemi_status hemi_ckks_keys_check(const uint8_t *in, size_t count, const hemi_params **params, uint32_t *limbs, size_t *entries,
+                                 hemi_error *err) {
+    HEMI_TRY(hemi_ckks_keys_read_header(in, count, params, limbs, entries, err));
+    const hemi_params *p = *params;
     const uint8_t *at = in + HEMI_CKKS_KEYS_HEADER_BYTES;
-    for (uint32_t i = 0, last = 0; i < stated; i++) {
+    for (uint32_t i = 0, last = 0; i < *entries; i++) {
         const uint32_t t = hemi_load32(at);
         if (i == 0 ? t != HEMI_CKKS_KEY_PUBLIC : t <= last || !hemi_ckks_key_is_known(p, t))
             return hemi_fail(err, HEMI_ERR_FORMAT, "key %u has the number %u, which set %s does not have at this place", i, t, p->name);
@@ -102,7 +110,6 @@ hemi_status hemi_ckks_keys_check(const uint8_t *in, size_t count, const hemi_par
         at += hemi_ckks_key_entry_bytes(p, *limbs, t);
         last = t;
     }
-    *entries = stated;
     return HEMI_OK;
 }
 
@@ -129,7 +136,7 @@ void hemi_ckks_request_write_header(uint8_t *out, const hemi_ckks_request *r) { 
 
 bool hemi_ckks_request_is(const uint8_t *in, size_t count) { return hemi_wire_is(in, count, HEMI_WIRE_CKKS_REQUEST); }
 
-hemi_status hemi_ckks_request_parse(hemi_ckks_request *r, const uint8_t *in, size_t count, hemi_error *err) {
+hemi_status hemi_ckks_request_read_header(hemi_ckks_request *r, const uint8_t *in, size_t count, hemi_error *err) {
     memset(r, 0, sizeof *r);
     HEMI_TRY(parse_header(in, count, HEMI_CKKS_REQUEST_HEADER_BYTES, HEMI_WIRE_CKKS_REQUEST, "a request of a circuit", &r->params, err));
     r->limbs = hemi_load32(in + 16);
@@ -144,6 +151,11 @@ hemi_status hemi_ckks_request_parse(hemi_ckks_request *r, const uint8_t *in, siz
     if (hemi_load32(in + 28) != 0) return hemi_fail(err, HEMI_ERR_FORMAT, "a reserved field of the request is not zero");
     if (count != hemi_ckks_request_bytes(r))
         return hemi_fail(err, HEMI_ERR_FORMAT, "the request has %zu bytes; its header makes it %zu", count, hemi_ckks_request_bytes(r));
+    return HEMI_OK;
+}
+
+hemi_status hemi_ckks_request_parse(hemi_ckks_request *r, const uint8_t *in, size_t count, hemi_error *err) {
+    HEMI_TRY(hemi_ckks_request_read_header(r, in, count, err));
     for (size_t i = 0; i < (size_t)r->units * r->ciphertexts; i++) {
         const uint8_t *at = in + hemi_ckks_request_ciphertext_offset(r, i) + HEMI_SEED_BYTES;
         HEMI_TRY(check_limbs(&at, r->params, 0, r->limbs, "ciphertext", i, err));

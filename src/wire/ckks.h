@@ -25,6 +25,9 @@ size_t hemi_ckks_keys_bytes(const hemi_params *params, uint32_t limbs, size_t en
 void hemi_ckks_keys_write_header(uint8_t *out, const hemi_params *params, uint32_t limbs, size_t entries);
 /* Whether the bytes are of this kind (and not evaluation keys of wire/wire.h). */
 bool hemi_ckks_keys_is(const uint8_t *bytes, size_t count);
+/* Header and length alone: what keys are for, before anything large is looked at. */
+HEMI_CHECK hemi_status hemi_ckks_keys_read_header(const uint8_t *bytes, size_t count, const hemi_params **params, uint32_t *limbs,
+                                                  size_t *entries, hemi_error *err);
 /* Checks header, length, order and kind of entries, and that every residue is canonical. */
 HEMI_CHECK hemi_status hemi_ckks_keys_check(const uint8_t *bytes, size_t count, const hemi_params **params, uint32_t *limbs, size_t *entries,
                                             hemi_error *err);
@@ -41,6 +44,8 @@ void hemi_ckks_request_write_header(uint8_t *out, const hemi_ckks_request *r);
 /* ERR_FORMAT, ERR_VERSION, ERR_PARAMS, ERR_SHAPE: everything that can be checked without the module, the length included, and that every
  * residue is canonical. */
 HEMI_CHECK hemi_status hemi_ckks_request_parse(hemi_ckks_request *r, const uint8_t *bytes, size_t count, hemi_error *err);
+/* All of that but the residues. */
+HEMI_CHECK hemi_status hemi_ckks_request_read_header(hemi_ckks_request *r, const uint8_t *bytes, size_t count, hemi_error *err);
 /* Whether the bytes are of this kind (and not those of a request of wire/wire.h or wire/batch.h). */
 bool hemi_ckks_request_is(const uint8_t *bytes, size_t count);
 size_t hemi_ckks_request_ciphertext_offset(const hemi_ckks_request *r, size_t i);

@@ -1,13 +1,11 @@
 #include "ckks/context.h"
 
-#include <pthread.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/memory.h"
 #include "ckks/encoder.h"
-
-#define SETS_MAX 64
+#include "rlwe/context.h"
 
 static hemi_status check_params(const hemi_params *p, hemi_error *err) {
     if (p->chain == 0) return hemi_fail(err, HEMI_ERR_PARAMS, "set %s has no levels: it is not for circuits", p->name);
@@ -81,22 +79,18 @@ void hemi_ckks_context_free(hemi_ckks_context *ctx) {
     hemi_free(ctx);
 }
 
+static hemi_status make_context(void **out, const hemi_params *params, const hemi_kernels *kernels, hemi_error *err) {
+    hemi_ckks_context *ctx;
+    const hemi_status s = hemi_ckks_context_new(&ctx, params, kernels, err);
+    *out = ctx; /* NULL on error */
+    return s;
+}
+
 hemi_status hemi_ckks_context_shared(const hemi_ckks_context **out, const hemi_params *params, hemi_error *err) {
-    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    static hemi_ckks_context *made[SETS_MAX];
-    static size_t count;
-    const hemi_kernels *k = hemi_kernels_default();
-    hemi_status s = HEMI_OK;
-    *out = NULL;
-    pthread_mutex_lock(&lock);
-    for (size_t i = 0; i < count && !*out; i++)
-        if (made[i]->params == params && made[i]->k == k) *out = made[i];
-    if (!*out && count == SETS_MAX) s = hemi_fail(err, HEMI_ERR_INTERNAL, "too many parameter sets in use");
-    if (!*out && s == HEMI_OK) {
-        s = hemi_ckks_context_new(&made[count], params, k, err);
-        if (s == HEMI_OK) *out = made[count++];
-    }
-    pthread_mutex_unlock(&lock);
+    static hemi_context_cache cache = {.lock = PTHREAD_MUTEX_INITIALIZER};
+    void *found;
+    const hemi_status s = hemi_context_cached(&found, &cache, make_context, params, err);
+    *out = found;
     return s;
 }
 

@@ -1,13 +1,10 @@
 #include "rlwe/context.h"
 
-#include <pthread.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/memory.h"
 #include "rlwe/ringswitch.h"
-
-#define PARAMS_MAX 64
 
 static uint32_t family(const hemi_context *ctx, uint32_t i) { return i < ctx->log2_n ? 1 + (2u << i) : 2 * ctx->n - 1; }
 
@@ -60,22 +57,38 @@ void hemi_context_free(hemi_context *ctx) {
     hemi_free(ctx);
 }
 
-hemi_status hemi_context_shared(const hemi_context **out, const hemi_params *params, hemi_error *err) {
-    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    static hemi_context *made[PARAMS_MAX];
-    static size_t count;
+hemi_status hemi_context_cached(void **out, hemi_context_cache *c, hemi_context_maker make, const hemi_params *params, hemi_error *err) {
     const hemi_kernels *k = hemi_kernels_default();
     hemi_status s = HEMI_OK;
     *out = NULL;
-    pthread_mutex_lock(&lock);
-    for (size_t i = 0; i < count && !*out; i++)
-        if (made[i]->params == params && made[i]->k == k) *out = made[i];
-    if (!*out && count == PARAMS_MAX) s = hemi_fail(err, HEMI_ERR_INTERNAL, "too many parameter sets in use");
+    pthread_mutex_lock(&c->lock);
+    for (size_t i = 0; i < c->count && !*out; i++)
+        if (c->made[i].params == params && c->made[i].k == k) *out = c->made[i].context;
+    if (!*out && c->count == HEMI_CONTEXTS_MAX) s = hemi_fail(err, HEMI_ERR_INTERNAL, "too many parameter sets in use");
     if (!*out && s == HEMI_OK) {
-        s = hemi_context_new(&made[count], params, k, err);
-        if (s == HEMI_OK) *out = made[count++];
+        s = make(out, params, k, err);
+        if (s == HEMI_OK) {
+            c->made[c->count].params = params;
+            c->made[c->count].k = k;
+            c->made[c->count++].context = *out;
+        }
     }
-    pthread_mutex_unlock(&lock);
+    pthread_mutex_unlock(&c->lock);
+    return s;
+}
+
+static hemi_status make_context(void **out, const hemi_params *params, const hemi_kernels *kernels, hemi_error *err) {
+    hemi_context *ctx;
+    const hemi_status s = hemi_context_new(&ctx, params, kernels, err);
+    *out = ctx; /* NULL on error */
+    return s;
+}
+
+hemi_status hemi_context_shared(const hemi_context **out, const hemi_params *params, hemi_error *err) {
+    static hemi_context_cache cache = {.lock = PTHREAD_MUTEX_INITIALIZER};
+    void *found;
+    const hemi_status s = hemi_context_cached(&found, &cache, make_context, params, err);
+    *out = found;
     return s;
 }
 

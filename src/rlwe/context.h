@@ -2,6 +2,8 @@
 #ifndef HEMI_RLWE_CONTEXT_H
 #define HEMI_RLWE_CONTEXT_H
 
+#include <pthread.h>
+
 #include "hemi/params.h"
 #include "random/sample.h"
 #include "ring/ring.h"
@@ -28,7 +30,21 @@ HEMI_CHECK hemi_status hemi_context_check(const hemi_params *params, hemi_error 
 /* kernels: NULL for the default table. ERR_PARAMS if the set is levelled. */
 HEMI_CHECK hemi_status hemi_context_new(hemi_context **out, const hemi_params *params, const hemi_kernels *kernels, hemi_error *err);
 void hemi_context_free(hemi_context *ctx);
-/* One context per set and default table, made when first asked for, living as long as the process. */
+/* Contexts of any kind, one per set and default table, made when first asked for, living as long as the process. Zeroed but for the lock:
+ * {PTHREAD_MUTEX_INITIALIZER}. */
+#define HEMI_CONTEXTS_MAX 64
+typedef struct hemi_context_cache {
+    pthread_mutex_t lock;
+    size_t count;
+    struct {
+        const hemi_params *params;
+        const hemi_kernels *k;
+        void *context;
+    } made[HEMI_CONTEXTS_MAX];
+} hemi_context_cache;
+typedef hemi_status (*hemi_context_maker)(void **out, const hemi_params *params, const hemi_kernels *kernels, hemi_error *err);
+HEMI_CHECK hemi_status hemi_context_cached(void **out, hemi_context_cache *cache, hemi_context_maker make, const hemi_params *params,
+                                           hemi_error *err);
 HEMI_CHECK hemi_status hemi_context_shared(const hemi_context **out, const hemi_params *params, hemi_error *err);
 
 /* The slot permutation of X -> X^t; NULL if t is not of the family. */

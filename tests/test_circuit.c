@@ -192,7 +192,7 @@ static void convolutions(void **state) {
     (void)state;
     test_rng rng = test_rng_new();
     hemi_circuit *c = image(1, 8);
-    const uint32_t a = conv(c, 0, 4, 1, TEST_F0(SQUARE), &rng), b = conv(c, a, 8, 1, TEST_F0(SQUARE), &rng);
+    const uint32_t a = conv(c, 0, 4, 1, TEST_F0(SIGMOID), &rng), b = conv(c, a, 8, 1, TEST_F0(SIGMOID), &rng);
     test_circuit_output(c, b, 10, &rng);
     run_circuit(c, by(NULL, 0, 0), 64, &rng);
     c = image(3, 16); /* strides: the second one reads every other place of the first */

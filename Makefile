@@ -19,8 +19,9 @@ VERSION  := $(shell sed -n 's/^\#define HEMI_VERSION "\(.*\)"/\1/p' include/hemi
 
 CORE_ROOMS   := base random ring rlwe linear ckks circuit model wire
 CLIENT_ROOMS := secret client
+SERVER_ROOMS := store server
 PACKAGES := build-essential pkg-config libmicrohttpd-dev libcurl4-gnutls-dev libsodium-dev libjansson-dev \
-            libprotobuf-c-dev protobuf-c-compiler libzip-dev libcmocka-dev libopenblas-dev valgrind \
+            libprotobuf-c-dev protobuf-c-compiler libzip-dev libsqlite3-dev libpq-dev libgnutls28-dev libcmocka-dev libopenblas-dev valgrind \
             python3-torch python3-cffi python3-sklearn python3-pytest python3-numpy python3-setuptools python3-wheel \
             python3-pip python3-venv python3-dev
 
@@ -39,7 +40,7 @@ say = @printf '  %-5s %s\n' $(1) $(2)
 # ---- libraries
 CORE_PC   := libsodium jansson libzip libprotobuf-c
 CLIENT_PC := libcurl
-SERVER_PC := libmicrohttpd
+SERVER_PC := libmicrohttpd sqlite3 libpq gnutls
 CLI_PC    := openblas
 TEST_PC   := cmocka
 ifneq ($(filter-out deps check check-long demo format clean,$(or $(MAKECMDGOALS),all)),)
@@ -84,7 +85,7 @@ GEN_O    := $(if $(PROTO),$(BUILD)/obj/gen/onnx.pb-c.o)
 
 CORE_O   := $(call objects,$(CORE_ROOMS)) $(GEN_O)
 CLIENT_O := $(call objects,$(CLIENT_ROOMS))
-SERVER_O := $(filter-out $(BUILD)/obj/server/main.o,$(call objects,server))
+SERVER_O := $(filter-out $(BUILD)/obj/server/main.o,$(call objects,$(SERVER_ROOMS)))
 CLI_O    := $(call objects,cli)
 MAIN_O   := $(patsubst src/%.c,$(BUILD)/obj/%.o,$(wildcard src/server/main.c))
 

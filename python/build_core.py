@@ -17,7 +17,7 @@ import cffi
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 HEADERS = ["status.h", "params.h", "model.h", "client.h", "server.h"]  # each needs only those before it
 LIBRARIES = ["hemi-client", "hemi-server", "hemi-core"]
-PACKAGES = ["libcurl", "libmicrohttpd", "libsodium", "jansson", "libzip", "libprotobuf-c"]
+PACKAGES = ["libcurl", "libmicrohttpd", "gnutls", "sqlite3", "libpq", "libsodium", "jansson", "libzip", "libprotobuf-c"]
 CALLBACKS = """
 extern "Python" void hemi_py_progress(void *context, const char *what, size_t done, size_t total);
 """

@@ -2,7 +2,7 @@
 """Includes go downwards only (docs/architecture.md): the order of the rooms, held to the sources.
 
     base < random < ring < rlwe < linear, ckks < circuit < wire < model < secret < client
-    server: everything up to model, neither secret nor client.  cli: everything.
+    store: base.  server: store, and everything up to model, neither secret nor client.  cli: everything.
 
 Prints one line `ok - ...` or `not ok - ...` per check; exits with 1 if any is not ok."""
 import pathlib
@@ -13,12 +13,12 @@ import tempfile
 LEVELS = [["base"], ["random"], ["ring"], ["rlwe"], ["linear", "ckks"], ["circuit"], ["wire"], ["model"], ["secret"], ["client"]]
 LEVEL = {room: i for i, rooms in enumerate(LEVELS) for room in rooms}
 SERVER_LEVEL = LEVEL["model"]
-ROOMS = set(LEVEL) | {"server", "cli"}
+ROOMS = set(LEVEL) | {"store", "server", "cli"}
 
 # public headers: who may include them (everyone else gets only declarations that any room may see)
 PUBLIC_FOR = {"client.h": {"client", "cli"}, "server.h": {"server", "cli"}, "hemi.h": {"cli"}}
 # libraries that belong to one room
-SYSTEM_FOR = {"curl/": {"client"}, "microhttpd": {"server"}, "sqlite3": {"server"}, "gnutls": {"server"},
+SYSTEM_FOR = {"curl/": {"client"}, "microhttpd": {"server"}, "sqlite3": {"store"}, "libpq": {"store"}, "postgresql": {"store"}, "gnutls": {"server"},
               "protobuf-c": {"model"}, "openblas": {"cli"}, "cblas": {"cli"}}
 GENERATED_FOR = {"onnx.pb-c.h": {"model"}}
 
@@ -27,6 +27,10 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]', re.M)
 
 def may_include(room, other):
     if other == room or room == "cli":
+        return True
+    if room == "store":
+        return other == "base"
+    if room == "server" and other == "store":
         return True
     if room == "server":
         return LEVEL.get(other, SERVER_LEVEL + 1) <= SERVER_LEVEL

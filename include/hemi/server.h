@@ -59,13 +59,29 @@ typedef struct hemi_http_options {
     size_t max_prepared_bytes; /* memory for batches of rows that were announced; 0: the default, 512 MiB; one client has half */
     size_t max_request_rows;  /* 0: the default, 4096 */
     bool quiet;               /* no line per request */
+    /* Who may use it (docs/operations.md). A server without tenants and without no_auth does not start: ERR_ARGUMENT. */
+    const char *tenants;         /* file of hashes of tokens, made by `hemi tenants`; NULL: the tenants are those in the store */
+    bool no_auth;                /* all are one tenant, without a token; refused but on a loopback address */
+    const char *tls_certificate; /* PEM files, both or neither: the chain, the server's own first ... */
+    const char *tls_key;         /* ... and its key */
+    bool no_tls;                 /* off loopback without TLS all the same: what is in front of it has TLS */
+    /* What outlives it: evaluation keys, counters of rows, tenants */
+    const char *store;        /* NULL: nothing outlives it; a file (SQLite); "postgresql://...", which several servers can share */
+    size_t tenant_keys_bytes; /* evaluation keys kept for one tenant, as uploaded; further ones are refused; 0: the default */
+    unsigned key_expiry_s;    /* since keys were last used; 0: the default */
+    double budget;            /* rows of a module for one tenant / (inputs + 1), beyond which it is refused; 0: counted only */
     /* Limits; 0: the default of src/server/limits.h. */
-    unsigned max_queue;                   /* requests that wait for a worker; further ones get 503 */
-    unsigned max_connections, max_connections_per_address;
-    unsigned prepared_expiry_ms;          /* of a batch that is not used */
-    unsigned header_timeout_ms;           /* until the header fields of a request must be complete */
-    unsigned idle_timeout_ms;             /* between two requests of a connection */
+    unsigned max_queue;            /* requests that wait for a worker; further ones get 503 */
+    unsigned max_queue_per_tenant; /* of one tenant; further ones get 429 */
+    unsigned max_connections, max_connections_per_address, max_connections_per_tenant;
+    size_t max_body_bytes;         /* of a request, where the served modules would allow more */
+    size_t max_request_memory;     /* of one request: its body, its reply and what computing it takes */
+    size_t max_memory;             /* of all requests together */
+    unsigned prepared_expiry_ms;   /* of a batch that is not used */
+    unsigned header_timeout_ms;    /* until the header fields of a request must be complete */
+    unsigned idle_timeout_ms;      /* between two requests of a connection */
     unsigned body_rate_min, body_grace_ms; /* bytes per second that a body must make, after a time of grace */
+    unsigned drain_ms;             /* what is under way when it stops has so long to be answered */
 } hemi_http_options;
 
 HEMI_API HEMI_CHECK hemi_status hemi_http_server_start(hemi_http_server **out, const hemi_http_options *options, hemi_error *err);

@@ -43,6 +43,9 @@ extern "C" {
     X(ERR_STATE, -17, 409, "this cannot be done in the present state")                       \
     X(ERR_METHOD, -18, 405, "the method is not allowed here")                                \
     X(ERR_LIMIT, -19, 429, "a limit has been reached")                                       \
+    X(ERR_AUTH, -21, 401, "a token is missing, or not one of this server")                   \
+    X(ERR_FORBIDDEN, -22, 403, "this token does not allow it")                               \
+    X(ERR_BUDGET, -23, 429, "the extraction budget of this module is used up")               \
     X(ERR_INTERNAL, -20, 500, "an internal check failed")
 
 typedef enum hemi_status {

@@ -12,7 +12,7 @@ hemi_served_shape *hemi_compute_shape(hemi_exchange *x, const uint8_t id[HEMI_MO
 }
 
 const hemi_server_keys *hemi_compute_keys(hemi_exchange *x) {
-    const hemi_server_keys *keys = hemi_key_store_acquire(x->service->keys, x->key);
+    const hemi_server_keys *keys = hemi_key_store_acquire(x->service->keys, x->slot);
     if (!keys)
         hemi_answer_error(x, 0, HEMI_ERR_KEY,
                           "this server does not have these evaluation keys (any more): put them at /v2/keys/{hash} and "

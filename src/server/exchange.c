@@ -19,6 +19,7 @@ hemi_exchange *hemi_exchange_new(hemi_service *service, struct MHD_Connection *c
     x->uri_bytes = strlen(uri);
     x->clean_uri = hemi_uri_is_clean(uri);
     x->route.id = HEMI_ROUTE_UNKNOWN;
+    x->tenant = &service->anyone;
     atomic_fetch_add(&service->exchanges, 1);
     hemi_peer_enter_headers(service->peers, peer);
     return x;
@@ -30,6 +31,12 @@ const char *hemi_exchange_header(const hemi_exchange *x, const char *name) {
 
 const char *hemi_exchange_query(const hemi_exchange *x, const char *name) {
     return MHD_lookup_connection_value(x->connection, MHD_GET_ARGUMENT_KIND, name);
+}
+
+bool hemi_exchange_set_key(hemi_exchange *x, const char *hex) {
+    x->has_key = hex && hemi_hex_parse(x->key, sizeof x->key, hex);
+    if (x->has_key) hemi_tenant_slot(x->slot, sizeof x->slot, x->tenant, x->key, sizeof x->key);
+    return x->has_key;
 }
 
 bool hemi_exchange_hold(hemi_exchange *x, size_t bytes) {
@@ -288,7 +295,7 @@ void hemi_exchange_end(hemi_exchange *x, bool completed) {
     if (!s->quiet) write_line(x, status);
     hemi_answer_release(&x->answer);
     end_notice(x); /* of what was refused before it was computed */
-    if (x->announced) hemi_prepared_end(s->prepared, x->key);
+    if (x->announced) hemi_prepared_end(s->prepared, x->slot);
     if (x->upload && x->upload->received > 0 && x->upload->received < x->upload->total) { /* it can go on */
         hemi_uploads_keep(s->uploads, x->upload);
         x->upload = NULL;

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "server/board.h"
+#include "server/identity.h"
 #include "server/jobs.h"
 #include "server/key_store.h"
 #include "server/metrics.h"
@@ -26,6 +27,7 @@ typedef struct hemi_service {
     hemi_board *board;
     hemi_peers *peers;
     hemi_jobs *jobs;
+    hemi_tenant anyone; /* whose requests are without a token */
     hemi_metrics metrics;
     size_t max_rows, keys_bytes_max, bodies_bytes_max;
     int workers;
@@ -72,8 +74,10 @@ typedef struct hemi_exchange {
     hemi_route route;
     const hemi_served_model *model;
 
-    bool has_key; /* key: from the path or the header */
+    hemi_tenant *tenant; /* whose request it is */
+    bool has_key;        /* key: from the path or the header */
     uint8_t key[HEMI_KEY_ID_BYTES];
+    uint8_t slot[HEMI_KEY_ID_BYTES]; /* under which this process keeps what belongs to the tenant's key (identity.h) */
 
     bool has_length;
     size_t body_bytes, received; /* Content-Length, and what came of it */
@@ -104,6 +108,8 @@ hemi_lane hemi_exchange_lane(const hemi_exchange *x);
 void hemi_exchange_work(hemi_exchange *x);
 /* Counts, logs, frees. completed: the answer was sent. */
 void hemi_exchange_end(hemi_exchange *x, bool completed);
+/* Takes the id of keys, 64 hexadecimal digits in lower case; false when they are not that. */
+bool hemi_exchange_set_key(hemi_exchange *x, const char *hex);
 /* Reserves memory for a body; false when all bodies together have too much. */
 bool hemi_exchange_hold(hemi_exchange *x, size_t bytes);
 /* The same for a reply, before it is computed; false: answered. */

@@ -8,8 +8,7 @@
 
 void hemi_infer_begin(hemi_exchange *x) {
     const char *key = hemi_exchange_header(x, "Hemi-Key"), *progress = hemi_exchange_header(x, "Hemi-Progress");
-    x->has_key = key && hemi_hex_parse(x->key, sizeof x->key, key);
-    if (!x->has_key) {
+    if (!hemi_exchange_set_key(x, key)) {
         hemi_answer_error(x, 0, HEMI_ERR_ARGUMENT,
                           "the header Hemi-Key must hold the BLAKE2b-256 hash of evaluation keys that were put at "
                           "/v2/keys/{hash}: 64 hexadecimal digits in lower case");
@@ -28,7 +27,10 @@ void hemi_infer_begin(hemi_exchange *x) {
 }
 
 void hemi_infer_complete(hemi_exchange *x) {
-    if (x->has_progress) x->notice = hemi_board_put(x->service->board, x->progress);
+    if (!x->has_progress) return;
+    uint8_t slot[HEMI_SERVER_PROGRESS_ID_BYTES];
+    hemi_tenant_slot(slot, sizeof slot, x->tenant, x->progress, sizeof x->progress);
+    x->notice = hemi_board_put(x->service->board, slot);
 }
 
 static bool rows_are_few(hemi_exchange *x, const hemi_module *module, hemi_form form, size_t units, size_t rows) {

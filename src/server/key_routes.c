@@ -37,7 +37,7 @@ static void begin_put(hemi_exchange *x) {
         return;
     }
     if (first > 0) {
-        x->upload = hemi_uploads_take(s->uploads, x->key);
+        x->upload = hemi_uploads_take(s->uploads, x->slot);
         const size_t received = x->upload ? x->upload->received : 0;
         if (x->upload && x->upload->total == total && received == first) return;
         if (x->upload) hemi_uploads_keep(s->uploads, x->upload);
@@ -45,17 +45,16 @@ static void begin_put(hemi_exchange *x) {
         refuse_range(x, received);
         return;
     }
-    x->upload = hemi_upload_new(x->key, total);
+    x->upload = hemi_upload_new(x->slot, total);
     if (!x->upload) hemi_answer_error(x, 0, HEMI_ERR_MEMORY, "no memory for evaluation keys");
 }
 
 void hemi_key_begin(hemi_exchange *x) {
     hemi_service *s = x->service;
-    x->has_key = hemi_hex_parse(x->key, sizeof x->key, x->route.argument[0]);
-    if (!x->has_key)
+    if (!hemi_exchange_set_key(x, x->route.argument[0]))
         hemi_answer_error(x, 0, HEMI_ERR_ARGUMENT,
                           "a key is named by the BLAKE2b-256 hash of its bytes: 64 hexadecimal digits in lower case");
-    else if (x->method == HEMI_METHOD_PUT && hemi_key_store_has(s->keys, x->key))
+    else if (x->method == HEMI_METHOD_PUT && hemi_key_store_has(s->keys, x->slot))
         hemi_answer_empty(x, MHD_HTTP_OK); /* the body is not needed */
     else if (x->method == HEMI_METHOD_PUT)
         begin_put(x);
@@ -63,11 +62,11 @@ void hemi_key_begin(hemi_exchange *x) {
 
 static void head(hemi_exchange *x) {
     size_t received, total;
-    if (hemi_key_store_has(x->service->keys, x->key)) {
+    if (hemi_key_store_has(x->service->keys, x->slot)) {
         hemi_answer_empty(x, MHD_HTTP_OK);
         return;
     }
-    if (hemi_uploads_peek(x->service->uploads, x->key, &received, &total))
+    if (hemi_uploads_peek(x->service->uploads, x->slot, &received, &total))
         hemi_answer_header(x, "Hemi-Received", "%zu", received);
     hemi_answer_error(x, 0, HEMI_ERR_KEY, "these evaluation keys are not here");
 }
@@ -86,9 +85,9 @@ bool hemi_key_complete(hemi_exchange *x) {
         head(x);
         return true;
     }
-    hemi_key_store_remove(s->keys, x->key);
-    hemi_prepared_forget(s->prepared, x->key);
-    hemi_upload_free(hemi_uploads_take(s->uploads, x->key));
+    hemi_key_store_remove(s->keys, x->slot);
+    hemi_prepared_forget(s->prepared, x->slot);
+    hemi_upload_free(hemi_uploads_take(s->uploads, x->slot));
     hemi_answer_empty(x, MHD_HTTP_NO_CONTENT);
     return true;
 }
@@ -136,7 +135,7 @@ static void check_and_put(hemi_exchange *x, const hemi_upload *upload) {
         return;
     }
     hemi_status status = check_use(s, upload->bytes, upload->total, &err);
-    if (status == HEMI_OK) status = expand(&keys, s, upload, hash, &err);
+    if (status == HEMI_OK) status = expand(&keys, s, upload, x->slot, &err);
     if (status == HEMI_OK) status = hemi_key_store_put(s->keys, keys, &created, &err);
     if (status != HEMI_OK)
         hemi_answer_error(x, 0, status, "%s", err.message);

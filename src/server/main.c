@@ -4,6 +4,7 @@
 #include <jansson.h>
 #include <limits.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +20,9 @@
 
 typedef struct arguments {
     hemi_http_options options;
-    bool json;
+    const char *memory; /* "fast" or "small" */
+    unsigned port, threads, key_expiry_days;
+    bool json, help, version;
 } arguments;
 
 static const char help[] =
@@ -64,42 +67,63 @@ static const char help[] =
     "reverse proxy in front (docs/operations.md).\n"
     "exit status: 0, 64 for a mistake on the command line, else the error's number (include/hemi/status.h)\n";
 
-/* ---- the command line */
+/* ---- the command line: one table, from which getopt's and the values are taken */
 
-enum {
-    KEYS_BYTES = 256,
-    MEMORY,
-    PREPARED_BYTES,
-    ROWS,
-    THREADS,
-    QUEUE,
-    CONNECTIONS,
-    PER_ADDRESS,
-    HEADER_TIMEOUT,
-    IDLE_TIMEOUT,
-    HOST,
-    JSON,
-    HELP,
-    VERSION
+typedef enum kind { TEXT, FLAG, COUNT, SIZE, SECONDS, FRACTION } kind;
+
+/* COUNT and SIZE go to an unsigned or a size_t (`wide`), SECONDS as milliseconds to an unsigned, FRACTION to a double. */
+typedef struct option_row {
+    const char *name;
+    kind kind;
+    size_t offset; /* in arguments */
+    bool wide;
+    unsigned long long min, max;
+    char letter; /* 0: none */
+} option_row;
+
+#define AT(field)  offsetof(arguments, field)
+#define OPT(field) offsetof(arguments, options.field)
+#define DAY_S      86400
+#define BYTES_MAX  (SIZE_MAX / 2)
+
+static const option_row rows[] = {
+    {"port", COUNT, AT(port), false, 0, 65535, 'p'},
+    {"host", TEXT, OPT(address), false, 0, 0, 0},
+    {"threads", COUNT, AT(threads), false, 1, 1024, 0},
+    {"memory", TEXT, AT(memory), false, 0, 0, 0},
+    {"max-keys-bytes", SIZE, OPT(max_keys_bytes), true, 1, BYTES_MAX, 0},
+    {"prepared-memory", SIZE, OPT(max_prepared_bytes), true, 1, BYTES_MAX, 0},
+    {"max-rows", COUNT, OPT(max_request_rows), true, 1, HEMI_REQUEST_UNITS_MAX, 0},
+    {"max-queue", COUNT, OPT(max_queue), false, 1, 1000000, 0},
+    {"max-connections", COUNT, OPT(max_connections), false, 1, 1000000, 0},
+    {"max-per-address", COUNT, OPT(max_connections_per_address), false, 1, 1000000, 0},
+    {"header-timeout", SECONDS, OPT(header_timeout_ms), false, 1, DAY_S, 0},
+    {"idle-timeout", SECONDS, OPT(idle_timeout_ms), false, 1, DAY_S, 0},
+    {"body-grace", SECONDS, OPT(body_grace_ms), false, 1, DAY_S, 0},
+    {"body-rate", SIZE, OPT(body_rate_min), false, 1, UINT32_MAX, 0},
+    {"drain", SECONDS, OPT(drain_ms), false, 1, DAY_S, 0},
+    {"max-queue-per-tenant", COUNT, OPT(max_queue_per_tenant), false, 1, 1000000, 0},
+    {"max-per-tenant", COUNT, OPT(max_connections_per_tenant), false, 1, 1000000, 0},
+    {"max-body-bytes", SIZE, OPT(max_body_bytes), true, 1, BYTES_MAX, 0},
+    {"max-request-memory", SIZE, OPT(max_request_memory), true, 1, BYTES_MAX, 0},
+    {"max-memory", SIZE, OPT(max_memory), true, 1, BYTES_MAX, 0},
+    {"tenants", TEXT, OPT(tenants), false, 0, 0, 0},
+    {"no-auth", FLAG, OPT(no_auth), false, 0, 0, 0},
+    {"tls-cert", TEXT, OPT(tls_certificate), false, 0, 0, 0},
+    {"tls-key", TEXT, OPT(tls_key), false, 0, 0, 0},
+    {"no-tls", FLAG, OPT(no_tls), false, 0, 0, 0},
+    {"store", TEXT, OPT(store), false, 0, 0, 0},
+    {"tenant-keys-bytes", SIZE, OPT(tenant_keys_bytes), true, 1, BYTES_MAX, 0},
+    {"key-expiry", COUNT, AT(key_expiry_days), false, 1, 3650, 0},
+    {"budget", FRACTION, OPT(budget), false, 0, 0, 0},
+    {"quiet", FLAG, OPT(quiet), false, 0, 0, 'q'},
+    {"json", FLAG, AT(json), false, 0, 0, 0},
+    {"help", FLAG, AT(help), false, 0, 0, 'h'},
+    {"version", FLAG, AT(version), false, 0, 0, 0},
 };
 
-static const struct option longs[] = {{"port", required_argument, NULL, 'p'},
-                                      {"host", required_argument, NULL, HOST},
-                                      {"threads", required_argument, NULL, THREADS},
-                                      {"memory", required_argument, NULL, MEMORY},
-                                      {"max-keys-bytes", required_argument, NULL, KEYS_BYTES},
-                                      {"prepared-memory", required_argument, NULL, PREPARED_BYTES},
-                                      {"max-rows", required_argument, NULL, ROWS},
-                                      {"max-queue", required_argument, NULL, QUEUE},
-                                      {"max-connections", required_argument, NULL, CONNECTIONS},
-                                      {"max-per-address", required_argument, NULL, PER_ADDRESS},
-                                      {"header-timeout", required_argument, NULL, HEADER_TIMEOUT},
-                                      {"idle-timeout", required_argument, NULL, IDLE_TIMEOUT},
-                                      {"quiet", no_argument, NULL, 'q'},
-                                      {"json", no_argument, NULL, JSON},
-                                      {"help", no_argument, NULL, HELP},
-                                      {"version", no_argument, NULL, VERSION},
-                                      {NULL, 0, NULL, 0}};
+#define ROWS (sizeof rows / sizeof *rows)
+enum { FIRST_LONG = 256 }; /* getopt's value of rows[i]: FIRST_LONG + i */
 
 static int usage_error(const char *format, const char *text) {
     fputs("hemi-server: ", stderr);
@@ -132,69 +156,93 @@ static bool parse_number(unsigned long long *out, const char *name, const char *
     return false;
 }
 
-/* One option; false when its value makes no sense, which was said. */
-static bool take_option(arguments *a, int option, const char *name, const char *value) {
-    unsigned long long v = 0;
-    hemi_http_options *o = &a->options;
-    const unsigned long long most_ms = 86400;
-    switch (option) {
-    case HOST:
-        o->address = value;
+/* A number from 0 to 1000, such as 0.5. */
+static bool parse_fraction(double *out, const char *name, const char *text) {
+    char *end;
+    const double v = strtod(text, &end);
+    if (end != text && *end == 0 && v >= 0 && v <= 1000) {
+        *out = v;
         return true;
-    case 'q':
-        return o->quiet = true;
-    case JSON:
-        return a->json = true;
-    case 'p':
-        return parse_number(&v, name, value, 0, 65535, false) && (o->port = (uint16_t)v, true);
-    case THREADS:
-        return parse_number(&v, name, value, 1, 1024, false) && (o->threads = (int)v, true);
-    case MEMORY:
-        o->small_memory = strcmp(value, "small") == 0;
-        if (o->small_memory || strcmp(value, "fast") == 0) return true;
-        fprintf(stderr, "hemi-server: --memory takes 'fast' or 'small', not '%s'\n", value);
-        return false;
-    case KEYS_BYTES:
-        return parse_number(&v, name, value, 1, SIZE_MAX / 2, true) && (o->max_keys_bytes = (size_t)v, true);
-    case PREPARED_BYTES:
-        return parse_number(&v, name, value, 1, SIZE_MAX / 2, true) && (o->max_prepared_bytes = (size_t)v, true);
-    case ROWS:
-        return parse_number(&v, name, value, 1, HEMI_REQUEST_UNITS_MAX, false) &&
-               (o->max_request_rows = (size_t)v, true);
-    case QUEUE:
-        return parse_number(&v, name, value, 1, 1000000, false) && (o->max_queue = (unsigned)v, true);
-    case CONNECTIONS:
-        return parse_number(&v, name, value, 1, 1000000, false) && (o->max_connections = (unsigned)v, true);
-    case PER_ADDRESS:
-        return parse_number(&v, name, value, 1, 1000000, false) && (o->max_connections_per_address = (unsigned)v, true);
-    case HEADER_TIMEOUT:
-        return parse_number(&v, name, value, 1, most_ms, false) && (o->header_timeout_ms = (unsigned)v * 1000, true);
-    case IDLE_TIMEOUT:
-        return parse_number(&v, name, value, 1, most_ms, false) && (o->idle_timeout_ms = (unsigned)v * 1000, true);
-    default:
-        return false;
     }
+    fprintf(stderr, "hemi-server: --%s takes a number from 0 to 1000, such as 0.5, not '%s'\n", name, text);
+    return false;
+}
+
+/* One option; false when its value makes no sense, which was said. */
+static bool take_option(arguments *a, const option_row *row, const char *value) {
+    void *at = (char *)a + row->offset;
+    unsigned long long v = 0;
+    switch (row->kind) {
+    case TEXT:
+        *(const char **)at = value;
+        return true;
+    case FLAG:
+        return *(bool *)at = true;
+    case FRACTION:
+        return parse_fraction(at, row->name, value);
+    default:
+        break;
+    }
+    if (!parse_number(&v, row->name, value, row->min, row->max, row->kind == SIZE)) return false;
+    if (row->wide)
+        *(size_t *)at = (size_t)v;
+    else
+        *(unsigned *)at = (unsigned)v * (row->kind == SECONDS ? 1000 : 1);
+    return true;
+}
+
+/* What follows from the options but is not their value. */
+static bool set_options(arguments *a) {
+    hemi_http_options *o = &a->options;
+    o->port = (uint16_t)a->port;
+    o->threads = (int)a->threads;
+    o->key_expiry_s = a->key_expiry_days * DAY_S;
+    o->small_memory = a->memory && strcmp(a->memory, "small") == 0;
+    if (!a->memory || o->small_memory || strcmp(a->memory, "fast") == 0) return true;
+    fprintf(stderr, "hemi-server: --memory takes 'fast' or 'small', not '%s'\n", a->memory);
+    return false;
+}
+
+static const option_row *find_row(int option) {
+    for (size_t i = 0; i < ROWS; i++)
+        if (option == FIRST_LONG + (int)i || (rows[i].letter && option == rows[i].letter)) return &rows[i];
+    return NULL;
+}
+
+/* getopt's tables. */
+static void make_tables(struct option longs[ROWS + 1], char shorts[2 * ROWS + 1]) {
+    memset(longs, 0, (ROWS + 1) * sizeof *longs);
+    for (size_t i = 0; i < ROWS; i++) {
+        const int argument = rows[i].kind == FLAG ? no_argument : required_argument;
+        longs[i] = (struct option){rows[i].name, argument, NULL, FIRST_LONG + (int)i};
+        if (rows[i].letter) *shorts++ = rows[i].letter;
+        if (rows[i].letter && argument == required_argument) *shorts++ = ':';
+    }
+    *shorts = 0;
 }
 
 /* -1: go on; otherwise the exit status. */
 static int parse_arguments(arguments *a, int argc, char **argv) {
     static char own_name[] = "hemi-server";
-    int index = 0;
+    struct option longs[ROWS + 1];
+    char shorts[2 * ROWS + 1];
     argv[0] = own_name; /* getopt's messages begin with it */
-    a->options.port = HEMI_SERVER_PORT;
-    for (int option; index = -1, (option = getopt_long(argc, argv, "p:qh", longs, &index)) != -1;) {
-        if (option == HELP || option == 'h') {
-            fputs(help, stdout);
-            return 0;
-        }
-        if (option == VERSION) {
-            puts("hemi-server " HEMI_VERSION);
-            return 0;
-        }
-        if (!take_option(a, option, index >= 0 ? longs[index].name : "port", optarg)) {
+    a->port = HEMI_SERVER_PORT;
+    make_tables(longs, shorts);
+    for (int option; (option = getopt_long(argc, argv, shorts, longs, NULL)) != -1;) {
+        const option_row *row = find_row(option);
+        if (!row || !take_option(a, row, optarg)) {
             fputs("try: hemi-server --help\n", stderr);
             return EXIT_USAGE;
         }
+        if (a->help || a->version) {
+            fputs(a->help ? help : "hemi-server " HEMI_VERSION "\n", stdout);
+            return 0;
+        }
+    }
+    if (!set_options(a)) {
+        fputs("try: hemi-server --help\n", stderr);
+        return EXIT_USAGE;
     }
     if (optind >= argc) return usage_error("%s is missing: the folder with the compiled models", "FOLDER");
     if (optind + 1 < argc) return usage_error("'%s' is one argument too many", argv[optind + 1]);

@@ -4,7 +4,7 @@
 #include "server/exchange.h"
 
 bool hemi_prepare_complete(hemi_exchange *x) {
-    x->announced = hemi_prepared_begin(x->service->prepared, x->key);
+    x->announced = hemi_prepared_begin(x->service->prepared, x->slot);
     if (!x->announced)
         hemi_answer_error(
             x, 0, HEMI_ERR_LIMIT,

@@ -48,9 +48,11 @@ void hemi_view_models(hemi_exchange *x) {
 
 void hemi_view_progress(hemi_exchange *x) {
     hemi_notice_text t;
-    uint8_t id[HEMI_SERVER_PROGRESS_ID_BYTES];
+    uint8_t id[HEMI_SERVER_PROGRESS_ID_BYTES], slot[HEMI_SERVER_PROGRESS_ID_BYTES];
     char text[128], *copy;
-    if (!hemi_hex_parse(id, sizeof id, x->route.argument[0]) || !hemi_board_read(x->service->board, id, &t)) {
+    const bool is_id = hemi_hex_parse(id, sizeof id, x->route.argument[0]);
+    if (is_id) hemi_tenant_slot(slot, sizeof slot, x->tenant, id, sizeof id);
+    if (!is_id || !hemi_board_read(x->service->board, slot, &t)) {
         hemi_answer_error(x, 0, HEMI_ERR_NOT_FOUND, "no request with this id (Hemi-Progress) waits or is computed here (any more)");
         return;
     }

@@ -20,6 +20,11 @@
 
 typedef struct hemi_store hemi_store;
 
+#define HEMI_STORE_FILE        "server.db"
+#define HEMI_STORE_KEYS_SUFFIX ".keys" /* keys are in a file beside it, so that writing them does not hold up what is counted */
+
+/* The file of a server that was not told another: $STATE_DIRECTORY/server.db, $XDG_STATE_HOME/hemi/server.db or ~/.local/state/hemi/server.db. */
+HEMI_CHECK hemi_status hemi_store_default_location(char *out, size_t size, hemi_error *err);
 /* location: NULL or "memory" (nothing outlives it), a path or "sqlite:PATH", "postgresql://..." (or "postgres://..."). Makes what is missing:
  * the file (0600), the tables. ERR_ARGUMENT, ERR_IO, ERR_VERSION (made by a later version), ERR_MEMORY. */
 HEMI_CHECK hemi_status hemi_store_open(hemi_store **out, const char *location, hemi_error *err);
@@ -35,11 +40,9 @@ HEMI_CHECK hemi_status hemi_store_key_put(hemi_store *store, const char *tenant,
 /* *bytes is freed with free(). Notes the use (at most once an hour for the same keys). ERR_KEY when they are not there. */
 HEMI_CHECK hemi_status hemi_store_key_get(hemi_store *store, const char *tenant, const uint8_t id[HEMI_STORE_KEY_ID_BYTES], int64_t now,
                                           uint8_t **bytes, size_t *count, hemi_error *err);
-/* Notes that keys which are in a server's memory are still used; nothing where they are not there. */
+/* Are they there? Notes the use, too: for keys that are in a server's memory. */
 HEMI_CHECK hemi_status hemi_store_key_touch(hemi_store *store, const char *tenant, const uint8_t id[HEMI_STORE_KEY_ID_BYTES], int64_t now,
-                                            hemi_error *err);
-HEMI_CHECK hemi_status hemi_store_key_has(hemi_store *store, const char *tenant, const uint8_t id[HEMI_STORE_KEY_ID_BYTES], bool *has,
-                                          hemi_error *err);
+                                            bool *has, hemi_error *err);
 HEMI_CHECK hemi_status hemi_store_key_remove(hemi_store *store, const char *tenant, const uint8_t id[HEMI_STORE_KEY_ID_BYTES], bool *removed,
                                              hemi_error *err);
 /* Removes what was last used before. */

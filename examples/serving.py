@@ -13,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = ROOT / os.environ.get("BUILD", "build") / "bin" / "hemi-server"
 PR_SET_PDEATHSIG = 1
+LOCAL = ["--no-auth", "--store", "memory"]  # without tokens, which is allowed on 127.0.0.1; nothing is left behind
 
 
 def _die_with_parent():
@@ -77,8 +78,8 @@ class Server(Process):
 
 
 def hemi_server(folder, *arguments, **options):
-    """hemi-server for a folder of models, on 127.0.0.1 and any free port."""
-    return Server([PROGRAM, folder, "--port", "0", "--json", *arguments], **options)
+    """hemi-server for a folder of models, on 127.0.0.1 and any free port, for this machine alone."""
+    return Server([PROGRAM, folder, "--port", "0", "--json", *LOCAL, *arguments], **options)
 
 
 def python(script, *arguments, **options):

@@ -12,7 +12,7 @@ static hemi_http_server *server;
 static char url[64];
 
 static void start_server(uint16_t port) {
-    const hemi_http_options options = {.folder = folder, .port = port, .threads = 2, .quiet = true};
+    const hemi_http_options options = {.folder = folder, .port = port, .threads = 2, .quiet = true, .no_auth = true};
     ASSERT_OK(hemi_http_server_start(&server, &options, ERR));
     snprintf(url, sizeof url, "http://127.0.0.1:%u", hemi_http_server_port(server));
 }
@@ -65,7 +65,7 @@ static long status_of(const char *method, const char *path) {
     hemi_http *http = NULL;
     hemi_http_reply reply;
     const hemi_http_request request = {.method = method, .path = path, .reply_bytes_max = HEMI_HTTP_JSON_MAX};
-    ASSERT_OK(hemi_http_new(&http, url, 0, 0, ERR));
+    ASSERT_OK(hemi_http_new(&http, url, NULL, ERR));
     ASSERT_OK(hemi_http_send(http, &request, &reply, ERR));
     long status = reply.status;
     hemi_http_reply_clear(&reply);

@@ -36,7 +36,7 @@ static int open_all(void **state) {
     linear = fixture_module(10, 10, true, 5);
     for (size_t i = 0; i < MODULES; i++) fixture_save(folder, "net", names[i], module[i]);
     fixture_save(folder, "net", "linear", linear);
-    const hemi_http_options options = {.folder = folder, .threads = 2, .quiet = true};
+    const hemi_http_options options = {.folder = folder, .threads = 2, .quiet = true, .no_auth = true};
     ASSERT_OK(hemi_http_server_start(&server, &options, ERR));
     snprintf(url, sizeof url, "http://127.0.0.1:%u", hemi_http_server_port(server));
     return 0;

@@ -361,11 +361,11 @@ static void expect_start_fails(const hemi_http_options *options, hemi_status sta
 
 static void test_port_in_use(void **state) {
     (void)state;
-    const hemi_http_options o = {.folder = world.folder, .port = world.port, .quiet = true};
+    const hemi_http_options o = {.folder = world.folder, .port = world.port, .quiet = true, .no_auth = true};
     expect_start_fails(&o, HEMI_ERR_NETWORK, "in use");
-    const hemi_http_options elsewhere = {.folder = world.folder, .address = "192.0.2.1", .quiet = true};
+    const hemi_http_options elsewhere = {.folder = world.folder, .address = "192.0.2.1", .quiet = true, .no_auth = true};
     expect_start_fails(&elsewhere, HEMI_ERR_NETWORK, "not an address of this machine");
-    const hemi_http_options nowhere = {.folder = world.folder, .address = "not an address", .quiet = true};
+    const hemi_http_options nowhere = {.folder = world.folder, .address = "not an address", .quiet = true, .no_auth = true};
     expect_start_fails(&nowhere, HEMI_ERR_NETWORK, "address");
 }
 
@@ -379,7 +379,7 @@ static void write_file(const char *path, const char *content) {
 static void test_folders(void **state) {
     (void)state;
     char path[600], empty[256];
-    hemi_http_options o = {.quiet = true, .folder = "/nonexistent/folder"};
+    hemi_http_options o = {.quiet = true, .folder = "/nonexistent/folder", .no_auth = true};
     expect_start_fails(&o, HEMI_ERR_NOT_FOUND, "/nonexistent/folder");
     test_folder_new(empty);
     o.folder = empty;
@@ -404,7 +404,7 @@ static void test_folders(void **state) {
 static void test_broken_modules(void **state) {
     (void)state;
     char own[256], path[600];
-    const hemi_http_options o = {.folder = own, .quiet = true};
+    const hemi_http_options o = {.folder = own, .quiet = true, .no_auth = true};
     test_folder_new(own);
     fixture_save(own, "m", "fc", world.small);
     snprintf(path, sizeof path, "%s/m/fc/po_1_10_pc/server.zip", own);

@@ -1,7 +1,7 @@
 /* Evaluation keys and encrypted calls over HTTP: uploads whole, in pieces and interrupted; hostile bodies; many clients. */
 #include "server_fixture.h"
 
-#include "server/key_store.h"
+#include "server/key_cache.h"
 #include "server/uploads.h"
 
 static const hemi_module *both[2];
@@ -394,7 +394,7 @@ static void test_keys_make_room(void **state) {
     put_keys(&b);
     assert_int_equal(head_status(&a), 404);
     assert_int_equal(head_status(&b), 200);
-    assert_int_equal(hemi_key_store_get_figures(hemi_http_server_service(world.server)->keys).evicted, 1);
+    assert_int_equal(hemi_key_cache_get_figures(hemi_http_server_service(world.server)->keys).evicted, 1);
     client c[2] = {{.salt = 0, .calls = 10}, {.salt = 1, .calls = 10}};
     for (int i = 0; i < 2; i++) assert_int_equal(pthread_create(&c[i].thread, NULL, run_client, &c[i]), 0);
     for (int i = 0; i < 2; i++) pthread_join(c[i].thread, NULL);
@@ -528,28 +528,28 @@ static void test_store(void **state) {
         memcpy(id[i], hemi_server_keys_id(keys[i]), sizeof id[i]);
         bytes = hemi_server_keys_bytes(keys[i]);
     }
-    hemi_key_store *store = hemi_key_store_new(2 * bytes + bytes / 2);
-    ASSERT_OK(hemi_key_store_put(store, keys[0], &created, ERR));
-    ASSERT_OK(hemi_key_store_put(store, keys[1], &created, ERR));
+    hemi_key_cache *store = hemi_key_cache_new(2 * bytes + bytes / 2);
+    ASSERT_OK(hemi_key_cache_put(store, keys[0], &created, ERR));
+    ASSERT_OK(hemi_key_cache_put(store, keys[1], &created, ERR));
     assert_true(created);
-    const hemi_server_keys *used = hemi_key_store_acquire(store, id[0]); /* 1 is now the least recently used */
+    const hemi_server_keys *used = hemi_key_cache_acquire(store, id[0]); /* 1 is now the least recently used */
     assert_non_null(used);
-    ASSERT_OK(hemi_key_store_put(store, keys[2], &created, ERR));
-    assert_true(hemi_key_store_has(store, id[0]) && !hemi_key_store_has(store, id[1]) &&
-                hemi_key_store_has(store, id[2]));
-    assert_true(hemi_key_store_remove(store, id[0]) && !hemi_key_store_remove(store, id[0]));
+    ASSERT_OK(hemi_key_cache_put(store, keys[2], &created, ERR));
+    assert_true(hemi_key_cache_has(store, id[0]) && !hemi_key_cache_has(store, id[1]) &&
+                hemi_key_cache_has(store, id[2]));
+    assert_true(hemi_key_cache_remove(store, id[0]) && !hemi_key_cache_remove(store, id[0]));
     assert_memory_equal(hemi_server_keys_id(used), id[0], sizeof id[0]); /* still there for its user */
     ASSERT_OK(hemi_server_keys_new(&keys[0], p[0].bytes, p[0].length, ERR));
-    ASSERT_OK(hemi_key_store_put(store, keys[0], &created, ERR)); /* uploaded again meanwhile */
-    hemi_key_store_release(store, used);
-    assert_true(hemi_key_store_has(store, id[0]));
+    ASSERT_OK(hemi_key_cache_put(store, keys[0], &created, ERR)); /* uploaded again meanwhile */
+    hemi_key_cache_release(store, used);
+    assert_true(hemi_key_cache_has(store, id[0]));
     ASSERT_OK(hemi_server_keys_new(&keys[1], p[0].bytes, p[0].length, ERR));
-    ASSERT_OK(hemi_key_store_put(store, keys[1], &created, ERR));
+    ASSERT_OK(hemi_key_cache_put(store, keys[1], &created, ERR));
     assert_false(created);
-    assert_int_equal(hemi_key_store_get_figures(store).keys, 2);
-    assert_int_equal(hemi_key_store_get_figures(store).bytes, 2 * bytes);
+    assert_int_equal(hemi_key_cache_get_figures(store).keys, 2);
+    assert_int_equal(hemi_key_cache_get_figures(store).bytes, 2 * bytes);
     hemi_server_keys_free(keys[3]);
-    hemi_key_store_free(store);
+    hemi_key_cache_free(store);
     for (int i = 0; i < 4; i++) party_close(&p[i]);
 }
 

@@ -89,9 +89,9 @@ static void test_command_line(void **state) {
 static void test_nothing_to_serve(void **state) {
     (void)state;
     need_program();
-    expect_run((const char *const[]){"/nonexistent", "--port", "0", NULL}, -HEMI_ERR_NOT_FOUND, "",
+    expect_run((const char *const[]){"/nonexistent", "--port", "0", "--no-auth", NULL}, -HEMI_ERR_NOT_FOUND, "",
                "hemi-server: there is no folder /nonexistent");
-    expect_run((const char *const[]){"/nonexistent", "--port", "0", "--json", NULL}, -HEMI_ERR_NOT_FOUND,
+    expect_run((const char *const[]){"/nonexistent", "--port", "0", "--json", "--no-auth", NULL}, -HEMI_ERR_NOT_FOUND,
                "{\"error\":{\"code\":\"HEMI_ERR_NOT_FOUND\"", "");
 }
 
@@ -110,10 +110,10 @@ static uint16_t port_of(process *p) {
 static void serve_and_stop(int with, bool quiet) {
     char out[16384], err[16384], port_text[8];
     process p = start((const char *const[]){world.folder, "--port", "0", "--json", "--threads", "2", "--max-keys-bytes",
-                                            "64M", quiet ? "--quiet" : NULL, NULL});
+                                            "64M", "--no-auth", quiet ? "--quiet" : NULL, NULL});
     const uint16_t port = port_of(&p);
     snprintf(port_text, sizeof port_text, "%u", port);
-    expect_run((const char *const[]){world.folder, "--port", port_text, "--quiet", NULL}, -HEMI_ERR_NETWORK, "",
+    expect_run((const char *const[]){world.folder, "--port", port_text, "--quiet", "--no-auth", NULL}, -HEMI_ERR_NETWORK, "",
                "is in use: is a server running there already?");
     const hemi_module *modules[] = {world.small};
     party owner;
@@ -157,9 +157,14 @@ static void test_serves_until_sigint(void **state) {
 
 int main(void) {
     const char *build = getenv("BUILD");
+    char state[256];
+    test_folder_new(state);
+    setenv("STATE_DIRECTORY", state, 1); /* the store that nobody named */
     snprintf(program, sizeof program, "%s/bin/hemi-server", build ? build : "build");
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_command_line), cmocka_unit_test(test_nothing_to_serve),
                                        cmocka_unit_test(test_serves_until_sigterm),
                                        cmocka_unit_test(test_serves_until_sigint)};
-    return cmocka_run_group_tests_name("hemi-server", tests, site_make, site_close) != 0;
+    const int failed = cmocka_run_group_tests_name("hemi-server", tests, site_make, site_close);
+    test_folder_remove(state);
+    return failed != 0;
 }

@@ -50,7 +50,7 @@ static int setup(void **state) {
     alone = compile(1, 40, &(hemi_compile_options){.layout = 1024, .b_bits = 28});
     fixture_save(folder, "demo", "alone", alone);
     fixture_save(folder, "other", "alone", alone);
-    const hemi_http_options http = {.folder = folder, .threads = 2, .quiet = true};
+    const hemi_http_options http = {.folder = folder, .threads = 2, .quiet = true, .no_auth = true};
     ASSERT_OK(hemi_http_server_start(&server, &http, ERR));
     snprintf(url, sizeof url, "http://127.0.0.1:%u", hemi_http_server_port(server));
     return 0;

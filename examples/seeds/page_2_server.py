@@ -18,4 +18,4 @@ MODULES = { model_name: { submodule_name: {"path":  model_dir / submodule_name /
 server =  FHEModelServer(str(MODULES[model_name][submodule_name]["path"]))
 
 # Not on the page, which leaves the end-points to the reader: the program hemi-server, in place of this process
-os.execv(sys.argv[1], [sys.argv[1], str(models_dir), "--port", "0", "--json", "--quiet"])
+os.execv(sys.argv[1], [sys.argv[1], str(models_dir), "--port", "0", "--json", "--quiet", "--no-auth", "--store", "memory"])

@@ -52,6 +52,9 @@ typedef struct hemi_client hemi_client;
 typedef struct hemi_client_options {
     long connect_timeout_ms; /* 0: 10 s */
     long timeout_ms;         /* of one request: 0: 300 s, and an hour where a module with non-linearities is computed, which takes long */
+    const char *token;      /* of a server with tenants; copied, and wiped at the end; NULL: none */
+    const char *ca_file;    /* PEM: certificates that are trusted with https; NULL: those of the system. There is no option to trust any */
+    bool allow_plain_token; /* send the token by http to another machine, where the network between is one's own; otherwise ERR_ARGUMENT */
     /* Silent preparation: batches of rows announced ahead, on a thread and a connection of their own, so that a call is one small message
      * each way and one integer product on the server. */
     int prepare;           /* 0: where it helps; 1: always; -1: never */

@@ -445,15 +445,23 @@ class Connection(OneProcess):
 
 
 class HTTPServer(OneProcess):
-    """The server in this process (hemi_http_server)."""
+    """The server in this process (hemi_http_server). Without `tenants` (a file of `hemi tenants`) or a `store` everyone who reaches it may use it, so that it
+    listens on an address of this machine alone."""
 
     what = "a server"
     _server = None
 
-    def __init__(self, folder, address=None, port=8000, threads=0, max_keys_bytes=0, max_request_rows=0, quiet=True):
+    def __init__(self, folder, address=None, port=8000, threads=0, max_keys_bytes=0, max_request_rows=0, quiet=True, tenants=None, store=None,
+                 tls_certificate=None, tls_key=None):
         super().__init__()
         keep = [ffi.new("char[]", os.fsencode(folder)), NULL if address is None else ffi.new("char[]", address.encode())]
         options = ffi.new("hemi_http_options *")
+        for name, value in (("tenants", tenants), ("store", store), ("tls_certificate", tls_certificate), ("tls_key", tls_key)):
+            if value is not None:
+                keep.append(ffi.new("char[]", os.fsencode(value)))
+                setattr(options, name, keep[-1])
+        options.no_auth = tenants is None and store is None
+        self._scheme = "http" if tls_certificate is None else "https"
         options.folder, options.address, options.port, options.threads = keep[0], keep[1], port, threads
         options.max_keys_bytes, options.max_request_rows, options.quiet = max_keys_bytes, max_request_rows, quiet
         out = ffi.new("hemi_http_server **")
@@ -463,7 +471,7 @@ class HTTPServer(OneProcess):
 
     @property
     def url(self):
-        return f"http://{self.address}:{self.port}"
+        return f"{self._scheme}://{self.address}:{self.port}"
 
     def stop(self):
         """Finishes the requests under way."""

@@ -56,7 +56,7 @@ static void path_of(char path[1024], const bench *b, int depth, const char *file
 }
 
 static hemi_status start_server(bench *b, hemi_error *err) {
-    const hemi_http_options options = {.folder = b->folder, .threads = (int)b->threads, .quiet = true};
+    const hemi_http_options options = {.folder = b->folder, .threads = (int)b->threads, .no_auth = true, .quiet = true};
     char path[1024];
     path_of(path, b, 3, "");
     HEMI_TRY(hemi_folder_create(path, err));

@@ -16,7 +16,7 @@ static const char *const part_names[PARTS] = {"encrypt_ms", "network_ms", "serve
 
 typedef struct calls {
     const char *url, *model, *module, *input, *output, *keys_folder, *shape;
-    const char *prepare;
+    const char *prepare, *token_file, *ca_file;
     long repeat, timeout;
     int prepare_mode;
     bool json;
@@ -116,10 +116,13 @@ static void progress(void *context, const char *what, size_t done, size_t total)
 static hemi_status run(calls *c, hemi_error *err) {
     hemi_keys *keys = NULL;
     hemi_client *client = NULL;
-    const hemi_client_options options = {.timeout_ms = c->timeout * 1000, .prepare = c->prepare_mode, .progress = progress, .progress_context = c};
-    HEMI_TRY(hemi_npy_read(&c->x, c->shape_x, &c->rank, c->input, err));
-    HEMI_TRY(hemi_keys_new(&keys, c->keys_folder, err));
-    hemi_status status = hemi_client_new(&client, c->url, keys, &options, err);
+    char *token = NULL;
+    HEMI_TRY(cli_read_token(&token, c->token_file, err));
+    const hemi_client_options options = {.token = token, .ca_file = c->ca_file, .timeout_ms = c->timeout * 1000, .prepare = c->prepare_mode, .progress = progress, .progress_context = c};
+    hemi_status status = hemi_npy_read(&c->x, c->shape_x, &c->rank, c->input, err);
+    if (status == HEMI_OK) status = hemi_keys_new(&keys, c->keys_folder, err);
+    if (status == HEMI_OK) status = hemi_client_new(&client, c->url, keys, &options, err);
+    hemi_free(token); /* wiped */
     if (status == HEMI_OK) status = with_remote(c, client, err);
     hemi_client_free(client);
     hemi_keys_free(keys);
@@ -185,6 +188,7 @@ int cmd_call(int argc, char **argv) {
         {"prepare", 0, "MODE", CLI_TEXT, &c.prepare, 0, 0,
          "auto (default): prepare coming calls after the second, in the background, where it helps; on: after the "
          "first; off"},
+        CLI_TOKEN_OPTIONS(c.token_file, c.ca_file),
         {"timeout", 't', "S", CLI_INT, &c.timeout, 1, 86400, "seconds that a request may take (default 300; 3600 for circuits)"},
         {0}};
     const cli_command command = {

@@ -16,6 +16,7 @@ static const struct {
     {"call", cmd_call, "run a remote module on an encrypted .npy file"},
     {"inspect", cmd_inspect, "list compiled modules: shapes, sizes, security, predicted error"},
     {"keys", cmd_keys, "make or list secret keys"},
+    {"tenants", cmd_tenants, "who may use a server: add, list or revoke tokens"},
     {"bench", cmd_bench, "measure speed, sizes and error on this machine"},
     {"version", cmd_version, "version, processor, kernels and parameter sets"},
 };
@@ -27,7 +28,7 @@ static void print_usage(FILE *stream) {
     for (size_t i = 0; i < COMMANDS; i++) fprintf(stream, "  %-10s %s\n", commands[i].name, commands[i].summary);
     fprintf(stream, "\n`hemi COMMAND --help` explains a command. All of them in a row:\n"
                     "  hemi compile layer.onnx --name fc --calibration x.npy -o models/demo\n"
-                    "  hemi serve models --port 8000 &\n"
+                    "  hemi serve models --no-auth &\n"
                     "  hemi call http://127.0.0.1:8000 demo fc --input x.npy --output y.npy\n");
 }
 

@@ -6,6 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/error.h"
+#include "base/file.h"
+#include "base/memory.h"
+
 #define FIRST_VALUE 256 /* getopt_long's value of option i is FIRST_VALUE + i */
 #define VALUE_HELP  1000
 #define VALUE_JSON  1001
@@ -149,4 +153,20 @@ cli_parsed cli_parse(const cli_command *c, int argc, char **argv) {
     if (result == CLI_PARSED) result = take_positionals(c, argc, argv);
     argv[0] = own;
     return result;
+}
+
+hemi_status cli_read_token(char **token, const char *file, hemi_error *err) {
+    const char *set = getenv("HEMI_TOKEN");
+    uint8_t *text;
+    size_t bytes;
+    *token = NULL;
+    if (!file && (!set || !set[0])) return HEMI_OK;
+    if (!file) {
+        *token = hemi_strdup(set);
+        return *token ? HEMI_OK : hemi_fail(err, HEMI_ERR_MEMORY, "out of memory");
+    }
+    HEMI_TRY(hemi_file_read(&text, &bytes, file, 4096, err));
+    text[strcspn((const char *)text, "\r\n")] = 0;
+    *token = (char *)text;
+    return text[0] ? HEMI_OK : hemi_fail(err, HEMI_ERR_FORMAT, "%s holds no token in its first line", file);
 }

@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "hemi/status.h"
+
 #define CLI_EXIT_USAGE      64
 #define CLI_OPTIONS_MAX     24
 #define CLI_POSITIONALS_MAX 4
@@ -42,5 +44,13 @@ typedef enum cli_parsed { CLI_PARSED, CLI_HELPED, CLI_WRONG } cli_parsed;
 /* argv[0] is the command's own name. CLI_HELPED: --help was printed (exit with 0); CLI_WRONG: the mistake was explained
  * on stderr (exit with CLI_EXIT_USAGE). */
 cli_parsed cli_parse(const cli_command *command, int argc, char **argv);
+
+/* Rows of a table of options, for commands that talk to a server with tenants. */
+#define CLI_TOKEN_OPTIONS(token_file, ca_file)                                                                                              \
+    {"token-file", 0, "FILE", CLI_TEXT, &(token_file), 0, 0, "the token that the server's operator gave (or the environment's HEMI_TOKEN)"}, \
+    {"ca", 0, "FILE", CLI_TEXT, &(ca_file), 0, 0, "PEM: certificates to trust with https (default: this system's)"}
+
+/* The token of a file (its first line), or, where that is NULL, of HEMI_TOKEN; NULL where there is none. Freed with hemi_free. */
+HEMI_CHECK hemi_status cli_read_token(char **token, const char *file, hemi_error *err);
 
 #endif

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <jansson.h>
 #include <pthread.h>
+#include <sodium.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +21,9 @@ struct hemi_http {
     struct curl_slist *headers_plain, *headers_binary;
     pid_t pid;   /* a connection is not shared with a forked child */
     bool direct; /* a loopback address: never through a proxy */
+    bool plain;  /* http */
+    bool allow_plain_token;
+    char *token, *ca_file; /* NULL: none */
     long connect_timeout_ms, timeout_ms;
     const atomic_bool *stop; /* NULL, or: when true, what is under way is given up */
     char url[HEMI_HTTP_URL_MAX];
@@ -62,6 +66,7 @@ static hemi_status url_check(hemi_http *http, CURLU *u, hemi_error *err) {
         return hemi_fail(err, HEMI_ERR_ARGUMENT, "'%.200s': a server's address ends before '?' and '#'", http->url);
     url_part(host, sizeof host, u, CURLUPART_HOST);
     http->direct = is_loopback(host);
+    http->plain = strcmp(scheme, "http") == 0;
     return HEMI_OK;
 }
 
@@ -82,21 +87,49 @@ static hemi_status url_set(hemi_http *http, const char *url, hemi_error *err) {
 
 /* ---- the object */
 
-hemi_status hemi_http_new(hemi_http **out, const char *url, long connect_timeout_ms, long timeout_ms, hemi_error *err) {
+/* A token that others can read on the way is theirs, too. */
+static hemi_status set_token(hemi_http *http, const hemi_http_settings *s, hemi_error *err) {
+    http->allow_plain_token = s->allow_plain_token;
+    if (s->ca_file && !(http->ca_file = hemi_strdup(s->ca_file))) return hemi_fail(err, HEMI_ERR_MEMORY, "out of memory");
+    if (!s->token || !s->token[0]) return HEMI_OK;
+    size_t length = 0;
+    while (s->token[length] > 32 && s->token[length] < 127) length++;
+    if (s->token[length] || length > HEMI_HTTP_TOKEN_MAX)
+        return hemi_fail(err, HEMI_ERR_ARGUMENT, "the token is not one: it has at most %d characters, and no spaces or line ends", HEMI_HTTP_TOKEN_MAX);
+    if (http->plain && !http->direct && !s->allow_plain_token)
+        return hemi_fail(err, HEMI_ERR_ARGUMENT, "the token would go to %.200s in the clear: use https", http->url);
+    http->token = hemi_strdup(s->token);
+    return http->token ? HEMI_OK : hemi_fail(err, HEMI_ERR_MEMORY, "out of memory");
+}
+
+hemi_status hemi_http_new_like(hemi_http **out, const hemi_http *like, long timeout_ms, hemi_error *err) {
+    const hemi_http_settings s = {.connect_timeout_ms = timeout_ms ? timeout_ms : like->connect_timeout_ms,
+                                  .timeout_ms = timeout_ms ? timeout_ms : like->timeout_ms,
+                                  .token = like->token,
+                                  .ca_file = like->ca_file,
+                                  .allow_plain_token = like->allow_plain_token};
+    return hemi_http_new(out, like->url, &s, err);
+}
+
+hemi_status hemi_http_new(hemi_http **out, const char *url, const hemi_http_settings *settings, hemi_error *err) {
+    const hemi_http_settings none = {0};
     *out = NULL;
+    if (!settings) settings = &none;
+    const long connect_timeout_ms = settings->connect_timeout_ms, timeout_ms = settings->timeout_ms;
     pthread_once(&curl_once, curl_start);
     if (curl_ready != CURLE_OK) return hemi_fail(err, HEMI_ERR_INTERNAL, "libcurl: %s", curl_easy_strerror(curl_ready));
     if (connect_timeout_ms < 0 || timeout_ms < 0) return hemi_fail(err, HEMI_ERR_ARGUMENT, "a time-out is negative");
     hemi_http *http = hemi_alloc(1, sizeof *http);
     if (!http) return hemi_fail(err, HEMI_ERR_MEMORY, "out of memory");
+    http->pid = getpid();
     hemi_status status = url_set(http, url, err);
+    if (status == HEMI_OK) status = set_token(http, settings, err);
     if (status != HEMI_OK) {
-        hemi_free(http);
+        hemi_http_free(http);
         return status;
     }
     http->connect_timeout_ms = connect_timeout_ms ? connect_timeout_ms : HEMI_HTTP_CONNECT_TIMEOUT_MS;
     http->timeout_ms = timeout_ms ? timeout_ms : HEMI_HTTP_TIMEOUT_MS;
-    http->pid = getpid();
     http->curl = curl_easy_init();
     http->headers_plain = curl_slist_append(NULL, "Accept: application/json");
     http->headers_binary = curl_slist_append(NULL, "Content-Type: application/octet-stream");
@@ -114,6 +147,8 @@ void hemi_http_free(hemi_http *http) {
     if (http->curl && http->pid == getpid()) curl_easy_cleanup(http->curl);
     curl_slist_free_all(http->headers_plain);
     curl_slist_free_all(http->headers_binary);
+    hemi_free(http->token); /* wiped */
+    hemi_free(http->ca_file);
     hemi_free(http);
 }
 
@@ -243,6 +278,7 @@ static CURLcode set_options(hemi_http *http, const hemi_http_request *request, c
         SET(CURLOPT_XFERINFODATA, http);
     }
     if (http->direct) SET(CURLOPT_PROXY, "");
+    if (http->ca_file) SET(CURLOPT_CAINFO, http->ca_file);
     if (strcmp(request->method, "HEAD") == 0) {
         SET(CURLOPT_NOBODY, 1L);
     } else if (request->body) {
@@ -315,7 +351,7 @@ static hemi_status attempt(hemi_http *http, const hemi_http_request *request, co
         *again = is_transient(code);
         return curl_fail(http, request, code, &r, err);
     }
-    *again = reply->status == 503;
+    *again = reply->status == 503 || (reply->status == 429 && reply->retry_after_s > 0) || reply->status == 502 || reply->status == 504;
     return HEMI_OK;
 }
 
@@ -341,7 +377,8 @@ static hemi_status send_with_headers(hemi_http *http, const hemi_http_request *r
         hemi_status status = attempt(http, request, url, headers, reply, &again, err);
         if (status != HEMI_OK && request->once) return status;
         if (!again || i == HEMI_HTTP_ATTEMPTS || is_stopped(http) || reply->retry_after_s > HEMI_HTTP_RETRY_AFTER_MAX_S) return status;
-        pause_ms(http, reply->retry_after_s > 0 ? reply->retry_after_s * 1000 : wait);
+        const long base = reply->retry_after_s > 0 ? reply->retry_after_s * 1000 : wait;
+        pause_ms(http, base + (long)randombytes_uniform((uint32_t)base / 2 + 1)); /* not all clients at the same moment */
         wait *= 4;
     }
 }
@@ -352,7 +389,8 @@ hemi_status hemi_http_send(hemi_http *http, const hemi_http_request *request, he
     char url[HEMI_HTTP_URL_MAX + HEMI_HTTP_PATH_MAX], line[3][128];
     snprintf(url, sizeof url, "%s%s", http->url, request->path);
     struct curl_slist *headers = request->body ? http->headers_binary : http->headers_plain;
-    struct curl_slist own[3]; /* these live as long as the call */
+    struct curl_slist own[4]; /* these live as long as the call */
+    char authorization[HEMI_HTTP_TOKEN_MAX + 32];
     size_t count = 0;
     if (request->key_id) snprintf(line[count++], sizeof *line, "Hemi-Key: %.64s", request->key_id);
     if (request->progress_id) snprintf(line[count++], sizeof *line, "Hemi-Progress: %.32s", request->progress_id);
@@ -363,7 +401,13 @@ hemi_status hemi_http_send(hemi_http *http, const hemi_http_request *request, he
         own[i] = (struct curl_slist){.data = line[i], .next = headers};
         headers = &own[i];
     }
+    if (http->token) {
+        snprintf(authorization, sizeof authorization, "Authorization: Bearer %s", http->token);
+        own[count] = (struct curl_slist){.data = authorization, .next = headers};
+        headers = &own[count];
+    }
     hemi_status status = send_with_headers(http, request, url, headers, reply, err);
+    if (http->token) hemi_wipe(authorization, sizeof authorization);
     curl_easy_reset(http->curl); /* nothing may point to this stack frame any more */
     if (status != HEMI_OK) hemi_http_reply_clear(reply);
     return status;
@@ -423,11 +467,14 @@ static hemi_status passed_on(hemi_status status, long http) {
     case HEMI_ERR_TOO_LARGE:
     case HEMI_ERR_BUSY:
     case HEMI_ERR_LIMIT:
+    case HEMI_ERR_BUDGET:
+    case HEMI_ERR_AUTH:
+    case HEMI_ERR_FORBIDDEN:
     case HEMI_ERR_STATE:
     case HEMI_ERR_UNSUPPORTED: /* a form of requests, which a client can do without */
         return status;
     default:
-        return http == 503 ? HEMI_ERR_BUSY : http == 429 ? HEMI_ERR_LIMIT : HEMI_ERR_REMOTE;
+        return http == 503 ? HEMI_ERR_BUSY : http == 429 ? HEMI_ERR_LIMIT : http == 401 ? HEMI_ERR_AUTH : http == 403 ? HEMI_ERR_FORBIDDEN : HEMI_ERR_REMOTE;
     }
 }
 

@@ -48,15 +48,27 @@ typedef struct hemi_http_reply {
     size_t received;   /* of the header Hemi-Received */
 } hemi_http_reply;
 
-/* url: "http://host:8000", perhaps with a path before /v2. ERR_ARGUMENT says what is wrong with another one. */
-HEMI_CHECK hemi_status hemi_http_new(hemi_http **out, const char *url, long connect_timeout_ms, long timeout_ms,
-                                     hemi_error *err);
+typedef struct hemi_http_settings {
+    long connect_timeout_ms, timeout_ms; /* 0: the defaults */
+    const char *token;                   /* for the header Authorization; NULL: none */
+    const char *ca_file;                 /* PEM: what certificates are trusted; NULL: those of the system */
+    bool allow_plain_token;              /* send the token by http to another machine */
+} hemi_http_settings;
+
+#define HEMI_HTTP_TOKEN_MAX 512
+
+/* url: "http://host:8000", perhaps with a path before /v2. settings are copied; NULL: none. ERR_ARGUMENT says what is wrong with the url, or with a token
+ * that it would carry in the clear. */
+HEMI_CHECK hemi_status hemi_http_new(hemi_http **out, const char *url, const hemi_http_settings *settings, hemi_error *err);
+/* Another connection to the same server, with the same settings but for the time-outs, where not 0. */
+HEMI_CHECK hemi_status hemi_http_new_like(hemi_http **out, const hemi_http *like, long timeout_ms, hemi_error *err);
 void hemi_http_free(hemi_http *http);
 /* When *stop becomes true (from any thread), what is under way is given up soon: HEMI_ERR_NETWORK. */
 void hemi_http_stop_on(hemi_http *http, const atomic_bool *stop);
 const char *hemi_http_url(const hemi_http *http); /* without a slash at its end */
 
-/* Sends a request. Connection errors and 503 are tried again, with the very same bytes, HEMI_HTTP_ATTEMPTS times in all. OK
+/* Sends a request. Connection errors, 503, 429 with Retry-After, and 502 and 504 of a proxy are tried again, with the very same bytes,
+ * HEMI_HTTP_ATTEMPTS times in all, after pauses that grow. OK
  * when there is a reply, whatever its HTTP status; ERR_NETWORK, ERR_REMOTE (what came is not HTTP, or too large), ERR_MEMORY. */
 HEMI_CHECK hemi_status hemi_http_send(hemi_http *http, const hemi_http_request *request, hemi_http_reply *reply,
                                       hemi_error *err);

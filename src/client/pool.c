@@ -30,8 +30,7 @@ struct hemi_pools {
     pthread_mutex_t lock; /* guards everything but http, stop and wake; taken inside the gate only */
     hemi_keys *keys;
     hemi_http *http; /* the thread's */
-    char *url;
-    long connect_timeout_ms, timeout_ms;
+    const hemi_http *like;
     int mode; /* as hemi_client_options.prepare */
     uint32_t rows;
     size_t bytes, bytes_max; /* of lots, those being made included */
@@ -117,7 +116,7 @@ static void unlock(hemi_pools *s) {
 
 /* ---- the object */
 
-hemi_status hemi_pools_new(hemi_pools **out, const char *url, hemi_keys *keys, const hemi_client_options *options,
+hemi_status hemi_pools_new(hemi_pools **out, const hemi_http *like, hemi_keys *keys, const hemi_client_options *options,
                            hemi_error *err) {
     *out = NULL;
     pthread_once(&gate_once, gate_start);
@@ -125,17 +124,12 @@ hemi_status hemi_pools_new(hemi_pools **out, const char *url, hemi_keys *keys, c
         return hemi_fail(err, HEMI_ERR_ARGUMENT, "prepare is -1, 0 or 1, and prepare_rows at most %d",
                          HEMI_BATCH_SLOTS_MAX);
     hemi_pools *s = hemi_alloc(1, sizeof *s);
-    if (s) s->url = hemi_strdup(url);
-    if (!s || !s->url) {
-        hemi_free(s);
-        return hemi_fail(err, HEMI_ERR_MEMORY, "out of memory");
-    }
+    if (!s) return hemi_fail(err, HEMI_ERR_MEMORY, "out of memory");
     s->keys = keys;
     s->mode = options->prepare;
     s->rows = options->prepare_rows;
     s->bytes_max = options->prepare_bytes ? options->prepare_bytes : HEMI_POOL_MEMORY;
-    s->connect_timeout_ms = options->connect_timeout_ms;
-    s->timeout_ms = options->timeout_ms;
+    s->like = like;
     s->pid = getpid();
     enter();
     s->forks = forks;
@@ -165,7 +159,6 @@ void hemi_pools_free(hemi_pools *s) {
     }
     sem_destroy(&s->wake);
     pthread_mutex_destroy(&s->lock);
-    hemi_free(s->url);
     hemi_free(s);
 }
 
@@ -490,7 +483,7 @@ static void *run(void *context) {
         hemi_error err = {0};
         hemi_status status = HEMI_OK;
         if (p && !s->http) {
-            status = hemi_http_new(&s->http, s->url, s->connect_timeout_ms, s->timeout_ms, &err);
+            status = hemi_http_new_like(&s->http, s->like, 0, &err);
             if (status == HEMI_OK) hemi_http_stop_on(s->http, &s->stop);
         }
         unlock(s);

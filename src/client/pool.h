@@ -23,8 +23,8 @@
 typedef struct hemi_pools hemi_pools; /* those of one client */
 typedef struct hemi_pool hemi_pool;   /* of one module, or of several with the same input */
 
-/* url and time-outs of a connection of its own; keys are borrowed. options: prepare, prepare_rows, prepare_bytes. */
-HEMI_CHECK hemi_status hemi_pools_new(hemi_pools **out, const char *url, hemi_keys *keys,
+/* Has a connection of its own, like `like` (borrowed, as keys are). options: prepare, prepare_rows, prepare_bytes. */
+HEMI_CHECK hemi_status hemi_pools_new(hemi_pools **out, const hemi_http *like, hemi_keys *keys,
                                       const hemi_client_options *options, hemi_error *err);
 void hemi_pools_free(hemi_pools *pools); /* ends the thread; takes NULL */
 

@@ -26,13 +26,18 @@ hemi_status hemi_client_new(hemi_client **out, const char *url, hemi_keys *keys,
     client->circuit_timeout_ms = options->timeout_ms > 0 ? options->timeout_ms : HEMI_HTTP_CIRCUIT_TIMEOUT_MS;
     client->progress = options->progress;
     client->progress_context = options->progress_context;
-    hemi_status status = hemi_http_new(&client->http, url, options->connect_timeout_ms, options->timeout_ms, err);
+    const hemi_http_settings settings = {.connect_timeout_ms = options->connect_timeout_ms,
+                                         .timeout_ms = options->timeout_ms,
+                                         .token = options->token,
+                                         .ca_file = options->ca_file,
+                                         .allow_plain_token = options->allow_plain_token};
+    hemi_status status = hemi_http_new(&client->http, url, &settings, err);
     if (status == HEMI_OK && !keys) {
         client->own_keys = true;
         status = hemi_keys_new(&client->keys, NULL, err);
     }
     if (status == HEMI_OK)
-        status = hemi_pools_new(&client->pools, hemi_http_url(client->http), client->keys, options, err);
+        status = hemi_pools_new(&client->pools, client->http, client->keys, options, err);
     if (status != HEMI_OK) {
         hemi_client_free(client);
         return status;
@@ -321,7 +326,7 @@ void hemi_client_keys_seen(hemi_client *client, const hemi_params *params, const
 static hemi_status send_post(hemi_client *client, const hemi_post *post, const char *key_id, hemi_http_request *request, hemi_http_reply *reply,
                              hemi_error *err) {
     hemi_watch *watch = post->parts > 0 && client->progress
-                            ? hemi_watch_start(hemi_http_url(client->http), client->progress, client->progress_context, post->part, post->parts)
+                            ? hemi_watch_start(client->http, key_id, client->progress, client->progress_context, post->part, post->parts)
                             : NULL;
     *request = (hemi_http_request){.method = "POST",
                                    .path = post->path,

@@ -7,7 +7,6 @@
 #include <time.h>
 
 #include "base/memory.h"
-#include "client/http.h"
 
 #define REPLY_MAX ((size_t)4096)
 #define TOTAL_MAX ((json_int_t)1 << 30)
@@ -21,7 +20,7 @@ struct hemi_watch {
     hemi_progress_fn progress;
     void *context;
     size_t part, parts, total; /* total: as the server last said */
-    char id[33], path[64];
+    char id[33], path[64], key_id[65]; /* with the key id a proxy finds the server that computes */
 };
 
 const char *hemi_watch_id(const hemi_watch *w) { return w->id; }
@@ -29,7 +28,7 @@ const char *hemi_watch_id(const hemi_watch *w) { return w->id; }
 static void tell(const hemi_watch *w, size_t done) { w->progress(w->context, "infer", w->part * w->total + done, w->parts * w->total); }
 
 static void ask(hemi_watch *w) {
-    const hemi_http_request request = {.method = "GET", .path = w->path, .reply_bytes_max = REPLY_MAX, .once = true};
+    const hemi_http_request request = {.method = "GET", .path = w->path, .key_id = w->key_id, .reply_bytes_max = REPLY_MAX, .once = true};
     hemi_http_reply reply;
     if (hemi_http_send(w->http, &request, &reply, NULL) != HEMI_OK) return;
     json_t *root = reply.status == 200 && reply.bytes > 0 ? json_loadb((const char *)reply.body, reply.bytes, JSON_REJECT_DUPLICATES, NULL) : NULL;
@@ -73,7 +72,7 @@ static void clear(hemi_watch *w) {
     hemi_free(w);
 }
 
-hemi_watch *hemi_watch_start(const char *url, hemi_progress_fn progress, void *context, size_t part, size_t parts) {
+hemi_watch *hemi_watch_start(const hemi_http *like, const char *key_id, hemi_progress_fn progress, void *context, size_t part, size_t parts) {
     uint8_t id[16];
     pthread_condattr_t attributes;
     hemi_watch *w = hemi_alloc(1, sizeof *w);
@@ -85,13 +84,14 @@ hemi_watch *hemi_watch_start(const char *url, hemi_progress_fn progress, void *c
     w->total = 1;
     randombytes_buf(id, sizeof id);
     sodium_bin2hex(w->id, sizeof w->id, id, sizeof id);
+    snprintf(w->key_id, sizeof w->key_id, "%s", key_id);
     snprintf(w->path, sizeof w->path, "/v2/progress/%s", w->id);
     (void)pthread_mutex_init(&w->lock, NULL);
     (void)pthread_condattr_init(&attributes);
     (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     (void)pthread_cond_init(&w->wake, &attributes);
     (void)pthread_condattr_destroy(&attributes);
-    bool ok = hemi_http_new(&w->http, url, HEMI_WATCH_TIMEOUT_MS, HEMI_WATCH_TIMEOUT_MS, NULL) == HEMI_OK;
+    bool ok = hemi_http_new_like(&w->http, like, HEMI_WATCH_TIMEOUT_MS, NULL) == HEMI_OK;
     if (ok) hemi_http_stop_on(w->http, &w->stop);
     if (!ok || pthread_create(&w->thread, NULL, watch_main, w) != 0) {
         clear(w);

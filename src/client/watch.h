@@ -6,6 +6,7 @@
 #include <stdbool.h>
 
 #include "base/progress.h"
+#include "client/http.h"
 
 #define HEMI_WATCH_FIRST_MS   500 /* a call that is over by then is not asked about */
 #define HEMI_WATCH_EVERY_MS   250
@@ -14,7 +15,7 @@
 typedef struct hemi_watch hemi_watch;
 
 /* Of request `part` of `parts`, each of which counts the same: "infer". NULL where it cannot be watched. */
-hemi_watch *hemi_watch_start(const char *url, hemi_progress_fn progress, void *context, size_t part, size_t parts);
+hemi_watch *hemi_watch_start(const hemi_http *like, const char *key_id, hemi_progress_fn progress, void *context, size_t part, size_t parts);
 /* 32 hexadecimal digits, random: for the header Hemi-Progress of the request. */
 const char *hemi_watch_id(const hemi_watch *watch);
 /* Ends and frees it; takes NULL. Tells, if it is, that this request is done. The callback is not called afterwards. */

@@ -11,15 +11,6 @@ hemi_served_shape *hemi_compute_shape(hemi_exchange *x, const uint8_t id[HEMI_MO
     return shape;
 }
 
-const hemi_server_keys *hemi_compute_keys(hemi_exchange *x) {
-    const hemi_server_keys *keys = hemi_key_store_acquire(x->service->keys, x->slot);
-    if (!keys)
-        hemi_answer_error(x, 0, HEMI_ERR_KEY,
-                          "this server does not have these evaluation keys (any more): put them at /v2/keys/{hash} and "
-                          "send the same request again");
-    return keys;
-}
-
 int hemi_compute_threads(hemi_service *s) {
     const int busy = (int)hemi_jobs_busy(s->jobs); /* the caller's worker included */
     return busy < s->workers ? s->workers - busy + 1 : 1;

@@ -117,6 +117,42 @@ static void check_limits(hemi_exchange *x) {
     }
 }
 
+static enum MHD_Result count_authorizations(void *context, enum MHD_ValueKind kind, const char *name, const char *value) {
+    int *count = context;
+    (void)kind;
+    (void)value;
+    if (strcasecmp(name, MHD_HTTP_HEADER_AUTHORIZATION) == 0) ++*count;
+    return MHD_YES;
+}
+
+/* Before anything is said of what there is: without a token one learns no more than that a server is here. */
+static void check_tenant(hemi_exchange *x) {
+    hemi_service *s = x->service;
+    const char *authorization = hemi_exchange_header(x, MHD_HTTP_HEADER_AUTHORIZATION);
+    hemi_tenant *tenant = &s->anyone;
+    int headers = 0;
+    if (x->route.id == HEMI_ROUTE_LIVE || x->route.id == HEMI_ROUTE_READY) return;
+    if (s->identity) {
+        MHD_get_connection_values(x->connection, MHD_HEADER_KIND, count_authorizations, &headers);
+        tenant = headers == 1 ? hemi_identity_find(s->identity, authorization) : NULL;
+    }
+    if (!tenant) {
+        hemi_answer_header(x, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
+        hemi_answer_error(x, 0, HEMI_ERR_AUTH, headers == 0 ? "this server wants a token: the header Authorization: Bearer TOKEN, with one that its operator made by `hemi tenants add`"
+                                               : headers > 1 ? "the header Authorization is there more than once"
+                                                             : "the token is not one of this server, or was revoked: ask its operator for another");
+        return;
+    }
+    x->tenant = tenant;
+    if (!hemi_peer_set_tenant(x->peer, tenant, s->identity ? s->tenant_connections_max : SIZE_MAX)) {
+        x->answer.close = true;
+        hemi_answer_header(x, MHD_HTTP_HEADER_RETRY_AFTER, "%u", HEMI_SERVER_RETRY_AFTER_S);
+        hemi_answer_error(x, 0, HEMI_ERR_LIMIT, "this tenant has %zu connections open, as many as it may: close some", s->tenant_connections_max);
+    } else if (x->route.id == HEMI_ROUTE_METRICS && s->identity && !atomic_load(&tenant->is_operator)) {
+        hemi_answer_error(x, 0, HEMI_ERR_FORBIDDEN, "figures of all tenants are for operators (`hemi tenants add NAME --operator`)");
+    }
+}
+
 static void check_route(hemi_exchange *x) {
     char allowed[64];
     const unsigned methods = hemi_route_methods(x->route.id);
@@ -159,7 +195,7 @@ static void check_model(hemi_exchange *x) {
 }
 
 void hemi_exchange_begin(hemi_exchange *x, const char *path, const char *method) {
-    void (*const check[])(hemi_exchange *) = {check_limits, find_length, check_route, check_length, check_model};
+    void (*const check[])(hemi_exchange *) = {check_limits, find_length, check_tenant, check_route, check_length, check_model};
     x->stage = HEMI_STAGE_RECEIVING;
     x->method = hemi_method_parse(method);
     hemi_route_find(&x->route, path);
@@ -281,16 +317,22 @@ static void write_line(const hemi_exchange *x, unsigned status) {
     if (x->has_key) hemi_hex_text(key, x->key, 4);
     const int n = snprintf(
         line, sizeof line,
-        "time=%s.%03ldZ method=%s route=%s model=%s status=%u ms=%.3f compute_ms=%.3f rows=%zu in=%zu out=%zu key=%s\n",
-        when, now.tv_nsec / 1000000, hemi_method_name(x->method), hemi_route_pattern(x->route.id),
+        "time=%s.%03ldZ tenant=%s method=%s route=%s model=%s status=%u ms=%.3f compute_ms=%.3f rows=%zu in=%zu out=%zu key=%s\n",
+        when, now.tv_nsec / 1000000, x->tenant->name, hemi_method_name(x->method), hemi_route_pattern(x->route.id),
         x->model ? x->model->name : "-", status, hemi_now_ms() - x->started_ms, x->compute_ms, x->rows, x->received,
         x->answer.bytes, key);
     if (n > 0 && write(STDERR_FILENO, line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1) < 0) return;
 }
 
+static void add(atomic_ullong *counter, unsigned long long n) { atomic_fetch_add_explicit(counter, n, memory_order_relaxed); }
+
 void hemi_exchange_end(hemi_exchange *x, bool completed) {
     hemi_service *s = x->service;
     const unsigned status = completed ? x->answer.status : 0;
+    add(&x->tenant->requests, 1);
+    add(&x->tenant->rows, x->rows);
+    add(&x->tenant->bytes_in, x->received);
+    add(&x->tenant->bytes_out, completed ? x->answer.bytes : 0);
     hemi_metrics_request(&s->metrics, x->route.id, status, x->received, completed ? x->answer.bytes : 0);
     if (!s->quiet) write_line(x, status);
     hemi_answer_release(&x->answer);

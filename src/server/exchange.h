@@ -10,7 +10,7 @@
 #include "server/board.h"
 #include "server/identity.h"
 #include "server/jobs.h"
-#include "server/key_store.h"
+#include "server/key_cache.h"
 #include "server/metrics.h"
 #include "server/peers.h"
 #include "server/prepared.h"
@@ -21,15 +21,19 @@
 /* What requests share. */
 typedef struct hemi_service {
     hemi_registry *registry;
-    hemi_key_store *keys;
+    hemi_store *store; /* NULL: nothing outlives this process, and keys are in the cache alone */
+    hemi_key_cache *keys;
     hemi_uploads *uploads;
     hemi_prepared *prepared;
     hemi_board *board;
     hemi_peers *peers;
     hemi_jobs *jobs;
-    hemi_tenant anyone; /* whose requests are without a token */
+    hemi_identity *identity; /* NULL: no_auth ... */
+    hemi_tenant anyone;      /* ... and whose requests are without a token */
+    size_t tenant_connections_max;
     hemi_metrics metrics;
-    size_t max_rows, keys_bytes_max, bodies_bytes_max;
+    size_t max_rows, keys_bytes_max, bodies_bytes_max, tenant_keys_bytes;
+    atomic_ullong store_errors;
     int workers;
     bool quiet;
     double started_ms;
@@ -95,6 +99,9 @@ typedef struct hemi_exchange {
     hemi_answer answer;
 } hemi_exchange;
 
+/* http.c: counts, and says on stderr why. */
+void hemi_service_store_failed(hemi_service *service, const hemi_error *err);
+
 /* exchange.c: the course of a request. All on the thread of the connections, but for _work. */
 hemi_exchange *hemi_exchange_new(hemi_service *service, struct MHD_Connection *connection, hemi_peer *peer,
                                  const char *uri);
@@ -138,9 +145,8 @@ void hemi_view_client(hemi_exchange *x);
 void hemi_view_progress(hemi_exchange *x);
 
 /* compute.c: for infer.c and prepare.c, on a worker. */
-/* The module of this id, and the evaluation keys that the request names (for hemi_key_store_release); NULL: answered. */
+/* The module of this id; NULL: answered. */
 hemi_served_shape *hemi_compute_shape(hemi_exchange *x, const uint8_t id[HEMI_MODULE_ID_BYTES]);
-const hemi_server_keys *hemi_compute_keys(hemi_exchange *x);
 /* The caller's worker and those that are idle. */
 int hemi_compute_threads(hemi_service *service);
 /* How far the request is (a hemi_progress_fn). */
@@ -161,6 +167,12 @@ void hemi_batch_work(hemi_exchange *x); /* also of /infer, where the body is a b
 /* key_routes.c */
 void hemi_key_begin(hemi_exchange *x);
 bool hemi_key_complete(hemi_exchange *x); /* true: answered */
+
+/* keys.c: what /v2/keys/{hash} asks for, on a worker; and the keys that a request names, from the cache or else the store, for
+ * hemi_key_cache_release (NULL: answered). */
 void hemi_key_work(hemi_exchange *x);
+const hemi_server_keys *hemi_keys_acquire(hemi_exchange *x);
+/* Out of this process's memory, with all that belongs to them. */
+void hemi_keys_forget(hemi_service *service, const uint8_t slot[HEMI_KEY_ID_BYTES]);
 
 #endif

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sodium.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "server/listen.h"
+#include "server/tls.h"
 #include "wire/wire.h"
 
 struct hemi_http_server {
@@ -22,6 +24,10 @@ struct hemi_http_server {
     char url[280];
     pthread_t sweeper;
     bool sweeping;
+    pthread_t keeper;
+    bool keeping;
+    unsigned key_expiry_s;
+    bool tls;
     pthread_mutex_t lock; /* guards quit */
     pthread_cond_t wake;
     bool quit;
@@ -104,22 +110,56 @@ static void run_job(void *job) {
     MHD_resume_connection(x->connection);
 }
 
+/* False: the end. */
+static bool wait_ms(hemi_http_server *server, long ms) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += ms / 1000;
+    until.tv_nsec += ms % 1000 * 1000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_mutex_lock(&server->lock);
+    while (!server->quit && pthread_cond_timedwait(&server->wake, &server->lock, &until) == 0) {
+    }
+    const bool go_on = !server->quit;
+    pthread_mutex_unlock(&server->lock);
+    return go_on;
+}
+
+/* The clocks: nothing here waits for a disk. */
 static void *sweep(void *context) {
     hemi_http_server *server = context;
-    struct timespec until;
-    pthread_mutex_lock(&server->lock);
-    while (!server->quit) {
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_nsec += server->sweep_ms * 1000000;
-        until.tv_sec += until.tv_nsec / 1000000000;
-        until.tv_nsec %= 1000000000;
-        pthread_cond_timedwait(&server->wake, &server->lock, &until);
+    while (wait_ms(server, server->sweep_ms)) {
         hemi_peers_sweep(server->service.peers);
         hemi_uploads_expire(server->service.uploads);
         hemi_prepared_expire(server->service.prepared);
     }
-    pthread_mutex_unlock(&server->lock);
     return NULL;
+}
+
+/* What waits for the store, in the background. */
+static void *keep(void *context) {
+    hemi_http_server *server = context;
+    hemi_service *s = &server->service;
+    double expired_ms = -1e300, read_ms = hemi_now_ms();
+    while (wait_ms(server, HEMI_SERVER_KEEP_MS)) {
+        hemi_error err = {0};
+        size_t removed;
+        if (s->identity && hemi_now_ms() - read_ms > HEMI_SERVER_TENANTS_REFRESH_MS) {
+            read_ms = hemi_now_ms();
+            if (hemi_identity_reload(s->identity, &err) != HEMI_OK) hemi_service_store_failed(s, &err);
+        }
+        if (s->store && hemi_now_ms() - expired_ms > HEMI_SERVER_EXPIRE_EVERY_S * 1e3) {
+            expired_ms = hemi_now_ms();
+            if (hemi_store_keys_expire(s->store, time(NULL) - server->key_expiry_s, &removed, &err) != HEMI_OK) hemi_service_store_failed(s, &err);
+        }
+    }
+    return NULL;
+}
+
+void hemi_service_store_failed(hemi_service *s, const hemi_error *err) {
+    atomic_fetch_add_explicit(&s->store_errors, 1, memory_order_relaxed);
+    fprintf(stderr, "hemi-server: %s\n", err->message);
 }
 
 /* ---- start */
@@ -151,7 +191,7 @@ static hemi_status start_service(hemi_http_server *server, const hemi_http_optio
     s->started_ms = hemi_now_ms();
     const double shortest = clock.header_ms < clock.idle_ms ? clock.header_ms : clock.idle_ms;
     server->sweep_ms = shortest < 4 * HEMI_SERVER_SWEEP_MS ? (long)(shortest / 4) + 1 : (long)HEMI_SERVER_SWEEP_MS;
-    s->keys = hemi_key_store_new(s->keys_bytes_max);
+    s->keys = hemi_key_cache_new(s->keys_bytes_max);
     s->peers = hemi_peers_new(&clock, &s->metrics);
     const size_t prepared = o->max_prepared_bytes ? o->max_prepared_bytes : HEMI_SERVER_PREPARED_BYTES_MAX;
     const hemi_prepared_limits limits = {.bytes = prepared,
@@ -168,16 +208,57 @@ static hemi_status start_service(hemi_http_server *server, const hemi_http_optio
     if (pthread_create(&server->sweeper, NULL, sweep, server) != 0)
         return hemi_fail(err, HEMI_ERR_MEMORY, "cannot start a thread");
     server->sweeping = true;
+    if (pthread_create(&server->keeper, NULL, keep, server) != 0) return hemi_fail(err, HEMI_ERR_MEMORY, "cannot start a thread");
+    server->keeping = true;
     return HEMI_OK;
 }
 
+static hemi_status open_store(hemi_http_server *server, const hemi_http_options *o, hemi_error *err) {
+    hemi_service *s = &server->service;
+    s->tenant_keys_bytes = o->tenant_keys_bytes ? o->tenant_keys_bytes : HEMI_SERVER_TENANT_KEYS_BYTES;
+    server->key_expiry_s = either(o->key_expiry_s, HEMI_SERVER_KEY_EXPIRY_S);
+    strcpy(s->anyone.name, HEMI_TENANT_ANYONE);
+    return o->store && strcmp(o->store, "memory") != 0 ? hemi_store_open(&s->store, o->store, err) : HEMI_OK;
+}
+
+static hemi_status open_identity(hemi_http_server *server, const hemi_http_options *o, hemi_error *err) {
+    hemi_service *s = &server->service;
+    s->tenant_connections_max = either(o->max_connections_per_tenant, HEMI_SERVER_CONNECTIONS_PER_TENANT_MAX);
+    HEMI_TRY(hemi_identity_new(&s->identity, o->tenants, s->store, err));
+    if (hemi_identity_count(s->identity) > 0) return HEMI_OK;
+    return hemi_fail(err, HEMI_ERR_ARGUMENT,
+                     "nobody could use this server: it has no tenants. Make one with `hemi tenants add NAME` (--file or --store as for this server); or, where only this "
+                     "machine can reach it, start it with --no-auth");
+}
+
+/* What is not for strangers is not shown to them, unless by an option that says so. */
+static hemi_status check_exposure(const hemi_http_server *server, const hemi_http_options *o, hemi_error *err) {
+    const char *address = o->address ? o->address : "127.0.0.1";
+    if (!o->tls_certificate != !o->tls_key) return hemi_fail(err, HEMI_ERR_ARGUMENT, "--tls-cert and --tls-key go together: one of them is missing");
+    if (hemi_bound_to_loopback(server->socket)) return HEMI_OK;
+    if (o->no_auth)
+        return hemi_fail(err, HEMI_ERR_ARGUMENT,
+                         "--no-auth is for addresses of this machine alone (127.0.0.1), and %s is not one: everyone could use the models. Make tenants with "
+                         "`hemi tenants add NAME`",
+                         address);
+    if (o->tls_certificate || o->no_tls) return HEMI_OK;
+    return hemi_fail(err, HEMI_ERR_ARGUMENT,
+                     "on %s tokens and inputs' sizes would cross the network in the clear: give a certificate (--tls-cert FILE --tls-key FILE), or say --no-tls where a "
+                     "proxy in front of this server has TLS",
+                     address);
+}
+
+/* libmicrohttpd reads its options to the first END: those of TLS are there or not. */
 static hemi_status start_daemon(hemi_http_server *server, const hemi_http_options *o, hemi_error *err) {
     hemi_service *s = &server->service;
     /* Its own time-out is for what the sweep does not see, so it is the longest. */
     const unsigned timeout_s = either(o->idle_timeout_ms, HEMI_SERVER_IDLE_TIMEOUT_MS) / 1000 + 60;
+    struct MHD_OptionItem tls[] = {{MHD_OPTION_HTTPS_CERT_CALLBACK, 0, NULL}, {MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)HEMI_TLS_PRIORITIES}, {MHD_OPTION_END, 0, NULL}},
+                          none[] = {{MHD_OPTION_END, 0, NULL}};
+    tls[0].ptr_value = (void *)(intptr_t)hemi_tls_retrieve;
     /* clang-format off */
     server->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, server->port, NULL, NULL, on_request, s,
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | (server->tls ? MHD_USE_TLS : 0), server->port, NULL, NULL, on_request, s,
         MHD_OPTION_LISTEN_SOCKET, (MHD_socket)server->socket,
         MHD_OPTION_NOTIFY_COMPLETED, on_end, s,
         MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
@@ -188,6 +269,7 @@ static hemi_status start_daemon(hemi_http_server *server, const hemi_http_option
         MHD_OPTION_CONNECTION_MEMORY_INCREMENT, HEMI_SERVER_CONNECTION_INCREMENT,
         MHD_OPTION_CONNECTION_TIMEOUT, timeout_s,
         MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        MHD_OPTION_ARRAY, server->tls ? tls : none,
         MHD_OPTION_END);
     /* clang-format on */
     if (!server->daemon)
@@ -230,8 +312,15 @@ hemi_status hemi_http_server_start(hemi_http_server **out, const hemi_http_optio
     server->port = o->port;
     init_wake(server);
     /* The port first: if it is taken, one learns so at once, and not after the loading. Connections are accepted when all is ready. */
-    hemi_status status = hemi_bind(&server->socket, o->address ? o->address : "127.0.0.1", &server->port, server->url,
-                                   sizeof server->url, err);
+    hemi_status status = hemi_bind(&server->socket, o->address ? o->address : "127.0.0.1", &server->port, o->tls_certificate ? "https" : "http",
+                                   server->url, sizeof server->url, err);
+    if (status == HEMI_OK) status = check_exposure(server, o, err);
+    if (status == HEMI_OK && o->tls_certificate) {
+        status = hemi_tls_start(o->tls_certificate, o->tls_key, err);
+        server->tls = status == HEMI_OK;
+    }
+    if (status == HEMI_OK) status = open_store(server, o, err);
+    if (status == HEMI_OK && !o->no_auth) status = open_identity(server, o, err);
     const hemi_evaluator_options evaluators = {.small_memory = o->small_memory};
     if (status == HEMI_OK)
         status = hemi_registry_open(&server->service.registry, o->folder,
@@ -269,20 +358,22 @@ void hemi_http_server_stop(hemi_http_server *server) {
     if (s->jobs) hemi_jobs_stop(s->jobs); /* runs what is queued: no connection stays suspended */
     if (server->daemon) MHD_stop_daemon(server->daemon);
     if (server->socket >= 0) close(server->socket);
-    if (server->sweeping) {
-        pthread_mutex_lock(&server->lock);
-        server->quit = true;
-        pthread_cond_signal(&server->wake);
-        pthread_mutex_unlock(&server->lock);
-        pthread_join(server->sweeper, NULL);
-    }
+    pthread_mutex_lock(&server->lock);
+    server->quit = true;
+    pthread_cond_broadcast(&server->wake);
+    pthread_mutex_unlock(&server->lock);
+    if (server->sweeping) pthread_join(server->sweeper, NULL);
+    if (server->keeping) pthread_join(server->keeper, NULL);
     hemi_jobs_free(s->jobs);
     hemi_peers_free(s->peers);
     hemi_uploads_free(s->uploads);
     hemi_prepared_free(s->prepared);
     hemi_board_free(s->board);
-    hemi_key_store_free(s->keys);
+    hemi_key_cache_free(s->keys);
     hemi_registry_free(s->registry);
+    hemi_identity_free(s->identity);
+    hemi_store_close(s->store);
+    if (server->tls) hemi_tls_stop();
     pthread_cond_destroy(&server->wake);
     pthread_mutex_destroy(&server->lock);
     hemi_free(server);

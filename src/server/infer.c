@@ -95,10 +95,10 @@ static void evaluate(hemi_exchange *x, const hemi_server_keys *keys, int threads
 
 /* With the client's keys; counted for the modules if all went well. */
 static void compute(hemi_exchange *x, size_t products, hemi_served_shape *const *shape, size_t modules, size_t rows) {
-    const hemi_server_keys *keys = hemi_compute_keys(x);
+    const hemi_server_keys *keys = hemi_keys_acquire(x);
     if (!keys) return;
     evaluate(x, keys, threads_for(x->service, products));
-    hemi_key_store_release(x->service->keys, keys);
+    hemi_key_cache_release(x->service->keys, keys);
     if (x->computed) hemi_compute_count(x, shape, modules, rows);
 }
 

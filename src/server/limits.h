@@ -50,6 +50,12 @@
 
 /* Keys */
 #define HEMI_SERVER_KEYS_BYTES_MAX    ((size_t)1 << 30)  /* (option) expanded keys; the least recently used make room */
+#define HEMI_SERVER_TENANT_KEYS_BYTES ((size_t)4 << 30)  /* (option) in the store, of one tenant, as uploaded */
+#define HEMI_SERVER_KEY_EXPIRY_S      (30u * 86400u)     /* (option) in the store, since they were last used */
+#define HEMI_SERVER_KEY_RECHECK_MS    5000u              /* keys in memory: is the store asked whether they were removed, by another server perhaps */
+#define HEMI_SERVER_TENANTS_REFRESH_MS 5000u           /* tokens that were added or revoked count after so long at most */
+#define HEMI_SERVER_KEEP_MS           1000u              /* how often what runs in the background looks for work ... */
+#define HEMI_SERVER_EXPIRE_EVERY_S    600u               /* ... and for keys that expired */
 #define HEMI_SERVER_UPLOADS_BYTES_MAX ((size_t)64 << 20) /* interrupted uploads; the oldest make room */
 #define HEMI_SERVER_KEYS_LARGEST      2u /* both are at least so many times what keys for the served modules can have, but for an option */
 #define HEMI_SERVER_UPLOADS_MAX       256u

@@ -55,7 +55,17 @@ static uint16_t port_of(int s) {
     return ntohs(((const struct sockaddr_in *)&where)->sin_port);
 }
 
-hemi_status hemi_bind(int *out, const char *address, uint16_t *port, char *url, size_t url_bytes, hemi_error *err) {
+bool hemi_bound_to_loopback(int s) {
+    struct sockaddr_storage where;
+    socklen_t length = sizeof where;
+    if (getsockname(s, (struct sockaddr *)&where, &length) != 0) return false;
+    if (where.ss_family == AF_INET) return (ntohl(((const struct sockaddr_in *)&where)->sin_addr.s_addr) >> 24) == IN_LOOPBACKNET;
+    if (where.ss_family != AF_INET6) return false;
+    const struct in6_addr *a = &((const struct sockaddr_in6 *)&where)->sin6_addr;
+    return IN6_IS_ADDR_LOOPBACK(a) || (IN6_IS_ADDR_V4MAPPED(a) && a->s6_addr[12] == IN_LOOPBACKNET);
+}
+
+hemi_status hemi_bind(int *out, const char *address, uint16_t *port, const char *scheme, char *url, size_t url_bytes, hemi_error *err) {
     const struct addrinfo hints = {
         .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
     struct addrinfo *list = NULL;
@@ -71,7 +81,7 @@ hemi_status hemi_bind(int *out, const char *address, uint16_t *port, char *url, 
     freeaddrinfo(list);
     if (reason != 0) return bind_fail(err, reason, address, *port);
     *port = port_of(*out);
-    snprintf(url, url_bytes, strchr(address, ':') ? "http://[%s]:%u" : "http://%s:%u", address, *port);
+    snprintf(url, url_bytes, strchr(address, ':') ? "%s://[%s]:%u" : "%s://%s:%u", scheme, address, *port);
     return HEMI_OK;
 }
 

@@ -23,6 +23,7 @@ typedef struct arguments {
     const char *memory; /* "fast" or "small" */
     unsigned port, threads, key_expiry_days;
     bool json, help, version;
+    char store[4096]; /* the default one */
 } arguments;
 
 static const char help[] =
@@ -40,12 +41,22 @@ static const char help[] =
     "options:\n"
     "  -p, --port N              port to listen on (default 8000; 0: any free one)\n"
     "      --host ADDRESS        address to listen on (default 127.0.0.1: this machine only; 0.0.0.0: all networks)\n"
+    "      --tenants FILE        who may use it: a file of hashes made by `hemi tenants add NAME --file FILE`; besides those in the store\n"
+    "                            (`hemi tenants add NAME`). Without any it does not start\n"
+    "      --no-auth             everyone who reaches it may use it; only on an address of this machine alone\n"
+    "      --tls-cert FILE, --tls-key FILE\n"
+    "                            certificate chain and key, PEM: https. Needed where other machines reach it, unless\n"
+    "      --no-tls              something in front of it has TLS\n"
     "      --threads N           requests computed at once (default: all processors)\n"
     "      --memory fast|small   weights ready to be multiplied, 6 bytes a coefficient (default), or as small integers, which\n"
     "                            take less than half of that and two to five times the time (docs/performance.md)\n"
     "      --max-keys-bytes N    memory for clients' evaluation keys, with K, M or G (default 1G, or twice what keys for the\n"
     "                            served modules can take); the least recently used\n"
     "                            make room, and their clients upload them again by themselves\n"
+    "      --store WHERE         what outlives it, keys of clients and counters: a file (default ~/.local/state/hemi/server.db, or in\n"
+    "                            $STATE_DIRECTORY), postgresql://USER@HOST/DATABASE, which several servers can share, or 'memory'\n"
+    "      --tenant-keys-bytes N keys of one tenant in the store, with K, M or G (default 4G); further ones are refused (429)\n"
+    "      --key-expiry DAYS     keys that were not used for so long are removed (default 30)\n"
     "      --prepared-memory N   memory for what is computed of calls before they come, with K, M or G (default 512M; one\n"
     "                            client has at most half of it); what makes room is computed again when it is needed\n"
     "      --max-rows N          rows in one request (default 4096)\n"
@@ -59,12 +70,12 @@ static const char help[] =
     "\n"
     "example:\n"
     "  hemi compile layer.onnx --name seq.0 --calibration x.npy -o models/mlp\n"
-    "  hemi-server models --port 8000\n"
+    "  hemi-server models --no-auth                          for yourself, on this machine\n"
     "  curl http://127.0.0.1:8000/v2/models\n"
+    "  hemi tenants add alice                                for others:\n"
+    "  hemi-server models --host 0.0.0.0 --port 443 --tls-cert fullchain.pem --tls-key privkey.pem\n"
     "\n"
-    "Health: /v2/health/ready. Figures: /metrics. There is no TLS and no authentication yet: beyond this machine, put "
-    "a\n"
-    "reverse proxy in front (docs/operations.md).\n"
+    "Health: /v2/health/ready. Figures: /metrics, for operators. docs/operations.md is the whole story.\n"
     "exit status: 0, 64 for a mistake on the command line, else the error's number (include/hemi/status.h)\n";
 
 /* ---- the command line: one table, from which getopt's and the values are taken */
@@ -198,8 +209,15 @@ static bool set_options(arguments *a) {
     o->threads = (int)a->threads;
     o->key_expiry_s = a->key_expiry_days * DAY_S;
     o->small_memory = a->memory && strcmp(a->memory, "small") == 0;
-    if (!a->memory || o->small_memory || strcmp(a->memory, "fast") == 0) return true;
-    fprintf(stderr, "hemi-server: --memory takes 'fast' or 'small', not '%s'\n", a->memory);
+    if (a->memory && !o->small_memory && strcmp(a->memory, "fast") != 0) {
+        fprintf(stderr, "hemi-server: --memory takes 'fast' or 'small', not '%s'\n", a->memory);
+        return false;
+    }
+    if (o->store) return true;
+    hemi_error err = {0};
+    o->store = a->store;
+    if (hemi_store_default_location(a->store, sizeof a->store, &err) == HEMI_OK) return true;
+    fprintf(stderr, "hemi-server: %s\n", err.message);
     return false;
 }
 
@@ -271,6 +289,12 @@ static int fail(const arguments *a, hemi_status status, const hemi_error *err) {
     return -(int)status;
 }
 
+/* A URL may hold a password. */
+static const char *store_name(const arguments *a) {
+    const char *store = a->options.store;
+    return strstr(store, "://") ? "PostgreSQL" : strcmp(store, "memory") == 0 ? "memory: nothing outlives it" : store;
+}
+
 static void announce(const arguments *a, const hemi_http_server *server) {
     const hemi_service *s = hemi_http_server_service(server);
     const char *url = hemi_http_server_url(server);
@@ -284,9 +308,9 @@ static void announce(const arguments *a, const hemi_http_server *server) {
         fflush(stdout);
     }
     if (!a->options.quiet)
-        fprintf(stderr, "hemi-server: ready on %s: %zu model%s, %zu compiled module%s, %d worker%s; Ctrl-C stops it\n",
+        fprintf(stderr, "hemi-server: ready on %s: %zu model%s, %zu compiled module%s, %d worker%s; keys and counters in %s; Ctrl-C stops it\n",
                 url, s->registry->models, s->registry->models == 1 ? "" : "s", s->registry->modules,
-                s->registry->modules == 1 ? "" : "s", s->workers, s->workers == 1 ? "" : "s");
+                s->registry->modules == 1 ? "" : "s", s->workers, s->workers == 1 ? "" : "s", store_name(a));
 }
 
 int main(int argc, char **argv) {

@@ -5,7 +5,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 
-#include "server/key_store.h"
+#include "server/key_cache.h"
 #include "server/prepared.h"
 #include "server/registry.h"
 #include "server/route.h"
@@ -45,7 +45,7 @@ void hemi_metrics_compute(hemi_metrics *metrics, double ms);
 
 /* What is read off elsewhere at the moment of asking. */
 typedef struct hemi_gauges {
-    hemi_key_store_figures keys;
+    hemi_key_cache_figures keys;
     hemi_prepared_figures prepared;
     size_t keys_bytes_max, uploads, uploads_bytes;
     size_t queue_length, workers, workers_busy;

@@ -15,6 +15,7 @@ struct hemi_peer {
     double since_ms;
     size_t bytes; /* body: received so far; reply: to be sent */
     bool cut;
+    hemi_tenant *tenant; /* NULL: no request yet, or none with a token */
     hemi_peer *next, *previous;
 };
 
@@ -64,7 +65,18 @@ void hemi_peer_remove(hemi_peers *peers, hemi_peer *peer) {
     if (peer->next) peer->next->previous = peer->previous;
     peers->count--;
     pthread_mutex_unlock(&peers->lock);
+    if (peer->tenant) atomic_fetch_sub(&peer->tenant->connections, 1);
     free(peer);
+}
+
+bool hemi_peer_set_tenant(hemi_peer *peer, hemi_tenant *tenant, size_t most) {
+    if (peer->tenant) return true; /* behind a proxy a connection carries requests of several: it counts for the first */
+    if (atomic_fetch_add(&tenant->connections, 1) >= most) {
+        atomic_fetch_sub(&tenant->connections, 1);
+        return false;
+    }
+    peer->tenant = tenant;
+    return true;
 }
 
 static void enter(hemi_peers *peers, hemi_peer *peer, phase next, size_t bytes) {

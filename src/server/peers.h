@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "server/identity.h"
 #include "server/metrics.h"
 
 typedef struct hemi_peers_clock {
@@ -32,6 +33,9 @@ void hemi_peers_free(hemi_peers *peers);
 hemi_peer *hemi_peer_add(hemi_peers *peers, int socket);
 /* Before its socket is closed. Takes NULL. */
 void hemi_peer_remove(hemi_peers *peers, hemi_peer *peer);
+
+/* The first authorised request of a connection makes it its tenant's, one of at most `most`: false when that has too many. */
+bool hemi_peer_set_tenant(hemi_peer *peer, hemi_tenant *tenant, size_t most);
 
 void hemi_peer_enter_idle(hemi_peers *peers, hemi_peer *peer);
 void hemi_peer_enter_headers(hemi_peers *peers, hemi_peer *peer);

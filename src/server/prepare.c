@@ -90,9 +90,9 @@ void hemi_batch_work(hemi_exchange *x) {
     }
     if (!has_place(x, &r) || !find_shapes(x, &r, shape, &work) || !hemi_exchange_hold_reply(x, reply_bytes(&r, shape)))
         return;
-    const hemi_server_keys *keys = hemi_compute_keys(x);
+    const hemi_server_keys *keys = hemi_keys_acquire(x);
     if (!keys) return;
     compute(x, keys, threads_for(x, work));
-    hemi_key_store_release(s->keys, keys);
+    hemi_key_cache_release(s->keys, keys);
     if (x->computed && r.rows > 0) hemi_compute_count(x, shape, r.modules, r.rows);
 }

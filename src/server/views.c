@@ -24,7 +24,7 @@ void hemi_view_health(hemi_exchange *x) {
 
 void hemi_view_metrics(hemi_exchange *x) {
     hemi_service *s = x->service;
-    hemi_gauges g = {.keys = hemi_key_store_get_figures(s->keys),
+    hemi_gauges g = {.keys = hemi_key_cache_get_figures(s->keys),
                      .keys_bytes_max = s->keys_bytes_max,
                      .prepared = hemi_prepared_get_figures(s->prepared),
                      .queue_length = hemi_jobs_waiting(s->jobs, HEMI_LANE_FRONT),

@@ -446,6 +446,11 @@ hemi_status hemi_store_tenant_add(hemi_store *store, const hemi_store_tenant *te
     return in_transaction(&store->books, add_tenant, &copy, err);
 }
 
+hemi_status hemi_store_tenant_keys_remove(hemi_store *store, const char *name, hemi_error *err) {
+    sweep_work w = {.where = "tenant = $1", .value = hemi_db_text(name)};
+    return in_transaction(&store->keys, remove_keys, &w, err);
+}
+
 typedef struct revoke_work {
     const char *name;
     int64_t now;
@@ -460,9 +465,8 @@ static hemi_status revoke_tenant(channel *c, void *context, hemi_error *err) {
 
 hemi_status hemi_store_tenant_revoke(hemi_store *store, const char *name, int64_t now, hemi_error *err) {
     revoke_work w = {.name = name, .now = now};
-    sweep_work keys = {.where = "tenant = $1", .value = hemi_db_text(name)};
     HEMI_TRY(in_transaction(&store->books, revoke_tenant, &w, err));
-    return in_transaction(&store->keys, remove_keys, &keys, err);
+    return hemi_store_tenant_keys_remove(store, name, err);
 }
 
 static void read_tenant(const hemi_db_ops *ops, const hemi_db_row *row, void *item) {

@@ -63,6 +63,8 @@ typedef struct hemi_store_tenant {
 HEMI_CHECK hemi_status hemi_store_tenant_add(hemi_store *store, const hemi_store_tenant *tenant, hemi_error *err);
 /* ERR_NOT_FOUND. Its keys are removed with it. */
 HEMI_CHECK hemi_status hemi_store_tenant_revoke(hemi_store *store, const char *name, int64_t now, hemi_error *err);
+/* Removes all keys of a tenant. */
+HEMI_CHECK hemi_status hemi_store_tenant_keys_remove(hemi_store *store, const char *name, hemi_error *err);
 /* All, revoked ones too, in the order of their names; *tenants is freed with free(). */
 HEMI_CHECK hemi_status hemi_store_tenants(hemi_store *store, hemi_store_tenant **tenants, size_t *count, hemi_error *err);
 

@@ -74,7 +74,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def url(made):
-    with Server([HEMI, "serve", made.models, "--port", "0", "--json", "--quiet"]) as server:
+    with Server([HEMI, "serve", made.models, "--port", "0", "--json", "--quiet", "--no-auth", "--store", "memory"]) as server:
         yield server.url
 
 
@@ -411,7 +411,7 @@ def test_inspect_circuits(nets, tmp_path):
 
 @pytest.fixture(scope="module")
 def nets_url(nets):
-    with Server([HEMI, "serve", nets.models, "--port", "0", "--json", "--quiet"]) as server:
+    with Server([HEMI, "serve", nets.models, "--port", "0", "--json", "--quiet", "--no-auth", "--store", "memory"]) as server:
         yield server.url
 
 

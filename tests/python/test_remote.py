@@ -280,7 +280,7 @@ def test_server_restart(tmp_path):
         port = s.port
     with pytest.raises(HemiConnectionError):
         hybrid(x)
-    with serving.Server([serving.PROGRAM, d.models, "--port", port, "--json", "--quiet"]):
+    with serving.Server([serving.PROGRAM, d.models, "--port", port, "--json", "--quiet", *serving.LOCAL]):
         close(hybrid(x), d.float(x).detach())
         close(hybrid(x), d.float(x).detach())
 
@@ -294,7 +294,7 @@ def test_module_that_changed(tmp_path):
         hybrid(x)
         port = s.port
     d = Deployment(tmp_path / "server", seed=1)
-    with serving.Server([serving.PROGRAM, d.models, "--port", port, "--json", "--quiet"]):
+    with serving.Server([serving.PROGRAM, d.models, "--port", port, "--json", "--quiet", *serving.LOCAL]):
         with pytest.raises(HemiConflictError, match="init_client"):
             hybrid(x)
         hybrid.init_client(path_to_clients=clients)

@@ -356,8 +356,11 @@ class Connection(OneProcess):
     what = "a connection to a server"
     _client = None
 
-    def __init__(self, url, keys, connect_timeout=None, timeout=None, prepare=None, prepare_rows=0, progress=None):
+    def __init__(self, url, keys, connect_timeout=None, timeout=None, prepare=None, prepare_rows=0, progress=None, token=None, ca_file=None,
+                 allow_plain_token=False):
         super().__init__()
+        token = os.environ.get("HEMI_TOKEN") if token is None else token
+        keep = [NULL if token is None else ffi.new("char[]", _bytes(token)), NULL if ca_file is None else ffi.new("char[]", os.fsencode(ca_file))]
         self._keys, self._remotes, self._modules, self.progress = keys, {}, [], progress
         options = ffi.new("hemi_client_options *")
         if progress is not None:
@@ -369,6 +372,7 @@ class Connection(OneProcess):
             raise errors.HemiArgumentError(f"prepare is None, True or False, which are the same as 'auto', 'on' or 'off'; got {prepare!r}")
         options.prepare = PREPARE[prepare]
         options.prepare_rows = prepare_rows or 0
+        options.token, options.ca_file, options.allow_plain_token = keep[0], keep[1], allow_plain_token
         out = ffi.new("hemi_client **")
         _call(lib.hemi_client_new, out, _bytes(url), keys.pointer, options)
         self._client = out[0]

@@ -91,6 +91,24 @@ class HemiLimitError(HemiError, RuntimeError):
     status = -19
 
 
+class HemiAuthError(HemiError, PermissionError):
+    """The server wants a token, or another one: init_client(token=...) or the environment's HEMI_TOKEN."""
+
+    status = -21
+
+
+class HemiForbiddenError(HemiError, PermissionError):
+    """The token is good, and does not allow this."""
+
+    status = -22
+
+
+class HemiBudgetError(HemiLimitError):
+    """The server's operator allows no further rows of this module (docs/threat-model.md). Trying again does not help."""
+
+    status = -23
+
+
 class HemiInternalError(HemiError, RuntimeError):
     status = -20
 

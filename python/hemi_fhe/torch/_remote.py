@@ -44,6 +44,8 @@ class Session:
         self.url, self.model_name, self.verbose = url, model_name, verbose
         self.connect_timeout = self.timeout = None
         self.prepare, self.prepare_rows = None, 0
+        self.token = self.ca_file = None
+        self.allow_plain_token = False
         self.call = threading.local()  # .mode: the mode asked for in this call
         self.lock = threading.RLock()
         self._keys = None
@@ -71,7 +73,8 @@ class Session:
     def connect(self, prepare=None):
         prepare = self.prepare if prepare is None else prepare
         bar = Bar(self.model_name) if self.verbose else None
-        return _native.Connection(self.url, self.keys(), self.connect_timeout, self.timeout, prepare, self.prepare_rows, bar)
+        return _native.Connection(self.url, self.keys(), self.connect_timeout, self.timeout, prepare, self.prepare_rows, bar,
+                                  self.token, self.ca_file, self.allow_plain_token)
 
     @contextlib.contextmanager
     def connection(self, wanted=()):

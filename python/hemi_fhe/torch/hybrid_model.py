@@ -251,14 +251,20 @@ class HybridFHEModel:
 
     # ---- the client
 
-    def init_client(self, path_to_clients=None, path_to_keys=None, timeout=None, connect_timeout=None, prepare=None, prepare_rows=0):
+    def init_client(self, path_to_clients=None, path_to_keys=None, timeout=None, connect_timeout=None, prepare=None, prepare_rows=0,
+                    token=None, ca_file=None, allow_plain_token=False):
         """Gets ready to call the server. path_to_clients: where the modules' client files are, or are to be kept once they were
         fetched. path_to_keys: a folder for the secret keys; without it they live in memory only. Time-outs in seconds. prepare: None prepares coming calls ahead, in the
-        background, where that helps; True always, False never; prepare_rows: how many rows at a time, 0 for the library's choice."""
+        background, where that helps; True always, False never; prepare_rows: how many rows at a time, 0 for the library's choice.
+        token: what the server's operator gave (`hemi tenants add`; without it the environment's HEMI_TOKEN); it is sent by https, or to this machine, unless
+        allow_plain_token says that the network between is one's own. ca_file: certificates to trust (PEM), where the system does not."""
         session = self._session
         session.prepare, session.prepare_rows = prepare, prepare_rows
         session.connect_timeout = connect_timeout or session.connect_timeout
         session.timeout = timeout or session.timeout
+        session.token = session.token if token is None else token
+        session.ca_file = ca_file or session.ca_file
+        session.allow_plain_token = allow_plain_token or session.allow_plain_token
         session.reset(path_to_keys)
         for name, module in self.remote_modules.items():
             module.init_fhe_client(path_to_clients)

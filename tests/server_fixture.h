@@ -151,7 +151,7 @@ TEST_UNUSED static void site_start(const hemi_http_options *with) {
     hemi_http_options o = with ? *with : (hemi_http_options){0};
     o.folder = world.folder;
     o.quiet = true;
-    o.no_auth = !o.tenants && !o.store;
+    o.no_auth = o.no_auth || (!o.tenants && !o.store);
     if (o.threads == 0) o.threads = 2;
     ASSERT_OK(hemi_http_server_start(&world.server, &o, ERR));
     world.port = hemi_http_server_port(world.server);

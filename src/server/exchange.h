@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "server/board.h"
+#include "server/budget.h"
 #include "server/identity.h"
 #include "server/jobs.h"
 #include "server/key_cache.h"
@@ -22,6 +23,7 @@
 typedef struct hemi_service {
     hemi_registry *registry;
     hemi_store *store; /* NULL: nothing outlives this process, and keys are in the cache alone */
+    hemi_budget *budget;
     hemi_key_cache *keys;
     hemi_uploads *uploads;
     hemi_prepared *prepared;
@@ -153,7 +155,9 @@ int hemi_compute_threads(hemi_service *service);
 void hemi_compute_progress(void *exchange, const char *what, size_t done, size_t total);
 /* The reply was computed, in x->compute_ms. Takes reply. */
 void hemi_compute_answer(hemi_exchange *x, uint8_t *reply, size_t bytes);
-void hemi_compute_count(hemi_exchange *x, hemi_served_shape *const *shape, size_t modules, size_t rows);
+/* Counts rows of these modules, if the tenant may have them (false: answered); afterwards, always, whether they were served. */
+bool hemi_compute_charge(hemi_exchange *x, hemi_charge *charge, hemi_served_shape *const *shape, size_t modules, size_t rows);
+void hemi_compute_settle(hemi_exchange *x, const hemi_charge *charge, hemi_served_shape *const *shape);
 
 /* infer.c */
 void hemi_infer_begin(hemi_exchange *x); /* of an announcement, too */

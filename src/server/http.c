@@ -218,7 +218,9 @@ static hemi_status open_store(hemi_http_server *server, const hemi_http_options 
     s->tenant_keys_bytes = o->tenant_keys_bytes ? o->tenant_keys_bytes : HEMI_SERVER_TENANT_KEYS_BYTES;
     server->key_expiry_s = either(o->key_expiry_s, HEMI_SERVER_KEY_EXPIRY_S);
     strcpy(s->anyone.name, HEMI_TENANT_ANYONE);
-    return o->store && strcmp(o->store, "memory") != 0 ? hemi_store_open(&s->store, o->store, err) : HEMI_OK;
+    if (o->store && strcmp(o->store, "memory") != 0) HEMI_TRY(hemi_store_open(&s->store, o->store, err));
+    if (!(o->budget >= 0)) return hemi_fail(err, HEMI_ERR_ARGUMENT, "the budget is a number of rows / (inputs + 1), not negative");
+    return hemi_budget_new(&s->budget, s->store, o->budget, err);
 }
 
 static hemi_status open_identity(hemi_http_server *server, const hemi_http_options *o, hemi_error *err) {
@@ -371,6 +373,7 @@ void hemi_http_server_stop(hemi_http_server *server) {
     hemi_board_free(s->board);
     hemi_key_cache_free(s->keys);
     hemi_registry_free(s->registry);
+    hemi_budget_free(s->budget);
     hemi_identity_free(s->identity);
     hemi_store_close(s->store);
     if (server->tls) hemi_tls_stop();

@@ -95,11 +95,14 @@ static void evaluate(hemi_exchange *x, const hemi_server_keys *keys, int threads
 
 /* With the client's keys; counted for the modules if all went well. */
 static void compute(hemi_exchange *x, size_t products, hemi_served_shape *const *shape, size_t modules, size_t rows) {
+    hemi_charge charge;
     const hemi_server_keys *keys = hemi_keys_acquire(x);
     if (!keys) return;
-    evaluate(x, keys, threads_for(x->service, products));
+    if (hemi_compute_charge(x, &charge, shape, modules, rows)) {
+        evaluate(x, keys, threads_for(x->service, products));
+        hemi_compute_settle(x, &charge, shape);
+    }
     hemi_key_cache_release(x->service->keys, keys);
-    if (x->computed) hemi_compute_count(x, shape, modules, rows);
 }
 
 static void infer_linear(hemi_exchange *x) {

@@ -70,6 +70,12 @@
 /* Multiplications from which on a batch is computed by all idle workers: some milliseconds' worth. */
 #define HEMI_SERVER_PARALLEL_BATCH ((size_t)1 << 26)
 
+/* Rows that are counted (budget.h) */
+#define HEMI_SERVER_BUDGET_BLOCK        1024u  /* rows of a module that are reserved from the store at a time, at first; more of what is used up within a second */
+#define HEMI_SERVER_BUDGET_BLOCK_MAX    ((uint64_t)1 << 20)
+#define HEMI_SERVER_BUDGET_SHARE        16u    /* of what is left of a budget at most this part, so that other servers have theirs */
+#define HEMI_SERVER_RETRIES_REMEMBERED  65536u /* requests of which a repetition is known */
+
 /* Files */
 #define HEMI_SERVER_FOLDERS_MAX 4096u /* names looked at in one folder */
 

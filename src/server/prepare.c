@@ -83,6 +83,7 @@ void hemi_batch_work(hemi_exchange *x) {
     hemi_error err = {0};
     hemi_served_shape *shape[HEMI_REQUEST_MODULES_MAX];
     size_t work;
+    hemi_charge charge;
     const hemi_status status = hemi_batch_request_parse(&r, x->body, x->received, &err);
     if (status != HEMI_OK) {
         hemi_answer_error(x, 0, status, "%s", err.message);
@@ -92,7 +93,11 @@ void hemi_batch_work(hemi_exchange *x) {
         return;
     const hemi_server_keys *keys = hemi_keys_acquire(x);
     if (!keys) return;
-    compute(x, keys, threads_for(x, work));
+    if (r.rows == 0) { /* announced: what is served are the rows that come later */
+        compute(x, keys, threads_for(x, work));
+    } else if (hemi_compute_charge(x, &charge, shape, r.modules, r.rows)) {
+        compute(x, keys, threads_for(x, work));
+        hemi_compute_settle(x, &charge, shape);
+    }
     hemi_key_cache_release(s->keys, keys);
-    if (x->computed && r.rows > 0) hemi_compute_count(x, shape, r.modules, r.rows);
 }

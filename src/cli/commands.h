@@ -6,6 +6,8 @@ int cmd_compile(int argc, char **argv);
 int cmd_serve(int argc, char **argv);
 int cmd_keys(int argc, char **argv);
 int cmd_tenants(int argc, char **argv);
+int cmd_audit(int argc, char **argv);
+int cmd_top(int argc, char **argv);
 int cmd_call(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
 int cmd_bench(int argc, char **argv);

@@ -17,6 +17,8 @@ static const struct {
     {"inspect", cmd_inspect, "list compiled modules: shapes, sizes, security, predicted error"},
     {"keys", cmd_keys, "make or list secret keys"},
     {"tenants", cmd_tenants, "who may use a server: add, list or revoke tokens"},
+    {"audit", cmd_audit, "rows that a server served: who is how near to knowing which module"},
+    {"top", cmd_top, "a live table of a server: requests, rows, queue, latency, memory"},
     {"bench", cmd_bench, "measure speed, sizes and error on this machine"},
     {"version", cmd_version, "version, processor, kernels and parameter sets"},
 };

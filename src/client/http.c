@@ -440,14 +440,17 @@ static void copy_printable(char *out, size_t bytes, const char *text) {
     out[n] = 0;
 }
 
-static hemi_status parse_error(const hemi_http_reply *reply, char *code, size_t code_bytes, char *message,
-                               size_t message_bytes) {
+#define REQUEST_ID_BYTES 65
+
+/* request_id: REQUEST_ID_BYTES, or NULL. */
+static hemi_status parse_error(const hemi_http_reply *reply, char *code, size_t code_bytes, char *message, size_t message_bytes, char *request_id) {
     code[0] = message[0] = 0;
     json_t *root =
         reply->bytes ? json_loadb((const char *)reply->body, reply->bytes, JSON_REJECT_DUPLICATES, NULL) : NULL;
     json_t *e = json_object_get(root, "error");
     copy_printable(code, code_bytes, json_string_value(json_object_get(e, "code")));
     copy_printable(message, message_bytes, json_string_value(json_object_get(e, "message")));
+    if (request_id) copy_printable(request_id, REQUEST_ID_BYTES, json_string_value(json_object_get(e, "request_id")));
     json_decref(root);
     return status_by_name(code);
 }
@@ -455,7 +458,7 @@ static hemi_status parse_error(const hemi_http_reply *reply, char *code, size_t 
 hemi_status hemi_http_reply_status(const hemi_http_reply *reply) {
     char code[64], message[8];
     if (reply->status >= 200 && reply->status <= 299) return HEMI_OK;
-    return parse_error(reply, code, sizeof code, message, sizeof message);
+    return parse_error(reply, code, sizeof code, message, sizeof message, NULL);
 }
 
 /* What the caller can act on keeps its own status; the rest is the server's word. */
@@ -480,8 +483,8 @@ static hemi_status passed_on(hemi_status status, long http) {
 
 hemi_status hemi_http_reply_fail(const hemi_http *http, const hemi_http_request *request, const hemi_http_reply *reply,
                                  hemi_error *err) {
-    char code[64], message[320];
-    hemi_status status = passed_on(parse_error(reply, code, sizeof code, message, sizeof message), reply->status);
+    char code[64], message[400], id[REQUEST_ID_BYTES];
+    hemi_status status = passed_on(parse_error(reply, code, sizeof code, message, sizeof message, id), reply->status);
     const char *hint = "";
     if (!code[0])
         hint = reply->status >= 300 && reply->status <= 399
@@ -489,8 +492,8 @@ hemi_status hemi_http_reply_fail(const hemi_http *http, const hemi_http_request 
                    : ". There is no Hemi error in the reply: is this the address of a Hemi server?";
     else if (reply->status == 503)
         hint = ". Try again later";
-    return hemi_fail(err, status, "%s %.120s%.120s: HTTP %ld%s%s%s%s%s", request->method, http->url, request->path,
-                     reply->status, code[0] ? " " : "", code, message[0] ? ": " : "", message, hint);
+    return hemi_fail(err, status, "%s %.80s%.80s: HTTP %ld%s%s%s%s%s%s%s%s", request->method, http->url, request->path,
+                     reply->status, code[0] ? " " : "", code, message[0] ? ": " : "", message, hint, id[0] ? " (request " : "", id, id[0] ? ")" : "");
 }
 
 bool hemi_http_path_append(char *path, const char *text) {

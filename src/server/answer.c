@@ -33,7 +33,7 @@ void hemi_answer_error(hemi_exchange *x, unsigned http, hemi_status status, cons
     va_start(arguments, format);
     vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
-    json_t *root = json_pack("{s:{s:s, s:s}}", "error", "code", hemi_status_name(status), "message", message);
+    json_t *root = json_pack("{s:{s:s, s:s, s:s}}", "error", "code", hemi_status_name(status), "message", message, "request_id", x->id);
     if (!root)
         root =
             json_pack("{s:{s:s, s:s}}", "error", "code", hemi_status_name(status), "message", hemi_status_text(status));

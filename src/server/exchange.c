@@ -1,5 +1,6 @@
 #include "server/exchange.h"
 
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -194,9 +195,25 @@ static void check_model(hemi_exchange *x) {
     hemi_answer_error(x, 0, HEMI_ERR_TOO_LARGE, "a body of %zu bytes: here it has at most %zu", x->body_bytes, most);
 }
 
+/* The one of who is in front of us, if it may stand in a log; otherwise 16 random digits. */
+static void set_id(hemi_exchange *x) {
+    static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    const char *given = hemi_exchange_header(x, "X-Request-Id");
+    const size_t length = given ? strlen(given) : 0;
+    if (length >= 1 && length <= HEMI_SERVER_REQUEST_ID_BYTES_MAX && strspn(given, allowed) == length) {
+        memcpy(x->id, given, length + 1);
+    } else {
+        uint8_t random[8];
+        randombytes_buf(random, sizeof random);
+        hemi_hex_text(x->id, random, sizeof random);
+    }
+    hemi_answer_header(x, "Hemi-Request-Id", "%s", x->id);
+}
+
 void hemi_exchange_begin(hemi_exchange *x, const char *path, const char *method) {
     void (*const check[])(hemi_exchange *) = {check_limits, find_length, check_tenant, check_route, check_length, check_model};
     x->stage = HEMI_STAGE_RECEIVING;
+    set_id(x);
     x->method = hemi_method_parse(method);
     hemi_route_find(&x->route, path);
     hemi_peer_enter_body(x->service->peers, x->peer);
@@ -308,7 +325,7 @@ void hemi_exchange_work(hemi_exchange *x) {
 
 /* One line, one write: lines of several threads do not mix. Neither bodies nor names from outside. */
 static void write_line(const hemi_exchange *x, unsigned status) {
-    char line[512], key[9] = "-", when[32];
+    char line[640], key[9] = "-", when[32];
     struct timespec now;
     struct tm utc;
     clock_gettime(CLOCK_REALTIME, &now);
@@ -317,8 +334,8 @@ static void write_line(const hemi_exchange *x, unsigned status) {
     if (x->has_key) hemi_hex_text(key, x->key, 4);
     const int n = snprintf(
         line, sizeof line,
-        "time=%s.%03ldZ tenant=%s method=%s route=%s model=%s status=%u ms=%.3f compute_ms=%.3f rows=%zu in=%zu out=%zu key=%s\n",
-        when, now.tv_nsec / 1000000, x->tenant->name, hemi_method_name(x->method), hemi_route_pattern(x->route.id),
+        "time=%s.%03ldZ id=%s tenant=%s method=%s route=%s model=%s status=%u ms=%.3f compute_ms=%.3f rows=%zu in=%zu out=%zu key=%s\n",
+        when, now.tv_nsec / 1000000, x->id[0] ? x->id : "-", x->tenant->name, hemi_method_name(x->method), hemi_route_pattern(x->route.id),
         x->model ? x->model->name : "-", status, hemi_now_ms() - x->started_ms, x->compute_ms, x->rows, x->received,
         x->answer.bytes, key);
     if (n > 0 && write(STDERR_FILENO, line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1) < 0) return;
@@ -333,7 +350,7 @@ void hemi_exchange_end(hemi_exchange *x, bool completed) {
     add(&x->tenant->rows, x->rows);
     add(&x->tenant->bytes_in, x->received);
     add(&x->tenant->bytes_out, completed ? x->answer.bytes : 0);
-    hemi_metrics_request(&s->metrics, x->route.id, status, x->received, completed ? x->answer.bytes : 0);
+    hemi_metrics_request(&s->metrics, x->route.id, status, x->received, completed ? x->answer.bytes : 0, hemi_now_ms() - x->started_ms);
     if (!s->quiet) write_line(x, status);
     hemi_answer_release(&x->answer);
     end_notice(x); /* of what was refused before it was computed */

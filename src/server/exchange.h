@@ -51,7 +51,7 @@ typedef enum hemi_stage {
     HEMI_STAGE_ANSWERED   /* the answer is queued */
 } hemi_stage;
 
-#define HEMI_ANSWER_HEADERS 4
+#define HEMI_ANSWER_HEADERS 6
 
 typedef struct hemi_answer {
     unsigned status;  /* HTTP; 0: none yet */
@@ -74,6 +74,7 @@ typedef struct hemi_exchange {
     hemi_stage stage;
     double started_ms;
 
+    char id[HEMI_SERVER_REQUEST_ID_BYTES_MAX + 1]; /* of this request, in the log and the answer */
     bool clean_uri;
     size_t uri_bytes;
     hemi_method method;

@@ -9,6 +9,7 @@
 #define HEMI_SERVER_HEADER_BYTES_MAX 16384u /* request line and header fields */
 #define HEMI_SERVER_NAME_BYTES_MAX   128u   /* of a model, a module, a shape */
 #define HEMI_SERVER_ROWS_MAX         4096u  /* (option) rows in one request */
+#define HEMI_SERVER_REQUEST_ID_BYTES_MAX 64u /* of the header X-Request-Id */
 /* A refused body up to this size is read, so that the connection lives on. */
 #define HEMI_SERVER_DRAIN_BYTES_MAX ((size_t)1 << 20)
 

@@ -32,6 +32,11 @@ void hemi_view_metrics(hemi_exchange *x) {
                      .workers_busy = hemi_jobs_busy(s->jobs),
                      .connections = hemi_peers_count(s->peers),
                      .bodies_bytes = atomic_load(&s->bodies_bytes),
+                     .bodies_bytes_max = s->bodies_bytes_max,
+                     .store_errors = atomic_load(&s->store_errors),
+                     .identity = s->identity,
+                     .anyone = &s->anyone,
+                     .budget = s->budget,
                      .uptime_s = (hemi_now_ms() - s->started_ms) * 1e-3};
     size_t length = 0;
     hemi_uploads_figures(s->uploads, &g.uploads, &g.uploads_bytes);

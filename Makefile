@@ -23,7 +23,8 @@ SERVER_ROOMS := store server
 PACKAGES := build-essential pkg-config libmicrohttpd-dev libcurl4-gnutls-dev libsodium-dev libjansson-dev \
             libprotobuf-c-dev protobuf-c-compiler libzip-dev libsqlite3-dev libpq-dev libgnutls28-dev libcmocka-dev libopenblas-dev valgrind \
             python3-torch python3-cffi python3-sklearn python3-pytest python3-numpy python3-setuptools python3-wheel \
-            python3-pip python3-venv python3-dev
+            python3-pip python3-venv python3-dev \
+            nginx-light openssl
 
 # ---- as many jobs as processors, unless the caller chose
 ifeq ($(MAKELEVEL),0)
@@ -177,7 +178,8 @@ bench: $(BENCHES) programs
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-# ---- packages. dpkg-query is asked once; nothing is done, and nothing said, when all are there
+# ---- packages. dpkg-query is asked once; nothing is done, and nothing said, when all are there. What they bring along as services of the
+# machine (nginx, PostgreSQL) is not started: tests start their own
 deps:
 	@if ! command -v apt-get >/dev/null; then \
 	    echo "deps: this is not Debian; needed are the equivalents of: $(PACKAGES)"; exit 0; fi; \
@@ -187,8 +189,11 @@ deps:
 	[ -z "$$missing" ] && exit 0; \
 	sudo=; [ "$$(id -u)" = 0 ] || sudo="sudo env"; \
 	echo "deps: installing $$missing"; \
+	policy=/usr/sbin/policy-rc.d; made=; \
+	[ -e $$policy ] || { printf '#!/bin/sh\nexit 101\n' | $$sudo tee $$policy >/dev/null && $$sudo chmod 755 $$policy && made=yes; }; \
 	$$sudo apt-get update -q && \
-	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing
+	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing; status=$$?; \
+	[ -z "$$made" ] || $$sudo rm -f $$policy; exit $$status
 
 # ---- checks and the demonstration: packages first, then a fresh reading of this file
 check check-long:

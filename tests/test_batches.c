@@ -77,7 +77,7 @@ static int teardown(void **state) {
 
 static hemi_status answer(hemi_prepared *p, const uint8_t *request, size_t bytes, uint8_t **reply,
                           size_t *reply_bytes) {
-    return hemi_batches_answer(p, w.evaluator, 2, w.server_keys, request, bytes, 1, reply, reply_bytes, ERR);
+    return hemi_batches_answer(p, w.evaluator, 2, w.server_keys, request, bytes, 1, NULL, reply, reply_bytes, ERR);
 }
 
 static hemi_lot *lot_new(size_t modules) {

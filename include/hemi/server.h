@@ -86,6 +86,9 @@ typedef struct hemi_http_options {
 
 HEMI_API HEMI_CHECK hemi_status hemi_http_server_start(hemi_http_server **out, const hemi_http_options *options, hemi_error *err);
 HEMI_API uint16_t hemi_http_server_port(const hemi_http_server *server);
+/* Reads models, tenants and certificate anew, while it serves. Requests under way go on with what they began with; what cannot be read stays as it
+ * was, and the error says why. One caller at a time. */
+HEMI_API HEMI_CHECK hemi_status hemi_http_server_reload(hemi_http_server *server, hemi_error *err);
 HEMI_API void hemi_http_server_stop(hemi_http_server *server); /* finishes the requests under way; takes NULL */
 
 #ifdef __cplusplus

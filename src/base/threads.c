@@ -37,14 +37,23 @@ struct hemi_team {
     void *context;
     size_t count;
     atomic_size_t next;
+    const atomic_bool *stop; /* NULL: never */
     int size;
     worker *workers; /* size - 1 */
 };
 
+void hemi_team_stop_on(hemi_team *team, const atomic_bool *stop) {
+    pthread_mutex_lock(&team->turn);
+    team->stop = stop;
+    pthread_mutex_unlock(&team->turn);
+}
+
+bool hemi_team_is_stopped(const hemi_team *team) { return team && team->stop && atomic_load_explicit(team->stop, memory_order_relaxed); }
+
 static void work(hemi_team *team, size_t number) {
     for (;;) {
         const size_t i = atomic_fetch_add_explicit(&team->next, 1, memory_order_relaxed);
-        if (i >= team->count) return;
+        if (i >= team->count || hemi_team_is_stopped(team)) return;
         team->step(team->context, i, number);
     }
 }
@@ -129,7 +138,7 @@ int hemi_team_size(const hemi_team *team) { return team ? team->size : 1; }
 void hemi_team_run(hemi_team *team, size_t count, hemi_step step, void *context) {
     if (team) pthread_mutex_lock(&team->turn);
     if (!team || team->size == 1 || count <= 1) { /* not worth waking anybody */
-        for (size_t i = 0; i < count; i++) step(context, i, 0);
+        for (size_t i = 0; i < count && !hemi_team_is_stopped(team); i++) step(context, i, 0);
         if (team) pthread_mutex_unlock(&team->turn);
         return;
     }

@@ -309,6 +309,7 @@ hemi_status hemi_circuit_evaluate(const hemi_circuit_program *p, const hemi_ckks
     for (size_t i = 1; s == HEMI_OK && i < p->values; i++) {
         if (progress) progress(progress_context, "values", i - 1, p->values - 1);
         s = compute(&x, i, err);
+        if (s == HEMI_OK && hemi_team_is_stopped(team)) s = hemi_fail(err, HEMI_ERR_NETWORK, "given up: nobody waits for the result");
         if (s == HEMI_OK && i + 1 < p->values) drop_unread(&x, i);
     }
     if (s == HEMI_OK) hand_over(&x, output);

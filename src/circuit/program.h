@@ -17,7 +17,8 @@ void hemi_circuit_program_free(hemi_circuit_program *program);
 size_t hemi_circuit_program_bytes(const hemi_circuit_program *program);
 
 /* input: the blocks of value 0, plan->limbs limbs, scale plan->value[0].scale. output: the blocks of the last value, room for two limbs each:
- * one limb, its scale. Not re-randomised. progress: "value" and how many are done; may be NULL. ERR_KEY, ERR_MEMORY. */
+ * one limb, its scale. Not re-randomised. progress: "value" and how many are done; may be NULL. ERR_KEY, ERR_MEMORY; ERR_NETWORK
+ * when the team was stopped. */
 HEMI_CHECK hemi_status hemi_circuit_evaluate(const hemi_circuit_program *program, const hemi_ckks_keys *keys, const hemi_ckks_cipher *input,
                                              hemi_ckks_cipher *output, hemi_team *team, hemi_progress_fn progress, void *progress_context,
                                              hemi_error *err);

@@ -27,6 +27,12 @@ void hemi_answer_bytes(hemi_exchange *x, unsigned http, const char *type, void *
 
 void hemi_answer_empty(hemi_exchange *x, unsigned http) { hemi_answer_bytes(x, http, NULL, NULL, 0, NULL); }
 
+static bool has_header(const hemi_answer *answer, const char *name) {
+    for (size_t i = 0; i < answer->headers; i++)
+        if (strcmp(answer->header[i].name, name) == 0) return true;
+    return false;
+}
+
 void hemi_answer_error(hemi_exchange *x, unsigned http, hemi_status status, const char *format, ...) {
     char message[HEMI_ERROR_MESSAGE_BYTES];
     va_list arguments;
@@ -40,7 +46,7 @@ void hemi_answer_error(hemi_exchange *x, unsigned http, hemi_status status, cons
     char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);
     if (http == 0) http = (unsigned)hemi_status_http(status);
-    if (x->answer.status == 0 && http == MHD_HTTP_SERVICE_UNAVAILABLE)
+    if (x->answer.status == 0 && http == MHD_HTTP_SERVICE_UNAVAILABLE && !has_header(&x->answer, MHD_HTTP_HEADER_RETRY_AFTER))
         hemi_answer_header(x, "Retry-After", "%u", HEMI_SERVER_RETRY_AFTER_S);
     hemi_answer_bytes(x, http, "application/json", text, text ? strlen(text) : 0, free);
 }

@@ -75,9 +75,13 @@ static hemi_status begin_part(answer *a, size_t i, const hemi_evaluator *const *
 
 /* The state of part i, computed. packed_a: NULL, or where its second components go. */
 static hemi_status compute(const answer *a, size_t i, uint8_t *packed_a, hemi_batch_state **state, hemi_error *err) {
-    return hemi_batch_prepare(state, packed_a, a->part[i].frame.a_bits, hemi_evaluator_batch(a->part[i].evaluator),
+    HEMI_TRY(hemi_batch_prepare(state, packed_a, a->part[i].frame.a_bits, hemi_evaluator_batch(a->part[i].evaluator),
                               hemi_server_keys_expanded(a->keys), a->r.seed, hemi_prepared_secret(a->prepared),
-                              a->part[i].name, sizeof a->part[i].name, a->r.slots, a->team, err);
+                              a->part[i].name, sizeof a->part[i].name, a->r.slots, a->team, err));
+    if (!hemi_team_is_stopped(a->team)) return HEMI_OK;
+    hemi_batch_state_free(*state);
+    *state = NULL;
+    return hemi_fail(err, HEMI_ERR_NETWORK, "given up: nobody waits for the result");
 }
 
 static hemi_status keep(const answer *a, size_t i, hemi_batch_state *state, const hemi_batch_state **kept,
@@ -134,7 +138,7 @@ static hemi_status answer_all(const answer *a, uint8_t *out, size_t total, hemi_
 }
 
 hemi_status hemi_batches_answer(hemi_prepared *prepared, const hemi_evaluator *const *modules, size_t module_count,
-                                const hemi_server_keys *keys, const void *request, size_t request_bytes, int threads,
+                                const hemi_server_keys *keys, const void *request, size_t request_bytes, int threads, const atomic_bool *stop,
                                 uint8_t **reply, size_t *reply_bytes, hemi_error *err) {
     answer a = {.prepared = prepared, .keys = keys, .in = request};
     size_t total = HEMI_BATCH_REPLY_BYTES;
@@ -150,8 +154,10 @@ hemi_status hemi_batches_answer(hemi_prepared *prepared, const hemi_evaluator *c
         return hemi_fail(err, HEMI_ERR_TOO_LARGE, "the reply would have %zu bytes: name fewer modules", total);
     uint8_t *out = hemi_alloc(total, 1);
     if (!out) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a reply of %zu bytes", total);
-    a.team = threads == 1 ? NULL : hemi_team_new(threads);
-    const hemi_status status = answer_all(&a, out, total, err);
+    a.team = threads == 1 && !stop ? NULL : hemi_team_new(threads);
+    if (a.team) hemi_team_stop_on(a.team, stop);
+    hemi_status status = answer_all(&a, out, total, err);
+    if (status == HEMI_OK && hemi_team_is_stopped(a.team)) status = hemi_fail(err, HEMI_ERR_NETWORK, "given up: nobody waits for the result");
     hemi_team_free(a.team);
     if (status != HEMI_OK) {
         hemi_free(out);

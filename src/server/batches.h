@@ -11,7 +11,7 @@
  * no rows), ERR_TOO_LARGE, ERR_MEMORY. */
 HEMI_CHECK hemi_status hemi_batches_answer(hemi_prepared *prepared, const hemi_evaluator *const *modules,
                                            size_t module_count, const hemi_server_keys *keys, const void *request,
-                                           size_t request_bytes, int threads, uint8_t **reply, size_t *reply_bytes,
+                                           size_t request_bytes, int threads, const atomic_bool *stop, uint8_t **reply, size_t *reply_bytes,
                                            hemi_error *err);
 
 #endif

@@ -16,13 +16,24 @@ hemi_served_shape *hemi_compute_shape(hemi_exchange *x, const uint8_t id[HEMI_MO
 
 int hemi_compute_threads(hemi_service *s) {
     const int busy = (int)hemi_jobs_busy(s->jobs); /* the caller's worker included */
-    return busy < s->workers ? s->workers - busy + 1 : 1;
+    const int threads = busy < s->workers ? s->workers - busy + 1 : 1;
+    hemi_jobs_add_helpers(s->jobs, threads - 1);
+    return threads;
 }
 
 void hemi_compute_progress(void *exchange, const char *what, size_t done, size_t total) {
     const hemi_exchange *x = exchange;
     (void)what;
     hemi_board_change(x->service->board, x->notice, done, total);
+}
+
+void hemi_compute_failed(hemi_exchange *x, unsigned http, hemi_status status, const hemi_error *err) {
+    if (status == HEMI_ERR_NETWORK && atomic_load(&x->service->stopping)) {
+        hemi_answer_error(x, 0, HEMI_ERR_BUSY, "the server is stopping");
+        return;
+    }
+    if (status == HEMI_ERR_NETWORK) atomic_fetch_add_explicit(&x->service->metrics.cancelled, 1, memory_order_relaxed);
+    hemi_answer_error(x, http, status, "%s", err->message);
 }
 
 void hemi_compute_answer(hemi_exchange *x, uint8_t *reply, size_t bytes) {

@@ -11,6 +11,7 @@
 #include "wire/batch.h"
 
 struct hemi_evaluator {
+    atomic_size_t users;
     hemi_module_info info;
     hemi_circuit_evaluator *circuit; /* of a circuit: there is nothing more then */
     hemi_module *module;  /* without weights */
@@ -65,6 +66,7 @@ hemi_status hemi_evaluator_new_with(hemi_evaluator **out, const hemi_module *mod
     hemi_team *team = hemi_team_new(options->threads);
     hemi_status s = e && team ? HEMI_OK : hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a module");
     if (e) {
+        atomic_init(&e->users, 1);
         (void)pthread_mutex_init(&e->lock, NULL);
         e->memory = options->small_memory ? HEMI_LINEAR_SMALL : HEMI_LINEAR_FAST;
     }
@@ -83,8 +85,13 @@ hemi_status hemi_evaluator_new(hemi_evaluator **out, const hemi_module *module, 
     return hemi_evaluator_new_with(out, module, &options, err);
 }
 
+hemi_evaluator *hemi_evaluator_hold(hemi_evaluator *e) {
+    atomic_fetch_add(&e->users, 1);
+    return e;
+}
+
 void hemi_evaluator_free(hemi_evaluator *e) {
-    if (!e) return;
+    if (!e || atomic_fetch_sub(&e->users, 1) > 1) return;
     if (e->packed) atomic_fetch_sub(&packed_bytes, hemi_linear_bytes(e->packed));
     hemi_circuit_evaluator_free(e->circuit);
     hemi_linear_free(e->linear);
@@ -198,7 +205,7 @@ static hemi_status find_named(named *n, const hemi_request *r, const hemi_evalua
 }
 
 static hemi_status evaluate(const named *n, const hemi_evaluation_keys *keys, const hemi_request *r, const uint8_t *request, hemi_team *team,
-                            uint8_t *reply, hemi_error *err) {
+                            const atomic_bool *stop, uint8_t *reply, hemi_error *err) {
     const hemi_linear *map[HEMI_REQUEST_MODULES_MAX];
     hemi_linear_output out[HEMI_REQUEST_MODULES_MAX];
     hemi_reply_write_header(reply, r->params, r->modules, n->total);
@@ -212,7 +219,9 @@ static hemi_status evaluate(const named *n, const hemi_evaluation_keys *keys, co
         at += bytes;
     }
     const size_t first = hemi_request_ciphertext_offset(r, 0), stride = hemi_request_ciphertext_offset(r, 1) - first;
-    return hemi_linear_multiply(map, n->count, keys, (hemi_linear_input){request + first, stride, r->b_bits}, out, r->units, team, err);
+    if (team) hemi_team_stop_on(team, stop); /* now: what map_of makes is kept, and must be whole */
+    HEMI_TRY(hemi_linear_multiply(map, n->count, keys, (hemi_linear_input){request + first, stride, r->b_bits}, out, r->units, team, err));
+    return hemi_team_is_stopped(team) ? hemi_fail(err, HEMI_ERR_NETWORK, "given up: nobody waits for the result") : HEMI_OK;
 }
 
 /* What the two kinds of requests have in common. */
@@ -233,7 +242,7 @@ static hemi_status allocate_reply(call *c, size_t bytes, hemi_error *err) {
     return c->reply ? HEMI_OK : hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a reply of %zu bytes", bytes);
 }
 
-static hemi_team *team_for(const call *c) { return c->options->threads == 1 ? NULL : hemi_team_new(c->options->threads); }
+static hemi_team *team_for(const call *c) { return c->options->threads == 1 && !c->options->stop ? NULL : hemi_team_new(c->options->threads); }
 
 static hemi_status call_linear(call *c, hemi_error *err) {
     hemi_request r;
@@ -243,7 +252,7 @@ static hemi_status call_linear(call *c, hemi_error *err) {
     HEMI_TRY(hemi_server_keys_check_set(c->keys, r.params, err));
     HEMI_TRY(allocate_reply(c, n.total, err));
     hemi_team *team = team_for(c);
-    const hemi_status s = evaluate(&n, hemi_server_keys_expanded(c->keys), &r, c->request, team, c->reply, err);
+    const hemi_status s = evaluate(&n, hemi_server_keys_expanded(c->keys), &r, c->request, team, c->options->stop, c->reply, err);
     hemi_team_free(team);
     return s;
 }

@@ -10,6 +10,8 @@
 #include "linear/batch.h"
 
 const hemi_module_info *hemi_evaluator_info(const hemi_evaluator *evaluator);
+/* One more who frees it. */
+hemi_evaluator *hemi_evaluator_hold(hemi_evaluator *evaluator);
 /* The matrix for batches of rows; NULL if the module has none. */
 const hemi_batch *hemi_evaluator_batch(const hemi_evaluator *evaluator);
 
@@ -28,6 +30,7 @@ typedef struct hemi_evaluate_options {
     int threads;
     hemi_progress_fn progress;
     void *progress_context;
+    const atomic_bool *stop; /* may be NULL; when it becomes true, from any thread, the computation is given up soon: ERR_NETWORK */
 } hemi_evaluate_options;
 HEMI_CHECK hemi_status hemi_evaluate_with(const hemi_evaluator *const *modules, size_t module_count, const hemi_server_keys *keys,
                                           const void *request, size_t request_bytes, const hemi_evaluate_options *options, uint8_t **reply,

@@ -134,6 +134,7 @@ hemi_status hemi_circuit_evaluator_run(const hemi_circuit_evaluator *e, const he
     run x = {.e = e, .keys = keys, .team = team, .options = options, .units = r->units};
     hemi_ckks_reply_write_header(reply, &header);
     hemi_status s = run_init(&x, err);
+    if (team) hemi_team_stop_on(team, options->stop);
     for (; s == HEMI_OK && x.unit < x.units; x.unit++)
         s = run_unit(&x, r, bytes, reply + HEMI_CKKS_REPLY_HEADER_BYTES + x.unit * unit_bytes, err);
     run_clear(&x);

@@ -17,6 +17,7 @@ hemi_exchange *hemi_exchange_new(hemi_service *service, struct MHD_Connection *c
     x->connection = connection;
     x->peer = peer;
     x->started_ms = hemi_now_ms();
+    x->registry = hemi_service_registry(service);
     x->uri_bytes = strlen(uri);
     x->clean_uri = hemi_uri_is_clean(uri);
     x->route.id = HEMI_ROUTE_UNKNOWN;
@@ -169,7 +170,7 @@ static void check_route(hemi_exchange *x) {
 
 /* The models, and how large a body may be. */
 static void check_model(hemi_exchange *x) {
-    const hemi_registry *registry = x->service->registry;
+    const hemi_registry *registry = x->registry;
     size_t most = 0;
     switch (x->route.id) {
     case HEMI_ROUTE_MODEL:
@@ -362,6 +363,7 @@ void hemi_exchange_end(hemi_exchange *x, bool completed) {
     drop_body(x);
     atomic_fetch_sub(&s->bodies_bytes, x->held_bytes);
     hemi_peer_enter_idle(s->peers, x->peer);
+    hemi_registry_release(x->registry);
     atomic_fetch_sub(&s->exchanges, 1);
     free(x);
 }

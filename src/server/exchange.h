@@ -4,6 +4,7 @@
 #define HEMI_SERVER_EXCHANGE_H
 
 #include <microhttpd.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -21,6 +22,7 @@
 
 /* What requests share. */
 typedef struct hemi_service {
+    pthread_mutex_t registry_lock; /* guards what follows: hemi_service_registry */
     hemi_registry *registry;
     hemi_store *store; /* NULL: nothing outlives this process, and keys are in the cache alone */
     hemi_budget *budget;
@@ -34,7 +36,8 @@ typedef struct hemi_service {
     hemi_tenant anyone;      /* ... and whose requests are without a token */
     size_t tenant_connections_max;
     hemi_metrics metrics;
-    size_t max_rows, keys_bytes_max, bodies_bytes_max, tenant_keys_bytes;
+    size_t max_rows, tenant_keys_bytes;
+    atomic_size_t keys_bytes_max, bodies_bytes_max; /* follow from what is served */
     atomic_ullong store_errors;
     int workers;
     bool quiet;
@@ -79,6 +82,7 @@ typedef struct hemi_exchange {
     size_t uri_bytes;
     hemi_method method;
     hemi_route route;
+    hemi_registry *registry; /* as it was when the request began */
     const hemi_served_model *model;
 
     hemi_tenant *tenant; /* whose request it is */
@@ -102,7 +106,9 @@ typedef struct hemi_exchange {
     hemi_answer answer;
 } hemi_exchange;
 
-/* http.c: counts, and says on stderr why. */
+/* http.c: what is served now, for hemi_registry_release. */
+hemi_registry *hemi_service_registry(hemi_service *service);
+/* Counts, and says on stderr why. */
 void hemi_service_store_failed(hemi_service *service, const hemi_error *err);
 
 /* exchange.c: the course of a request. All on the thread of the connections, but for _work. */
@@ -154,6 +160,8 @@ hemi_served_shape *hemi_compute_shape(hemi_exchange *x, const uint8_t id[HEMI_MO
 int hemi_compute_threads(hemi_service *service);
 /* How far the request is (a hemi_progress_fn). */
 void hemi_compute_progress(void *exchange, const char *what, size_t done, size_t total);
+/* It was not: http as for hemi_answer_error. ERR_NETWORK: it was given up, as the client left, or the server ends. */
+void hemi_compute_failed(hemi_exchange *x, unsigned http, hemi_status status, const hemi_error *err);
 /* The reply was computed, in x->compute_ms. Takes reply. */
 void hemi_compute_answer(hemi_exchange *x, uint8_t *reply, size_t bytes);
 /* Counts rows of these modules, if the tenant may have them (false: answered); afterwards, always, whether they were served. */

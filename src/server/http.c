@@ -28,6 +28,8 @@ struct hemi_http_server {
     bool keeping;
     unsigned key_expiry_s;
     bool tls;
+    hemi_http_options options; /* those that count later, too; its strings are the server's own */
+    char *folder, *tenants;
     pthread_mutex_t lock; /* guards quit */
     pthread_cond_t wake;
     bool quit;
@@ -58,15 +60,20 @@ static enum MHD_Result on_complete(hemi_exchange *x) {
     hemi_jobs *jobs = x->service->jobs;
     if (hemi_exchange_complete(x)) return hemi_answer_send(x);
     const hemi_lane lane = hemi_exchange_lane(x);
-    if (!hemi_jobs_reserve(jobs, lane)) {
+    const hemi_place place = hemi_jobs_reserve(jobs, lane, x->tenant);
+    if (place != HEMI_PLACE_TAKEN) {
         atomic_fetch_add_explicit(&x->service->metrics.refused_busy, 1, memory_order_relaxed);
-        hemi_answer_error(x, 0, HEMI_ERR_BUSY, "too many requests are waiting; try again later");
+        hemi_answer_header(x, MHD_HTTP_HEADER_RETRY_AFTER, "%u", hemi_jobs_retry_after(jobs, lane));
+        if (place == HEMI_PLACE_NONE)
+            hemi_answer_error(x, 0, HEMI_ERR_BUSY, "too many requests are waiting; try again later");
+        else
+            hemi_answer_error(x, 0, HEMI_ERR_LIMIT, "too many requests of this tenant are waiting; try again later");
         return hemi_answer_send(x);
     }
     x->stage = HEMI_STAGE_WORKING;
     hemi_peer_enter_work(x->service->peers, x->peer);
     MHD_suspend_connection(x->connection);
-    hemi_jobs_push(jobs, lane, x);
+    hemi_jobs_push(jobs, lane, x->tenant, x);
     return MHD_YES;
 }
 
@@ -169,13 +176,14 @@ static unsigned either(unsigned value, unsigned otherwise) { return value ? valu
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
 /* Keys of circuits have hundreds of megabytes: what is served says how much must fit. */
-static void set_room(hemi_service *s, const hemi_http_options *o) {
-    const hemi_registry *r = s->registry;
-    s->keys_bytes_max = o->max_keys_bytes ? o->max_keys_bytes
-                                          : larger(HEMI_SERVER_KEYS_BYTES_MAX, HEMI_SERVER_KEYS_LARGEST * r->key_memory_max);
-    s->bodies_bytes_max = larger(HEMI_SERVER_BODIES_BYTES_MAX, HEMI_SERVER_BODIES_LARGEST * r->key_bytes_max);
-    s->uploads = hemi_uploads_new(larger(HEMI_SERVER_UPLOADS_BYTES_MAX, HEMI_SERVER_KEYS_LARGEST * r->key_bytes_max), HEMI_SERVER_UPLOADS_MAX,
-                                  HEMI_SERVER_UPLOAD_EXPIRY_MS);
+static void set_room(hemi_http_server *server, const hemi_registry *r) {
+    hemi_service *s = &server->service;
+    const hemi_http_options *o = &server->options;
+    const size_t keys = o->max_keys_bytes ? o->max_keys_bytes : larger(HEMI_SERVER_KEYS_BYTES_MAX, HEMI_SERVER_KEYS_LARGEST * r->key_memory_max);
+    atomic_store(&s->keys_bytes_max, keys);
+    atomic_store(&s->bodies_bytes_max, o->max_memory ? o->max_memory : larger(HEMI_SERVER_BODIES_BYTES_MAX, HEMI_SERVER_BODIES_LARGEST * r->key_bytes_max));
+    hemi_key_cache_set_max(s->keys, keys);
+    hemi_uploads_set_max(s->uploads, larger(HEMI_SERVER_UPLOADS_BYTES_MAX, HEMI_SERVER_KEYS_LARGEST * r->key_bytes_max));
 }
 
 static hemi_status start_service(hemi_http_server *server, const hemi_http_options *o, hemi_error *err) {
@@ -185,13 +193,13 @@ static hemi_status start_service(hemi_http_server *server, const hemi_http_optio
                                     .grace_ms = either(o->body_grace_ms, HEMI_SERVER_BODY_GRACE_MS),
                                     .rate = either(o->body_rate_min, HEMI_SERVER_BODY_RATE_MIN)};
     s->max_rows = o->max_request_rows ? o->max_request_rows : HEMI_SERVER_ROWS_MAX;
-    set_room(s, o);
     s->workers = o->threads > 0 ? o->threads : hemi_cpu_count();
     s->quiet = o->quiet;
     s->started_ms = hemi_now_ms();
     const double shortest = clock.header_ms < clock.idle_ms ? clock.header_ms : clock.idle_ms;
     server->sweep_ms = shortest < 4 * HEMI_SERVER_SWEEP_MS ? (long)(shortest / 4) + 1 : (long)HEMI_SERVER_SWEEP_MS;
-    s->keys = hemi_key_cache_new(s->keys_bytes_max);
+    s->keys = hemi_key_cache_new(0);
+    s->uploads = hemi_uploads_new(0, HEMI_SERVER_UPLOADS_MAX, HEMI_SERVER_UPLOAD_EXPIRY_MS);
     s->peers = hemi_peers_new(&clock, &s->metrics);
     const size_t prepared = o->max_prepared_bytes ? o->max_prepared_bytes : HEMI_SERVER_PREPARED_BYTES_MAX;
     const hemi_prepared_limits limits = {.bytes = prepared,
@@ -199,12 +207,14 @@ static hemi_status start_service(hemi_http_server *server, const hemi_http_optio
                                          .key_batches = HEMI_SERVER_PREPARED_PER_KEY_MAX,
                                          .expiry_ms = either(o->prepared_expiry_ms, HEMI_SERVER_PREPARED_EXPIRY_MS)};
     const size_t places[HEMI_LANES] = {o->max_queue ? o->max_queue : HEMI_SERVER_QUEUE_MAX, HEMI_SERVER_PREPARES_MAX};
+    const size_t tenant_places = o->no_auth ? SIZE_MAX : either(o->max_queue_per_tenant, HEMI_SERVER_QUEUE_PER_TENANT_MAX); /* without tokens all are one */
     s->prepared = hemi_prepared_new(&limits);
     s->board = hemi_board_new(HEMI_SERVER_PROGRESS_MAX);
-    s->jobs = hemi_jobs_new(s->workers, places, run_job);
+    s->jobs = hemi_jobs_new(s->workers, places, tenant_places, run_job);
     if (!s->prepared || !s->board || !s->keys || !s->uploads || !s->peers || !s->jobs)
         return hemi_fail(err, HEMI_ERR_MEMORY, "cannot start %d worker threads: too little memory, or too many threads",
                          s->workers);
+    set_room(server, s->registry);
     if (pthread_create(&server->sweeper, NULL, sweep, server) != 0)
         return hemi_fail(err, HEMI_ERR_MEMORY, "cannot start a thread");
     server->sweeping = true;
@@ -226,7 +236,7 @@ static hemi_status open_store(hemi_http_server *server, const hemi_http_options 
 static hemi_status open_identity(hemi_http_server *server, const hemi_http_options *o, hemi_error *err) {
     hemi_service *s = &server->service;
     s->tenant_connections_max = either(o->max_connections_per_tenant, HEMI_SERVER_CONNECTIONS_PER_TENANT_MAX);
-    HEMI_TRY(hemi_identity_new(&s->identity, o->tenants, s->store, err));
+    HEMI_TRY(hemi_identity_new(&s->identity, server->tenants, s->store, err));
     if (hemi_identity_count(s->identity) > 0) return HEMI_OK;
     return hemi_fail(err, HEMI_ERR_ARGUMENT,
                      "nobody could use this server: it has no tenants. Make one with `hemi tenants add NAME` (--file or --store as for this server); or, where only this "
@@ -301,6 +311,53 @@ static void init_wake(hemi_http_server *server) {
     pthread_condattr_destroy(&attributes);
 }
 
+static hemi_status open_registry(const hemi_http_server *server, hemi_registry **out, const hemi_registry *before, hemi_error *err) {
+    const hemi_http_options *o = &server->options;
+    const hemi_evaluator_options evaluators = {.small_memory = o->small_memory};
+    return hemi_registry_open(out, o->folder, o->max_request_rows ? o->max_request_rows : HEMI_SERVER_ROWS_MAX, &evaluators, o->quiet, before, err);
+}
+
+/* What is needed after the start. */
+static hemi_status keep_options(hemi_http_server *server, const hemi_http_options *o, hemi_error *err) {
+    server->options = *o;
+    server->options.folder = server->folder = hemi_strdup(o->folder);
+    server->options.tenants = server->tenants = o->tenants ? hemi_strdup(o->tenants) : NULL;
+    return server->folder && (server->tenants || !o->tenants) ? HEMI_OK : hemi_fail(err, HEMI_ERR_MEMORY, "no memory");
+}
+
+hemi_registry *hemi_service_registry(hemi_service *s) {
+    pthread_mutex_lock(&s->registry_lock);
+    hemi_registry *registry = hemi_registry_hold(s->registry);
+    pthread_mutex_unlock(&s->registry_lock);
+    return registry;
+}
+
+static hemi_status reload_models(hemi_http_server *server, hemi_error *err) {
+    hemi_service *s = &server->service;
+    hemi_registry *before = hemi_service_registry(s), *registry;
+    const hemi_status status = open_registry(server, &registry, before, err);
+    if (status == HEMI_OK) {
+        pthread_mutex_lock(&s->registry_lock);
+        hemi_registry *old = s->registry;
+        s->registry = registry;
+        pthread_mutex_unlock(&s->registry_lock);
+        set_room(server, registry);
+        hemi_registry_release(old);
+    }
+    hemi_registry_release(before);
+    return status;
+}
+
+hemi_status hemi_http_server_reload(hemi_http_server *server, hemi_error *err) {
+    hemi_service *s = &server->service;
+    hemi_error later = {0};
+    hemi_status status = reload_models(server, err), one = s->identity ? hemi_identity_reload(s->identity, &later) : HEMI_OK;
+    if (status == HEMI_OK && one != HEMI_OK) status = hemi_fail(err, one, "%s", later.message);
+    one = server->tls ? hemi_tls_reload(&later) : HEMI_OK;
+    if (status == HEMI_OK && one != HEMI_OK) status = hemi_fail(err, one, "%s", later.message);
+    return status;
+}
+
 hemi_status hemi_http_server_start(hemi_http_server **out, const hemi_http_options *o, hemi_error *err) {
     *out = NULL;
     if (!o || !o->folder) return hemi_fail(err, HEMI_ERR_ARGUMENT, "no folder to serve was given");
@@ -314,7 +371,9 @@ hemi_status hemi_http_server_start(hemi_http_server **out, const hemi_http_optio
     server->port = o->port;
     init_wake(server);
     /* The port first: if it is taken, one learns so at once, and not after the loading. Connections are accepted when all is ready. */
-    hemi_status status = hemi_bind(&server->socket, o->address ? o->address : "127.0.0.1", &server->port, o->tls_certificate ? "https" : "http",
+    pthread_mutex_init(&server->service.registry_lock, NULL);
+    hemi_status status = keep_options(server, o, err);
+    if (status == HEMI_OK) status = hemi_bind(&server->socket, o->address ? o->address : "127.0.0.1", &server->port, o->tls_certificate ? "https" : "http",
                                    server->url, sizeof server->url, err);
     if (status == HEMI_OK) status = check_exposure(server, o, err);
     if (status == HEMI_OK && o->tls_certificate) {
@@ -323,10 +382,7 @@ hemi_status hemi_http_server_start(hemi_http_server **out, const hemi_http_optio
     }
     if (status == HEMI_OK) status = open_store(server, o, err);
     if (status == HEMI_OK && !o->no_auth) status = open_identity(server, o, err);
-    const hemi_evaluator_options evaluators = {.small_memory = o->small_memory};
-    if (status == HEMI_OK)
-        status = hemi_registry_open(&server->service.registry, o->folder,
-                                    o->max_request_rows ? o->max_request_rows : HEMI_SERVER_ROWS_MAX, &evaluators, o->quiet, err);
+    if (status == HEMI_OK) status = open_registry(server, &server->service.registry, NULL, err);
     if (status == HEMI_OK) status = hemi_listen(server->socket, server->port, err);
     if (status == HEMI_OK) status = start_threads(server, o, err);
     if (status != HEMI_OK) {
@@ -347,10 +403,13 @@ const hemi_service *hemi_http_server_service(const hemi_http_server *server) { r
 static void drain(hemi_http_server *server) {
     const double start = hemi_now_ms();
     const struct timespec pause = {.tv_nsec = 2000000};
-    atomic_store(&server->service.stopping, true);
+    const double most = either(server->options.drain_ms, HEMI_SERVER_DRAIN_MS);
+    hemi_service *s = &server->service;
+    atomic_store(&s->stopping, true);
     (void)MHD_quiesce_daemon(server->daemon);
-    while (atomic_load(&server->service.exchanges) > 0 && hemi_now_ms() - start < HEMI_SERVER_DRAIN_MS)
-        nanosleep(&pause, NULL);
+    while (atomic_load(&s->exchanges) > 0 && hemi_now_ms() - start < most) nanosleep(&pause, NULL);
+    hemi_peers_give_up(s->peers); /* what is still computed is answered with 503 */
+    while (hemi_jobs_busy(s->jobs) + hemi_jobs_waiting(s->jobs, HEMI_LANE_FRONT) > 0 && hemi_now_ms() - start < most + HEMI_SERVER_GIVE_UP_MS) nanosleep(&pause, NULL);
 }
 
 void hemi_http_server_stop(hemi_http_server *server) {
@@ -372,12 +431,15 @@ void hemi_http_server_stop(hemi_http_server *server) {
     hemi_prepared_free(s->prepared);
     hemi_board_free(s->board);
     hemi_key_cache_free(s->keys);
-    hemi_registry_free(s->registry);
+    hemi_registry_release(s->registry);
+    pthread_mutex_destroy(&s->registry_lock);
     hemi_budget_free(s->budget);
     hemi_identity_free(s->identity);
     hemi_store_close(s->store);
     if (server->tls) hemi_tls_stop();
     pthread_cond_destroy(&server->wake);
     pthread_mutex_destroy(&server->lock);
+    hemi_free(server->folder);
+    hemi_free(server->tenants);
     hemi_free(server);
 }

@@ -82,15 +82,14 @@ static void evaluate(hemi_exchange *x, const hemi_server_keys *keys, int threads
     uint8_t *reply = NULL;
     size_t bytes = 0;
     const double start = hemi_now_ms();
-    const hemi_evaluate_options options = {.threads = threads, .progress = hemi_compute_progress, .progress_context = x};
+    const hemi_evaluate_options options = {.threads = threads, .progress = hemi_compute_progress, .progress_context = x, .stop = hemi_peer_gone(x->peer)};
     const hemi_status status = hemi_evaluate_with(x->model->evaluator, x->model->evaluators, keys, x->body, x->received,
                                                   &options, &reply, &bytes, &err);
     x->compute_ms = hemi_now_ms() - start;
-    if (status != HEMI_OK) {
-        hemi_answer_error(x, 0, status, "%s", err.message);
-        return;
-    }
-    hemi_compute_answer(x, reply, bytes);
+    if (status != HEMI_OK)
+        hemi_compute_failed(x, 0, status, &err);
+    else
+        hemi_compute_answer(x, reply, bytes);
 }
 
 /* With the client's keys; counted for the modules if all went well. */

@@ -34,6 +34,12 @@ hemi_key_cache *hemi_key_cache_new(size_t bytes_max) {
     return cache;
 }
 
+void hemi_key_cache_set_max(hemi_key_cache *cache, size_t bytes_max) {
+    pthread_mutex_lock(&cache->lock);
+    cache->bytes_max = bytes_max;
+    pthread_mutex_unlock(&cache->lock);
+}
+
 static entry **bucket_of(hemi_key_cache *cache, const uint8_t *id) {
     return &cache->bucket[(id[0] | id[1] << 8) % BUCKETS];
 }
@@ -91,7 +97,7 @@ void hemi_key_cache_free(hemi_key_cache *cache) {
 }
 
 static void put_locked(hemi_key_cache *cache, entry *e) {
-    while (cache->oldest && cache->bytes > cache->bytes_max - e->bytes) {
+    while (cache->oldest && cache->bytes + e->bytes > cache->bytes_max) {
         take_out(cache, cache->oldest);
         cache->evicted++;
     }

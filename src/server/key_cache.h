@@ -13,6 +13,8 @@ typedef struct hemi_key_cache hemi_key_cache;
 
 /* NULL without memory. */
 hemi_key_cache *hemi_key_cache_new(size_t bytes_max);
+/* Another bound; what is too much by it goes when the next keys come. */
+void hemi_key_cache_set_max(hemi_key_cache *cache, size_t bytes_max);
 /* No key may be in use any more. */
 void hemi_key_cache_free(hemi_key_cache *cache);
 

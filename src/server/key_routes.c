@@ -25,9 +25,9 @@ static void begin_put(hemi_exchange *x) {
                           "Content-Range must be 'bytes a-b/total' with b - a + 1 = Content-Length");
         return;
     }
-    if (total > s->registry->key_bytes_max) {
+    if (total > x->registry->key_bytes_max) {
         hemi_answer_error(x, 0, HEMI_ERR_TOO_LARGE, "evaluation keys for this server have at most %zu bytes",
-                          s->registry->key_bytes_max);
+                          x->registry->key_bytes_max);
         return;
     }
     if (first > 0) {

@@ -58,7 +58,7 @@ static hemi_status check_use(hemi_exchange *x, const uint8_t *bytes, size_t coun
     } else {
         HEMI_TRY(hemi_keys_check(bytes, count, &params, &entries, err));
     }
-    if (!hemi_registry_has_params(s->registry, params))
+    if (!hemi_registry_has_params(x->registry, params))
         return hemi_fail(err, HEMI_ERR_PARAMS, "the keys are of set %s, which no module of this server uses", params->name);
     if (memory > s->keys_bytes_max)
         return hemi_fail(err, HEMI_ERR_TOO_LARGE,

@@ -31,6 +31,7 @@
 #define HEMI_SERVER_BODY_GRACE_MS   5000u  /* (option) before the rate counts */
 #define HEMI_SERVER_GONE_MS         200u   /* a request that takes longer to arrive: is its client still there? */
 #define HEMI_SERVER_SWEEP_MS        250u   /* how often the clocks above are looked at */
+#define HEMI_SERVER_GIVE_UP_MS      3000u  /* what is computed beyond that has so long to notice that it is to end */
 #define HEMI_SERVER_DRAIN_MS        30000u /* (option) requests under way have this long when the server stops */
 
 /* Work */

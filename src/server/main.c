@@ -32,7 +32,7 @@ static const char help[] =
     "Serves compiled modules over HTTP. Clients send encrypted inputs and get encrypted outputs; this program never "
     "sees\n"
     "a secret key, an input or an output. It runs until it gets SIGINT (Ctrl-C) or SIGTERM, then answers the requests\n"
-    "under way and ends.\n"
+    "under way and ends. SIGHUP: it reads models, tenants and certificate anew; no request is lost.\n"
     "\n"
     "  FOLDER                    the compiled models: FOLDER/<model>/<module>/<po_..._pc>/server.zip; a folder that "
     "is\n"
@@ -60,10 +60,20 @@ static const char help[] =
     "      --prepared-memory N   memory for what is computed of calls before they come, with K, M or G (default 512M; one\n"
     "                            client has at most half of it); what makes room is computed again when it is needed\n"
     "      --max-rows N          rows in one request (default 4096)\n"
-    "      --max-queue N         requests that may wait; further ones are told to come back (default 256)\n"
-    "      --max-connections N   (default 1000)    --max-per-address N   connections of one address (default 256)\n"
+    "      --max-queue N, --max-queue-per-tenant N\n"
+    "                            requests that may wait, of all and of one tenant; further ones are told to come back (256, 128)\n"
+    "      --max-connections N, --max-per-address N, --max-per-tenant N\n"
+    "                            connections of all, of one address, of one tenant (1000, 256, 512)\n"
+    "      --max-body-bytes N    of a request, where the served modules would allow more\n"
+    "      --max-memory N, --max-request-memory N\n"
+    "                            of bodies, replies and what computing takes, of all requests and of one\n"
     "      --header-timeout S    seconds for the header of a request (default 10)\n"
+    "      --body-rate N, --body-grace S\n"
+    "                            bytes a second that bodies must make, after so many seconds (4096, 5)\n"
     "      --idle-timeout S      seconds between two requests of a connection (default 120)\n"
+    "      --drain S             seconds that requests under way have when it stops (default 30)\n"
+    "      --budget F            rows of a module / (inputs + 1) that one tenant may have; further ones are refused (default: only\n"
+    "                            counted; `hemi audit` shows them)\n"
     "  -q, --quiet               no progress, no line per request on stderr\n"
     "      --json                when ready, print one line of JSON on stdout: port, url, models\n"
     "      --help, --version\n"
@@ -313,6 +323,15 @@ static void announce(const arguments *a, const hemi_http_server *server) {
                 s->registry->modules == 1 ? "" : "s", s->workers, s->workers == 1 ? "" : "s", store_name(a));
 }
 
+/* Also when quiet: it was asked for. */
+static void reload(hemi_http_server *server) {
+    hemi_error err = {0};
+    if (hemi_http_server_reload(server, &err) != HEMI_OK)
+        fprintf(stderr, "hemi-server: not reloaded, what was served before is served on: %s\n", err.message);
+    else
+        fprintf(stderr, "hemi-server: reloaded: models, tenants, certificate\n");
+}
+
 int main(int argc, char **argv) {
     arguments a = {0};
     hemi_error err = {0};
@@ -321,17 +340,19 @@ int main(int argc, char **argv) {
     int caught;
     const int parsed = parse_arguments(&a, argc, argv);
     if (parsed >= 0) return parsed;
+    sigemptyset(&stop);
+    sigaddset(&stop, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &stop, NULL); /* one that comes before all is ready is heard afterwards */
     allow_connections(&a.options);
     signal(SIGPIPE, SIG_IGN);
     const hemi_status status =
         hemi_http_server_start(&server, &a.options, &err); /* until then Ctrl-C ends the program at once */
     if (status != HEMI_OK) return fail(&a, status, &err);
-    sigemptyset(&stop);
     sigaddset(&stop, SIGINT);
     sigaddset(&stop, SIGTERM);
     pthread_sigmask(SIG_BLOCK, &stop, NULL);
     announce(&a, server);
-    sigwait(&stop, &caught);
+    while (sigwait(&stop, &caught) == 0 && caught == SIGHUP) reload(server);
     if (!a.options.quiet)
         fprintf(stderr, "hemi-server: stopping (%s); once more ends it at once\n",
                 caught == SIGINT ? "SIGINT" : "SIGTERM");

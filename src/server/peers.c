@@ -15,6 +15,7 @@ struct hemi_peer {
     double since_ms;
     size_t bytes; /* body: received so far; reply: to be sent */
     bool cut;
+    atomic_bool gone; /* in phase work */
     hemi_tenant *tenant; /* NULL: no request yet, or none with a token */
     hemi_peer *next, *previous;
 };
@@ -112,6 +113,14 @@ bool hemi_peer_is_gone(const hemi_peer *peer) {
     return poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
 }
 
+const atomic_bool *hemi_peer_gone(const hemi_peer *peer) { return &peer->gone; }
+
+void hemi_peers_give_up(hemi_peers *peers) {
+    pthread_mutex_lock(&peers->lock);
+    for (hemi_peer *peer = peers->first; peer; peer = peer->next) atomic_store(&peer->gone, true);
+    pthread_mutex_unlock(&peers->lock);
+}
+
 /* Is it late, and in what? Or gone, unnoticed for a while? */
 static bool is_late(const hemi_peers_clock *clock, const hemi_peer *peer, double now, hemi_cut *why) {
     const double age = now - peer->since_ms,
@@ -142,6 +151,8 @@ void hemi_peers_sweep(hemi_peers *peers) {
     pthread_mutex_lock(&peers->lock);
     for (hemi_peer *peer = peers->first; peer; peer = peer->next) {
         hemi_cut why;
+        if (peer->phase == PHASE_WORK && now - peer->since_ms > HEMI_SERVER_GONE_MS && !atomic_load(&peer->gone) && hemi_peer_is_gone(peer))
+            atomic_store(&peer->gone, true);
         if (peer->cut || !is_late(&peers->clock, peer, now, &why)) continue;
         peer->cut = true;
         atomic_fetch_add_explicit(&peers->metrics->cut[why], 1, memory_order_relaxed);

@@ -44,6 +44,11 @@ void hemi_peer_received(hemi_peers *peers, hemi_peer *peer, size_t bytes); /* in
 void hemi_peer_enter_work(hemi_peers *peers, hemi_peer *peer);
 void hemi_peer_enter_reply(hemi_peers *peers, hemi_peer *peer, size_t bytes);
 
+/* Becomes true, in the course of a sweep, when the client left while its request is computed: for who computes. */
+const atomic_bool *hemi_peer_gone(const hemi_peer *peer);
+/* Makes it true of all: nothing that is computed will be answered any more. */
+void hemi_peers_give_up(hemi_peers *peers);
+
 /* Has the client closed its side, or is the connection broken? For a request that waited. */
 bool hemi_peer_is_gone(const hemi_peer *peer);
 

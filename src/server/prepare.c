@@ -60,13 +60,12 @@ static void compute(hemi_exchange *x, const hemi_server_keys *keys, int threads)
     size_t bytes = 0;
     const double start = hemi_now_ms();
     const hemi_status status = hemi_batches_answer(x->service->prepared, x->model->evaluator, x->model->evaluators, keys,
-                                                   x->body, x->received, threads, &reply, &bytes, &err);
+                                                   x->body, x->received, threads, hemi_peer_gone(x->peer), &reply, &bytes, &err);
     x->compute_ms = hemi_now_ms() - start;
-    if (status != HEMI_OK) {
-        hemi_answer_error(x, status == HEMI_ERR_STATE ? MHD_HTTP_GONE : 0, status, "%s", err.message);
-        return;
-    }
-    hemi_compute_answer(x, reply, bytes);
+    if (status != HEMI_OK)
+        hemi_compute_failed(x, status == HEMI_ERR_STATE ? MHD_HTTP_GONE : 0, status, &err);
+    else
+        hemi_compute_answer(x, reply, bytes);
 }
 
 static bool has_place(hemi_exchange *x, const hemi_batch_request *r) {

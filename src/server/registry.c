@@ -182,7 +182,17 @@ typedef struct opening {
     size_t max_rows;
     const hemi_evaluator_options *evaluators;
     bool quiet;
+    const hemi_registry *before;
 } opening;
+
+/* The same module as it is served now, or NULL. */
+static hemi_evaluator *served_before(const hemi_registry *before, const uint8_t *id) {
+    for (size_t i = 0; before && i < before->models; i++) {
+        const hemi_served_shape *shape = hemi_served_model_shape(&before->model[i], id);
+        if (shape) return shape->evaluator;
+    }
+    return NULL;
+}
 
 static void set_automorphisms(hemi_served_shape *shape) {
     _Static_assert(HEMI_CIRCUIT_AUTOMORPHISMS_MAX <= HEMI_AUTOMORPHISMS_MAX, "room for the automorphisms of a circuit");
@@ -210,7 +220,10 @@ static hemi_status shape_prepare(hemi_served_shape *shape, const hemi_module *mo
                          shape->name);
     set_automorphisms(shape);
     shape->request_bytes_max = largest_request(shape->module, o->max_rows);
-    return hemi_evaluator_new_with(&shape->evaluator, module, o->evaluators, err);
+    hemi_evaluator *same = served_before(o->before, shape->info.id);
+    if (!same) return hemi_evaluator_new_with(&shape->evaluator, module, o->evaluators, err);
+    shape->evaluator = hemi_evaluator_hold(same);
+    return HEMI_OK;
 }
 
 static hemi_status shape_open(hemi_served_shape *shape, const char *folder, const char *expected, const opening *o,
@@ -326,8 +339,13 @@ static hemi_status model_open(hemi_served_model *model, const char *folder, cons
 
 /* ---- the whole */
 
-void hemi_registry_free(hemi_registry *registry) {
-    if (!registry) return;
+hemi_registry *hemi_registry_hold(hemi_registry *registry) {
+    atomic_fetch_add(&registry->users, 1);
+    return registry;
+}
+
+void hemi_registry_release(hemi_registry *registry) {
+    if (!registry || atomic_fetch_sub(&registry->users, 1) > 1) return;
     for (size_t i = 0; i < registry->models; i++) model_free(&registry->model[i]);
     hemi_free(registry->model);
     free(registry->json);
@@ -391,21 +409,44 @@ static hemi_status open_all(hemi_registry *registry, const char *folder, const o
     return status;
 }
 
+static const hemi_served_shape *same_name(const hemi_registry *r, const char *model, const char *module, const char *shape) {
+    const hemi_served_model *m = hemi_registry_model(r, model);
+    for (size_t i = 0; m && i < m->modules; i++)
+        for (size_t j = 0; j < m->module[i].shapes; j++)
+            if (strcmp(m->module[i].name, module) == 0 && strcmp(m->module[i].shape[j].name, shape) == 0) return &m->module[i].shape[j];
+    return NULL;
+}
+
+/* Counters of metrics do not go back. */
+static void carry_counters(hemi_registry *r, const hemi_registry *before) {
+    for (size_t i = 0; i < r->models; i++)
+        for (size_t j = 0; j < r->model[i].modules; j++)
+            for (size_t k = 0; k < r->model[i].module[j].shapes; k++) {
+                hemi_served_shape *shape = &r->model[i].module[j].shape[k];
+                const hemi_served_shape *old = same_name(before, r->model[i].name, r->model[i].module[j].name, shape->name);
+                if (!old) continue;
+                atomic_store(&shape->requests, atomic_load(&old->requests));
+                atomic_store(&shape->rows, atomic_load(&old->rows));
+            }
+}
+
 hemi_status hemi_registry_open(hemi_registry **out, const char *folder, size_t max_rows, const hemi_evaluator_options *evaluators,
-                               bool quiet, hemi_error *err) {
+                               bool quiet, const hemi_registry *before, hemi_error *err) {
     *out = NULL;
     hemi_registry *registry = hemi_alloc(1, sizeof *registry);
     if (!registry) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory");
-    const opening o = {.max_rows = max_rows, .evaluators = evaluators, .quiet = quiet};
+    atomic_init(&registry->users, 1);
+    const opening o = {.max_rows = max_rows, .evaluators = evaluators, .quiet = quiet, .before = before};
     hemi_status status = open_all(registry, folder, &o, err);
     if (status == HEMI_OK) {
         hemi_registry_set_limits(registry);
         status = hemi_registry_describe(registry, err);
     }
     if (status != HEMI_OK) {
-        hemi_registry_free(registry);
+        hemi_registry_release(registry);
         return status;
     }
+    if (before) carry_counters(registry, before);
     *out = registry;
     return HEMI_OK;
 }

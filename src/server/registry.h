@@ -1,4 +1,5 @@
-/* The models that are served: found and made ready once, at start; immutable afterwards, so read without locks.
+/* The models that are served: found and made ready at start, and anew when the server is told to; immutable afterwards, so read without locks. Who
+ * reads holds it: requests that began with one go on with it when there is another.
  *
  *   FOLDER/<model>/<module>/<po_..._pc>/server.zip     or, where FOLDER is itself a model,
  *   FOLDER/<module>/<po_..._pc>/server.zip
@@ -45,6 +46,7 @@ typedef struct hemi_served_model {
 } hemi_served_model;
 
 typedef struct hemi_registry {
+    atomic_size_t users;
     hemi_served_model *model; /* in the order of their names */
     size_t models, modules;   /* modules: compiled modules of all models */
     size_t key_bytes_max;     /* the largest evaluation keys any served parameter set can have; of circuits: that served modules take */
@@ -53,11 +55,15 @@ typedef struct hemi_registry {
     char *json; /* the answer to GET /v2/models */
 } hemi_registry;
 
-/* Reads and prepares everything below folder; evaluators: how each is made; progress lines on stderr unless quiet.
+/* Reads and prepares everything below folder; evaluators: how each is made; progress lines on stderr unless quiet. before (may be NULL): what was
+ * served until now; modules that are the same (by their ids) are shared with it and not made twice, and what was counted of them goes on.
  * ERR_NOT_FOUND when there is nothing to serve; otherwise the error of the file that is at fault, which it names. */
 HEMI_CHECK hemi_status hemi_registry_open(hemi_registry **out, const char *folder, size_t max_rows,
-                                          const hemi_evaluator_options *evaluators, bool quiet, hemi_error *err);
-void hemi_registry_free(hemi_registry *registry);
+                                          const hemi_evaluator_options *evaluators, bool quiet, const hemi_registry *before,
+                                          hemi_error *err);
+hemi_registry *hemi_registry_hold(hemi_registry *registry);
+/* Freed with its last user; takes NULL. */
+void hemi_registry_release(hemi_registry *registry);
 
 const hemi_served_model *hemi_registry_model(const hemi_registry *registry, const char *name);
 /* The exact name first, then the one module whose name is this with '.' for '_'. NULL: none, or several. */

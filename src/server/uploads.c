@@ -23,6 +23,12 @@ hemi_uploads *hemi_uploads_new(size_t bytes_max, size_t count_max, double expiry
     return uploads;
 }
 
+void hemi_uploads_set_max(hemi_uploads *uploads, size_t bytes_max) {
+    pthread_mutex_lock(&uploads->lock);
+    uploads->bytes_max = bytes_max;
+    pthread_mutex_unlock(&uploads->lock);
+}
+
 hemi_upload *hemi_upload_new(const uint8_t id[HEMI_KEY_ID_BYTES], size_t total) {
     hemi_upload *upload = calloc(1, sizeof *upload);
     uint8_t *bytes = malloc(total ? total : 1); /* the system gives pages as they are filled */
@@ -92,7 +98,7 @@ void hemi_uploads_keep(hemi_uploads *uploads, hemi_upload *upload) {
     }
     hemi_upload_free(detach(uploads, there));
     while (uploads->count > 0 &&
-           (uploads->count >= uploads->count_max || uploads->bytes > uploads->bytes_max - upload->total))
+           (uploads->count >= uploads->count_max || uploads->bytes + upload->total > uploads->bytes_max))
         drop_oldest(uploads);
     upload->kept_ms = hemi_now_ms();
     upload->next = uploads->first;

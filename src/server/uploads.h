@@ -20,6 +20,7 @@ typedef struct hemi_upload {
 typedef struct hemi_uploads hemi_uploads;
 
 hemi_uploads *hemi_uploads_new(size_t bytes_max, size_t count_max, double expiry_ms); /* NULL without memory */
+void hemi_uploads_set_max(hemi_uploads *uploads, size_t bytes_max);
 void hemi_uploads_free(hemi_uploads *uploads);
 
 /* A new upload of which nothing is there; NULL without memory. */

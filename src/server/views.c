@@ -8,7 +8,7 @@
 
 #define JSON_TYPE "application/json"
 
-/* `text` lives as long as the server. */
+/* `text` lives as long as the request at least. */
 static void answer_text(hemi_exchange *x, const char *type, const char *text) {
     hemi_answer_bytes(x, MHD_HTTP_OK, type, (void *)(uintptr_t)text, strlen(text), NULL);
 }
@@ -40,7 +40,7 @@ void hemi_view_metrics(hemi_exchange *x) {
                      .uptime_s = (hemi_now_ms() - s->started_ms) * 1e-3};
     size_t length = 0;
     hemi_uploads_figures(s->uploads, &g.uploads, &g.uploads_bytes);
-    char *text = hemi_metrics_text(&s->metrics, &g, s->registry, &length);
+    char *text = hemi_metrics_text(&s->metrics, &g, x->registry, &length);
     if (!text)
         hemi_answer_error(x, 0, HEMI_ERR_MEMORY, "no memory for the metrics");
     else
@@ -48,7 +48,7 @@ void hemi_view_metrics(hemi_exchange *x) {
 }
 
 void hemi_view_models(hemi_exchange *x) {
-    answer_text(x, JSON_TYPE, x->model ? x->model->json : x->service->registry->json);
+    answer_text(x, JSON_TYPE, x->model ? x->model->json : x->registry->json);
 }
 
 void hemi_view_progress(hemi_exchange *x) {

@@ -562,21 +562,21 @@ static const int numbers[] = {1, 2, 100, 101, 102, 3};
 
 static void push(hemi_jobs *jobs, size_t i) {
     const hemi_lane lane = numbers[i] < 100 ? HEMI_LANE_FRONT : HEMI_LANE_BACKGROUND;
-    assert_true(hemi_jobs_reserve(jobs, lane));
-    hemi_jobs_push(jobs, lane, (void *)(uintptr_t)&numbers[i]);
+    assert_int_equal(hemi_jobs_reserve(jobs, lane, NULL), HEMI_PLACE_TAKEN);
+    hemi_jobs_push(jobs, lane, NULL, (void *)(uintptr_t)&numbers[i]);
 }
 
 static void test_background_comes_last(void **state) {
     (void)state;
     const size_t places[HEMI_LANES] = {8, 3};
-    hemi_jobs *jobs = hemi_jobs_new(1, places, job);
+    hemi_jobs *jobs = hemi_jobs_new(1, places, SIZE_MAX, job);
     assert_non_null(jobs);
     q.done = 0;
     set_open(false);
     push(jobs, 0); /* 1 holds the only worker */
     await(1);
     for (size_t i = 2; i < 5; i++) push(jobs, i);
-    assert_false(hemi_jobs_reserve(jobs, HEMI_LANE_BACKGROUND)); /* three places */
+    assert_int_equal(hemi_jobs_reserve(jobs, HEMI_LANE_BACKGROUND, NULL), HEMI_PLACE_NONE); /* three places */
     push(jobs, 1);
     push(jobs, 5);
     assert_int_equal(hemi_jobs_waiting(jobs, HEMI_LANE_FRONT), 2);
@@ -592,7 +592,7 @@ static void test_background_comes_last(void **state) {
 static void test_background_leaves_a_worker(void **state) {
     (void)state;
     const size_t places[HEMI_LANES] = {8, 8};
-    hemi_jobs *jobs = hemi_jobs_new(2, places, job);
+    hemi_jobs *jobs = hemi_jobs_new(2, places, SIZE_MAX, job);
     assert_non_null(jobs);
     q.done = q.busy_back = q.busy_back_max = 0;
     set_open(false);

@@ -52,8 +52,9 @@ bool hemi_exchange_hold(hemi_exchange *x, size_t bytes) {
 }
 
 bool hemi_exchange_hold_reply(hemi_exchange *x, size_t bytes) {
-    if (bytes > x->service->bodies_bytes_max)
-        hemi_answer_error(x, 0, HEMI_ERR_TOO_LARGE, "the reply would have %zu bytes: send fewer rows, or name fewer modules", bytes);
+    const hemi_service *s = x->service;
+    if (bytes > s->bodies_bytes_max || x->held_bytes > s->request_memory_max || bytes > s->request_memory_max - x->held_bytes)
+        hemi_answer_error(x, 0, HEMI_ERR_TOO_LARGE, "this request would take %zu bytes for its reply and for computing it: send fewer rows, or name fewer modules", bytes);
     else if (!hemi_exchange_hold(x, bytes))
         hemi_answer_error(x, 0, HEMI_ERR_BUSY, "the server holds too many replies; try again later");
     return x->answer.status == 0;
@@ -191,6 +192,8 @@ static void check_model(hemi_exchange *x) {
     default:
         return;
     }
+    if (most > x->service->body_bytes_max) most = x->service->body_bytes_max;
+    if (most > x->service->request_memory_max) most = x->service->request_memory_max;
     if (x->body_bytes <= most) return;
     x->answer.close = true;
     hemi_answer_error(x, 0, HEMI_ERR_TOO_LARGE, "a body of %zu bytes: here it has at most %zu", x->body_bytes, most);

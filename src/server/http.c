@@ -192,6 +192,8 @@ static hemi_status start_service(hemi_http_server *server, const hemi_http_optio
                                     .idle_ms = either(o->idle_timeout_ms, HEMI_SERVER_IDLE_TIMEOUT_MS),
                                     .grace_ms = either(o->body_grace_ms, HEMI_SERVER_BODY_GRACE_MS),
                                     .rate = either(o->body_rate_min, HEMI_SERVER_BODY_RATE_MIN)};
+    s->body_bytes_max = o->max_body_bytes ? o->max_body_bytes : SIZE_MAX;
+    s->request_memory_max = o->max_request_memory ? o->max_request_memory : SIZE_MAX;
     s->max_rows = o->max_request_rows ? o->max_request_rows : HEMI_SERVER_ROWS_MAX;
     s->workers = o->threads > 0 ? o->threads : hemi_cpu_count();
     s->quiet = o->quiet;

@@ -18,9 +18,18 @@ extern "C" {
 /* Secret keys, one per parameter set, made when first needed. Thread-safe. */
 typedef struct hemi_keys hemi_keys;
 
-/* folder NULL: keys live in memory only. Otherwise they are read from and kept in folder/<set>.key (mode 0600). */
+/* folder NULL: keys live in memory only. Otherwise they are read from and kept in folder/<set>.key, mode 0600: ERR_IO
+ * where others can read it. */
 HEMI_API HEMI_CHECK hemi_status hemi_keys_new(hemi_keys **out, const char *folder, hemi_error *err);
 HEMI_API void hemi_keys_free(hemi_keys *keys); /* wipes */
+typedef struct hemi_keys_options {
+    const char *folder;     /* as above */
+    const char *passphrase; /* copied, and wiped at the end. Key files are encrypted under it (Argon2id, XChaCha20-Poly1305). NULL: they are plain. What is
+                             * there in the other form is refused: ERR_STATE; ERR_AUTH: the passphrase is another */
+} hemi_keys_options;
+HEMI_API HEMI_CHECK hemi_status hemi_keys_new_with(hemi_keys **out, const hemi_keys_options *options, hemi_error *err);
+/* Writes the key file of a set anew, under another passphrase (NULL: plain); the key stays the same. keys: as hemi_keys_new_with read it. */
+HEMI_API HEMI_CHECK hemi_status hemi_keys_protect(hemi_keys *keys, const hemi_params *params, const char *passphrase, hemi_error *err);
 /* Makes the secret key of a set now (otherwise: when first needed). force: makes a new one even if there is one;
  * requests under way can then no longer be read: hemi_decrypt fails with HEMI_ERR_STATE, they are to be sent anew. */
 HEMI_API HEMI_CHECK hemi_status hemi_keys_generate(hemi_keys *keys, const hemi_params *params, bool force, hemi_error *err);

@@ -242,10 +242,17 @@ class Keys(OneProcess):
 
     what = "an object that holds secret keys"
 
-    def __init__(self, folder=None):
+    def __init__(self, folder=None, passphrase=None):
         super().__init__()
-        out = ffi.new("hemi_keys **")
-        _call(lib.hemi_keys_new, out, _bytes(folder))
+        out, options = ffi.new("hemi_keys **"), ffi.new("hemi_keys_options *")
+        secret = None if passphrase is None else bytearray(passphrase.encode()) + b"\0"
+        keep = [NULL if folder is None else ffi.new("char[]", os.fsencode(folder)), NULL if secret is None else ffi.from_buffer(secret)]
+        options.folder, options.passphrase = keep[0], ffi.cast("char *", keep[1])
+        try:
+            _call(lib.hemi_keys_new_with, out, options)
+        finally:
+            if secret is not None:
+                secret[:] = bytes(len(secret))
         self._pointer = ffi.gc(out[0], lib.hemi_keys_free)
 
     @property

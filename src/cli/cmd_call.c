@@ -7,6 +7,7 @@
 #include "base/progress.h"
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/passphrase.h"
 #include "cli/report.h"
 #include "hemi/client.h"
 #include "model/npy.h"
@@ -16,6 +17,7 @@ static const char *const part_names[PARTS] = {"encrypt_ms", "network_ms", "serve
 
 typedef struct calls {
     const char *url, *model, *module, *input, *output, *keys_folder, *shape;
+    cli_passphrase_source passphrase;
     const char *prepare, *token_file, *ca_file;
     long repeat, timeout;
     int prepare_mode;
@@ -113,6 +115,16 @@ static void progress(void *context, const char *what, size_t done, size_t total)
     if (c->repeat == 1 || strcmp(what, "infer") != 0) hemi_progress_bar(stderr, what, done, total);
 }
 
+static hemi_status open_keys(const calls *c, hemi_keys **keys, hemi_error *err) {
+    char *passphrase = NULL;
+    if (c->passphrase.file || c->passphrase.command || (c->keys_folder && cli_keys_are_sealed(c->keys_folder)))
+        HEMI_TRY(cli_read_passphrase(&passphrase, &c->passphrase, "passphrase of the secret key", false, err));
+    const hemi_keys_options options = {.folder = c->keys_folder, .passphrase = passphrase};
+    const hemi_status status = hemi_keys_new_with(keys, &options, err);
+    hemi_free(passphrase); /* wiped */
+    return status;
+}
+
 static hemi_status run(calls *c, hemi_error *err) {
     hemi_keys *keys = NULL;
     hemi_client *client = NULL;
@@ -120,7 +132,7 @@ static hemi_status run(calls *c, hemi_error *err) {
     HEMI_TRY(cli_read_token(&token, c->token_file, err));
     const hemi_client_options options = {.token = token, .ca_file = c->ca_file, .timeout_ms = c->timeout * 1000, .prepare = c->prepare_mode, .progress = progress, .progress_context = c};
     hemi_status status = hemi_npy_read(&c->x, c->shape_x, &c->rank, c->input, err);
-    if (status == HEMI_OK) status = hemi_keys_new(&keys, c->keys_folder, err);
+    if (status == HEMI_OK) status = open_keys(c, &keys, err);
     if (status == HEMI_OK) status = hemi_client_new(&client, c->url, keys, &options, err);
     hemi_free(token); /* wiped */
     if (status == HEMI_OK) status = with_remote(c, client, err);
@@ -188,6 +200,7 @@ int cmd_call(int argc, char **argv) {
         {"prepare", 0, "MODE", CLI_TEXT, &c.prepare, 0, 0,
          "auto (default): prepare coming calls after the second, in the background, where it helps; on: after the "
          "first; off"},
+        CLI_PASSPHRASE_OPTIONS(c.passphrase),
         CLI_TOKEN_OPTIONS(c.token_file, c.ca_file),
         {"timeout", 't', "S", CLI_INT, &c.timeout, 1, 86400, "seconds that a request may take (default 300; 3600 for circuits)"},
         {0}};

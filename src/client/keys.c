@@ -1,13 +1,17 @@
 #include "client/keys.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/memory.h"
 #include "model/module.h"
+#include "secret/seal.h"
 #include "wire/wire.h"
 
 #define SETS_MAX 16
@@ -44,13 +48,30 @@ struct hemi_keys {
     size_t holders;   /* of hemi_keys_hold: no key is replaced meanwhile */
     size_t replacers; /* that wait for them, before whom nobody new takes hold */
     char *folder; /* NULL: in memory only */
+    char *passphrase; /* of key files, in guarded memory; NULL: they are plain */
     set sets[SETS_MAX];
     size_t count;
     uint64_t generation;
     bias *biases;
 };
 
+static hemi_status set_passphrase(hemi_keys *keys, const char *passphrase, hemi_error *err) {
+    char *copy = NULL;
+    if (passphrase && !passphrase[0]) return hemi_fail(err, HEMI_ERR_ARGUMENT, "the passphrase is empty");
+    if (passphrase && !(copy = hemi_secure_alloc(strlen(passphrase) + 1, 1))) return hemi_fail(err, HEMI_ERR_MEMORY, "no guarded memory for a passphrase");
+    if (passphrase) strcpy(copy, passphrase);
+    hemi_secure_free(keys->passphrase);
+    keys->passphrase = copy;
+    return HEMI_OK;
+}
+
 hemi_status hemi_keys_new(hemi_keys **out, const char *folder, hemi_error *err) {
+    const hemi_keys_options options = {.folder = folder};
+    return hemi_keys_new_with(out, &options, err);
+}
+
+hemi_status hemi_keys_new_with(hemi_keys **out, const hemi_keys_options *options, hemi_error *err) {
+    const char *folder = options->folder;
     *out = NULL;
     if (hemi_random_init() != 0) return hemi_fail(err, HEMI_ERR_INTERNAL, "the random number generator could not be started");
     hemi_keys *keys = hemi_alloc(1, sizeof *keys);
@@ -64,6 +85,7 @@ hemi_status hemi_keys_new(hemi_keys **out, const char *folder, hemi_error *err) 
         keys->folder = hemi_strdup(folder);
         if (s == HEMI_OK && !keys->folder) s = hemi_fail(err, HEMI_ERR_MEMORY, "no memory for keys");
     }
+    if (s == HEMI_OK) s = set_passphrase(keys, options->passphrase, err);
     if (s != HEMI_OK) {
         hemi_keys_free(keys);
         return s;
@@ -101,6 +123,7 @@ void hemi_keys_free(hemi_keys *keys) {
     }
     forget_biases(keys);
     hemi_free(keys->folder);
+    hemi_secure_free(keys->passphrase);
     (void)pthread_cond_destroy(&keys->unheld);
     (void)pthread_mutex_destroy(&keys->maker);
     (void)pthread_mutex_destroy(&keys->lock);
@@ -120,18 +143,56 @@ static size_t file_bytes(const set *s) {
     return s->levelled ? hemi_ckks_secret_file_bytes(s->params) : hemi_secret_key_file_bytes(s->params);
 }
 
-static hemi_status read_key(set *s, const char *path, hemi_error *err) {
+/* A key that others can read, or put there, is not a secret one. */
+static hemi_status check_private(const char *path, hemi_error *err) {
+    struct stat st;
+    if (stat(path, &st) != 0) return hemi_fail(err, HEMI_ERR_IO, "cannot read %s: %s", path, strerror(errno));
+    if (st.st_mode & 077) return hemi_fail(err, HEMI_ERR_IO, "others can read it: chmod 600 %s", path);
+    if (st.st_uid != geteuid() && geteuid() != 0) return hemi_fail(err, HEMI_ERR_IO, "it belongs to another user");
+    return HEMI_OK;
+}
+
+static hemi_status import(set *s, const uint8_t *bytes, size_t count, hemi_error *err) {
+    return s->levelled ? hemi_ckks_secret_import(&s->secret, s->levelled, bytes, count, err) : hemi_secret_key_import(&s->key, s->ctx, bytes, count, err);
+}
+
+static hemi_status import_sealed(set *s, const uint8_t *bytes, size_t count, const char *passphrase, hemi_error *err) {
+    if (count <= HEMI_SEAL_OVERHEAD) return hemi_fail(err, HEMI_ERR_FORMAT, "the encrypted secret key file is too short");
+    uint8_t *plain = hemi_secure_alloc(count - HEMI_SEAL_OVERHEAD, 1);
+    if (!plain) return hemi_fail(err, HEMI_ERR_MEMORY, "no guarded memory for a secret key");
+    hemi_status status = hemi_seal_open(plain, s->params, bytes, count, passphrase, err);
+    if (status == HEMI_OK) status = import(s, plain, count - HEMI_SEAL_OVERHEAD, err);
+    hemi_secure_free(plain);
+    return status;
+}
+
+static hemi_status read_key(const hemi_keys *keys, set *s, const char *path, hemi_error *err) {
     uint8_t *bytes;
     size_t count;
-    HEMI_TRY(hemi_file_read(&bytes, &count, path, file_bytes(s), err));
-    hemi_status status = s->levelled ? hemi_ckks_secret_import(&s->secret, s->levelled, bytes, count, err)
-                                     : hemi_secret_key_import(&s->key, s->ctx, bytes, count, err);
+    hemi_status status = check_private(path, err);
+    if (status != HEMI_OK) return hemi_fail_in(err, status, "%s", path);
+    HEMI_TRY(hemi_file_read(&bytes, &count, path, file_bytes(s) + HEMI_SEAL_OVERHEAD, err));
+    const bool sealed = hemi_seal_is(bytes, count);
+    if (sealed && !keys->passphrase)
+        status = hemi_fail(err, HEMI_ERR_STATE, "this secret key is encrypted: give its passphrase");
+    else if (!sealed && keys->passphrase)
+        status = hemi_fail(err, HEMI_ERR_STATE, "this secret key is not encrypted, though there is a passphrase: `hemi keys protect` encrypts it");
+    else
+        status = sealed ? import_sealed(s, bytes, count, keys->passphrase, err) : import(s, bytes, count, err);
     hemi_free(bytes);
     if (status != HEMI_OK) status = hemi_fail_in(err, status, "%s", path);
     return status;
 }
 
-static hemi_status write_key(const set *s, const char *path, hemi_error *err) {
+static hemi_status write_sealed(const set *s, const char *path, const uint8_t *plain, size_t count, const char *passphrase, hemi_error *err) {
+    uint8_t *bytes = hemi_alloc(count + HEMI_SEAL_OVERHEAD, 1);
+    hemi_status status = bytes ? hemi_seal(bytes, s->params, plain, count, passphrase, 0, 0, err) : hemi_fail(err, HEMI_ERR_MEMORY, "no memory to write a key");
+    if (status == HEMI_OK) status = hemi_file_write(path, bytes, count + HEMI_SEAL_OVERHEAD, 0600, err);
+    hemi_free(bytes);
+    return status;
+}
+
+static hemi_status write_key(const set *s, const char *path, const char *passphrase, hemi_error *err) {
     const size_t count = file_bytes(s);
     uint8_t *bytes = hemi_secure_alloc(count, 1);
     if (!bytes) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory to write a key");
@@ -139,7 +200,7 @@ static hemi_status write_key(const set *s, const char *path, hemi_error *err) {
         hemi_ckks_secret_export(bytes, s->secret);
     else
         hemi_secret_key_export(bytes, s->key);
-    const hemi_status status = hemi_file_write(path, bytes, count, 0600, err);
+    const hemi_status status = passphrase ? write_sealed(s, path, bytes, count, passphrase, err) : hemi_file_write(path, bytes, count, 0600, err);
     hemi_secure_free(bytes);
     return status;
 }
@@ -150,10 +211,10 @@ static hemi_status provide_key(hemi_keys *keys, set *s, bool force, hemi_error *
     hemi_status status = HEMI_OK;
     if (keys->folder && !path) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a path");
     if (path && !force && hemi_path_exists(path)) {
-        status = read_key(s, path, err);
+        status = read_key(keys, s, path, err);
     } else {
         status = s->levelled ? hemi_ckks_secret_new(&s->secret, s->levelled, err) : hemi_secret_key_new(&s->key, s->ctx, err);
-        if (status == HEMI_OK && path) status = write_key(s, path, err);
+        if (status == HEMI_OK && path) status = write_key(s, path, keys->passphrase, err);
         if (status != HEMI_OK) forget_secret(s);
     }
     hemi_free(path);
@@ -239,6 +300,19 @@ hemi_status hemi_keys_generate(hemi_keys *keys, const hemi_params *params, bool 
     }
     if (force) pthread_cond_broadcast(&keys->unheld);
     pthread_mutex_unlock(&keys->lock);
+    return status;
+}
+
+hemi_status hemi_keys_protect(hemi_keys *keys, const hemi_params *params, const char *passphrase, hemi_error *err) {
+    set *s = NULL;
+    if (!keys->folder) return hemi_fail(err, HEMI_ERR_ARGUMENT, "these keys are in memory only: there is no file to protect");
+    if (passphrase && !passphrase[0]) return hemi_fail(err, HEMI_ERR_ARGUMENT, "the passphrase is empty");
+    pthread_mutex_lock(&keys->lock);
+    hemi_status status = find_set(keys, params, &s, err);
+    char *path = status == HEMI_OK ? key_path(keys, params) : NULL;
+    if (status == HEMI_OK) status = path ? write_key(s, path, passphrase, err) : hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a path");
+    pthread_mutex_unlock(&keys->lock);
+    hemi_free(path);
     return status;
 }
 

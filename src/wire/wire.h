@@ -22,7 +22,8 @@
 
 typedef enum hemi_wire_kind { HEMI_WIRE_REQUEST = 1, HEMI_WIRE_REPLY = 2, HEMI_WIRE_EVALUATION_KEYS = 3, HEMI_WIRE_SECRET_KEY = 4,
                HEMI_WIRE_BATCH_REQUEST = 5, HEMI_WIRE_BATCH_REPLY = 6, /* wire/batch.h */
-               HEMI_WIRE_CKKS_KEYS = 7, HEMI_WIRE_CKKS_REQUEST = 8, HEMI_WIRE_CKKS_REPLY = 9 /* wire/ckks.h */ } hemi_wire_kind;
+               HEMI_WIRE_CKKS_KEYS = 7, HEMI_WIRE_CKKS_REQUEST = 8, HEMI_WIRE_CKKS_REPLY = 9 /* wire/ckks.h */,
+               HEMI_WIRE_SEALED_KEY = 10 /* secret/seal.h */ } hemi_wire_kind;
 
 /* How rows lie in a unit (linear/layout.h): one in each, or side by side. Modules on grids have the first form only. */
 typedef enum hemi_form { HEMI_FORM_SINGLE = 0, HEMI_FORM_PACKED = 1 } hemi_form;

@@ -88,9 +88,9 @@ class FHEModelServer:
 class FHEModelClient:
     """The client's part: encrypts inputs of one compiled module and decrypts its results."""
 
-    def __init__(self, path_dir, key_dir=None):
+    def __init__(self, path_dir, key_dir=None, passphrase=None):
         self.path_dir, self.key_dir = Path(path_dir), key_dir
-        self._keys = _native.Keys(key_dir)
+        self._keys = _native.Keys(key_dir, passphrase)
         self._pending, self._lock = collections.OrderedDict(), threading.Lock()
         self.load()
 

@@ -60,13 +60,13 @@ class Session:
                 self._keys = _native.Keys()
             return self._keys
 
-    def reset(self, path_to_keys=None):
+    def reset(self, path_to_keys=None, passphrase=None):
         """New connections; new keys if a folder is given, or where the old ones belong to another process."""
         with self.lock:
             self._free = []
             self.shared.forget()
             if path_to_keys is not None:
-                self._keys = _native.Keys(path_to_keys)
+                self._keys = _native.Keys(path_to_keys, passphrase)
             elif self._keys is not None and not self._keys.usable():
                 self._keys = None
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import secrets
 import shutil
 import sys
 import warnings
@@ -14,7 +15,7 @@ from torch import nn
 from ..common.utils import HybridFHEMode
 from ..deployment import FHEModelServer, HybridFHEModelServer  # noqa: F401  (the server is imported from here)
 from ..deployment import tuple_to_underscore_str, underscore_str_to_tuple
-from ..errors import HemiStateError, HemiUnsupportedError
+from ..errors import HemiArgumentError, HemiStateError, HemiUnsupportedError
 from ._remote import RemoteModule, Session, transposed_name
 from ._shared import groups_of
 from ._tensors import storage_address, tensors_of, wipe
@@ -252,12 +253,13 @@ class HybridFHEModel:
     # ---- the client
 
     def init_client(self, path_to_clients=None, path_to_keys=None, timeout=None, connect_timeout=None, prepare=None, prepare_rows=0,
-                    token=None, ca_file=None, allow_plain_token=False):
+                    token=None, ca_file=None, allow_plain_token=False, passphrase=None, keyring=False):
         """Gets ready to call the server. path_to_clients: where the modules' client files are, or are to be kept once they were
         fetched. path_to_keys: a folder for the secret keys; without it they live in memory only. Time-outs in seconds. prepare: None prepares coming calls ahead, in the
         background, where that helps; True always, False never; prepare_rows: how many rows at a time, 0 for the library's choice.
         token: what the server's operator gave (`hemi tenants add`; without it the environment's HEMI_TOKEN); it is sent by https, or to this machine, unless
-        allow_plain_token says that the network between is one's own. ca_file: certificates to trust (PEM), where the system does not."""
+        allow_plain_token says that the network between is one's own. ca_file: certificates to trust (PEM), where the system does not. passphrase: the key
+        files are encrypted under it; keyring: under one that is kept in the system's keyring, and made when first needed (the package `keyring`)."""
         session = self._session
         session.prepare, session.prepare_rows = prepare, prepare_rows
         session.connect_timeout = connect_timeout or session.connect_timeout
@@ -265,7 +267,7 @@ class HybridFHEModel:
         session.token = session.token if token is None else token
         session.ca_file = ca_file or session.ca_file
         session.allow_plain_token = allow_plain_token or session.allow_plain_token
-        session.reset(path_to_keys)
+        session.reset(path_to_keys, _passphrase(path_to_keys, passphrase, keyring))
         for name, module in self.remote_modules.items():
             module.init_fhe_client(path_to_clients)
             self.private_modules[name] = module.private_module
@@ -276,6 +278,28 @@ class HybridFHEModel:
             "Hemi does not upload models. What a client needs, and may be published, is model.pth and the client.zip files of the "
             "folder given to save_and_clear_private_info; a server.zip file must never be"
         )
+
+
+def _passphrase(folder, passphrase, use_keyring):
+    """The one that was given, or that of the keyring."""
+    if passphrase is None and not use_keyring:
+        return None
+    if folder is None:
+        raise HemiArgumentError("a passphrase or a keyring is for key files: give path_to_keys, too (without it keys are in memory only)")
+    if passphrase is not None:
+        if use_keyring:
+            raise HemiArgumentError("passphrase and keyring: one of them")
+        return passphrase
+    try:
+        import keyring
+    except ImportError:
+        raise HemiUnsupportedError("keyring=True needs the package keyring: pip install keyring") from None
+    name = str(Path(folder).expanduser().resolve())
+    found = keyring.get_password("hemi", name)
+    if found is None:
+        found = secrets.token_urlsafe(32)
+        keyring.set_password("hemi", name, found)
+    return found
 
 
 def _resolve(model, names):

@@ -300,6 +300,83 @@ static int teardown(void **state) {
     return 0;
 }
 
+/* ---- what is tried again */
+
+typedef struct trouble {
+    const char *status, *fields, *json; /* of the first two answers */
+    int posts;                          /* that come of it */
+    hemi_status expected;
+} trouble;
+
+static const trouble *present;
+
+static void answer_trouble(fake *f, int fd, const char *line) {
+    if (is(line, "POST") && f->posts < 3)
+        send_with(fd, present->status, present->fields, present->json, strlen(present->json));
+    else
+        answer_spoilt(f, fd, line);
+}
+
+#define ERROR_DOCUMENT(code) "{\"error\":{\"code\":\"" code "\",\"message\":\"why\",\"request_id\":\"r-17\"}}"
+
+static void test_what_is_tried_again(void **state) {
+    static const trouble troubles[] = {
+        {"503 Service Unavailable", "", ERROR_DOCUMENT("HEMI_ERR_BUSY"), 3, HEMI_OK},
+        {"503 Service Unavailable", "Retry-After: 1\r\n", ERROR_DOCUMENT("HEMI_ERR_BUSY"), 3, HEMI_OK},
+        {"503 Service Unavailable", "Retry-After: 100\r\n", ERROR_DOCUMENT("HEMI_ERR_BUSY"), 1, HEMI_ERR_BUSY}, /* not waited for */
+        {"429 Too Many Requests", "Retry-After: 1\r\n", ERROR_DOCUMENT("HEMI_ERR_LIMIT"), 3, HEMI_OK},
+        {"429 Too Many Requests", "", ERROR_DOCUMENT("HEMI_ERR_BUDGET"), 1, HEMI_ERR_BUDGET}, /* would be the same again */
+        {"429 Too Many Requests", "", ERROR_DOCUMENT("HEMI_ERR_LIMIT"), 1, HEMI_ERR_LIMIT},
+        {"502 Bad Gateway", "", "<html>nginx</html>", 3, HEMI_OK}, /* a proxy whose server is just gone */
+        {"504 Gateway Timeout", "", "<html>nginx</html>", 3, HEMI_OK},
+        {"401 Unauthorized", "", ERROR_DOCUMENT("HEMI_ERR_AUTH"), 1, HEMI_ERR_AUTH},
+        {"401 Unauthorized", "", "<html>a proxy</html>", 1, HEMI_ERR_AUTH},
+        {"403 Forbidden", "", ERROR_DOCUMENT("HEMI_ERR_FORBIDDEN"), 1, HEMI_ERR_FORBIDDEN},
+        {"500 Internal Server Error", "", ERROR_DOCUMENT("HEMI_ERR_INTERNAL"), 1, HEMI_ERR_REMOTE},
+        {"400 Bad Request", "", ERROR_DOCUMENT("HEMI_ERR_FORMAT"), 1, HEMI_ERR_REMOTE},
+    };
+    (void)state;
+    for (size_t i = 0; i < TEST_COUNT(troubles); i++) {
+        hemi_client *client = NULL;
+        hemi_error err = {0};
+        present = &troubles[i];
+        spoil = SPOIL_NOTHING;
+        fake_start(answer_trouble, NULL, 0);
+        const hemi_status status = call(&client, &err);
+        if (status != present->expected) fail_msg("%zu: %s instead of %s: %s", i, hemi_status_name(status), hemi_status_name(present->expected), err.message);
+        if (server.posts != present->posts) fail_msg("%zu: %d requests instead of %d", i, (int)server.posts, present->posts);
+        assert_false(server.bodies_differ); /* a seed encrypts one message */
+        if (status != HEMI_OK && present->json[0] == '{') assert_non_null(strstr(err.message, "(request r-17)"));
+        hemi_client_free(client);
+        fake_stop();
+    }
+}
+
+/* A call that failed for good, and the next: nothing of the one is in the other. */
+static void test_seeds_are_not_used_again(void **state) {
+    static const trouble gone = {"500 Internal Server Error", "", ERROR_DOCUMENT("HEMI_ERR_INTERNAL"), 1, HEMI_ERR_REMOTE};
+    (void)state;
+    hemi_client *client = NULL;
+    hemi_error err = {0};
+    uint8_t *before;
+    present = &gone;
+    fake_start(answer_trouble, NULL, 0);
+    assert_int_equal(call(&client, &err), HEMI_ERR_REMOTE);
+    const size_t bytes = server.body_bytes;
+    before = malloc(bytes);
+    assert_non_null(before);
+    memcpy(before, server.body, bytes);
+    hemi_client_free(client);
+    assert_int_equal(call(&client, &err), HEMI_ERR_REMOTE); /* the same rows */
+    assert_int_equal(server.body_bytes, bytes);
+    size_t same = 0;
+    for (size_t i = 0; i < bytes; i++) same += before[i] == server.body[i];
+    assert_true(same < bytes / 4 + 200); /* headers, and what is alike by chance */
+    hemi_client_free(client);
+    free(before);
+    fake_stop();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nonsense_instead_of_a_description),
@@ -310,6 +387,8 @@ int main(void) {
         cmocka_unit_test(test_what_is_sent_again),
         cmocka_unit_test(test_rows_one_by_one),
         cmocka_unit_test(test_time_out),
+        cmocka_unit_test(test_what_is_tried_again),
+        cmocka_unit_test(test_seeds_are_not_used_again),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -4,6 +4,7 @@
 #   make deps       installs the Debian packages that are missing
 #   make check      deps, build, every test          make check-long   the same with the long ones
 #   make demo       deps, build, the demonstration
+#   make fuzz-run SECONDS=60   every fuzz harness for so long
 #   make bench      what docs/performance.md holds: every kernel, then bench/figures.py (ten minutes)
 #   make install    PREFIX (/usr/local), DESTDIR
 #   make format, make clean
@@ -24,7 +25,7 @@ PACKAGES := build-essential pkg-config libmicrohttpd-dev libcurl4-gnutls-dev lib
             libprotobuf-c-dev protobuf-c-compiler libzip-dev libsqlite3-dev libpq-dev libgnutls28-dev libcmocka-dev libopenblas-dev valgrind \
             python3-torch python3-cffi python3-sklearn python3-pytest python3-numpy python3-setuptools python3-wheel \
             python3-pip python3-venv python3-dev \
-            nginx-light openssl
+            nginx-light openssl postgresql clang libclang-rt-14-dev
 
 # ---- as many jobs as processors, unless the caller chose
 ifeq ($(MAKELEVEL),0)
@@ -44,7 +45,7 @@ CLIENT_PC := libcurl
 SERVER_PC := libmicrohttpd sqlite3 libpq gnutls
 CLI_PC    := openblas
 TEST_PC   := cmocka
-ifneq ($(filter-out deps check check-long demo format clean,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out deps check check-long demo format clean fuzz-tree fuzz-run,$(or $(MAKECMDGOALS),all)),)
 MISSING := $(shell for p in $(CORE_PC) $(CLIENT_PC) $(SERVER_PC) $(CLI_PC) $(TEST_PC); do \
              pkg-config --exists $$p 2>/dev/null || echo $$p; done)
 ifneq ($(strip $(MISSING)),)
@@ -59,6 +60,7 @@ TEST_LIBS   := $(shell pkg-config --libs $(TEST_PC))
 endif
 
 # ---- flags
+comma := ,
 BASE_FLAGS := -std=c17 -g -D_GNU_SOURCE -Iinclude -Isrc -isystem $(BUILD)/gen $(PC_CFLAGS) \
               -fPIC -fvisibility=hidden -ffp-contract=off -fstack-protector-strong -pthread
 WARN_FLAGS := -Wall -Wextra -Wconversion -Wsign-conversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Werror
@@ -66,7 +68,7 @@ ifeq ($(SANITIZE),)
 OPT_FLAGS  := -O3 -D_FORTIFY_SOURCE=2
 LINK_FLAGS :=
 else
-OPT_FLAGS  := -O1 -fno-omit-frame-pointer -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -Wno-error
+OPT_FLAGS  := -O1 -fno-omit-frame-pointer -fsanitize=$(SANITIZE)$(if $(FUZZER),$(comma)fuzzer-no-link) -fno-sanitize-recover=all -Wno-error
 LINK_FLAGS := -fsanitize=$(SANITIZE)
 endif
 ALL_CFLAGS := $(BASE_FLAGS) $(WARN_FLAGS) $(OPT_FLAGS) $(CFLAGS)
@@ -98,9 +100,10 @@ LIBRARIES := $(CORE_A) $(CLIENT_A) $(SERVER_A)
 PROGRAMS  := $(if $(CLI_O),$(BUILD)/bin/hemi) $(if $(MAIN_O),$(BUILD)/bin/hemi-server)
 TESTS     := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/*.c))
 EXAMPLES  := $(patsubst examples/%.c,$(BUILD)/examples/%,$(wildcard examples/*.c))
+FUZZERS   := $(patsubst fuzz/fuzz_%.c,$(BUILD)/fuzz/fuzz_%,$(wildcard fuzz/fuzz_*.c))
 BENCHES   := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
 
-.PHONY: all libs programs tests examples bench deps check check-long demo format clean install FORCE
+.PHONY: all libs programs tests examples fuzz fuzz-tree fuzz-run bench deps check check-long demo format clean install FORCE
 all: libs programs tests examples
 libs: $(LIBRARIES)
 programs: $(PROGRAMS)
@@ -122,7 +125,7 @@ $(BUILD)/obj/%.o: src/%.c $(BUILD)/flags | $(GEN_H)
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) $(if $(filter %_avx2.c,$<),$(AVX2_FLAGS)) $(if $(filter %_avx512.c,$<),$(AVX512_FLAGS)) \
-	    -MMD -MP -c $< -o $@
+	    $(if $(filter %/int_avx512.c,$<),-mavx512vnni) -MMD -MP -c $< -o $@
 
 ifneq ($(PROTO),)
 $(GEN_C) $(GEN_H) &: $(PROTO)
@@ -172,6 +175,19 @@ $(BUILD)/bench/%: bench/%.c $(CORE_A) $(BUILD)/flags
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d -MT $@ $< -o $@ $(ALL_LDFLAGS) $(CORE_A) $(CORE_LIBS)
+
+# Harnesses that read untrusted bytes. Here each runs the files it is given (fuzz/replay.c); in a tree of `make fuzz-tree` clang's libFuzzer makes up more.
+$(BUILD)/fuzz/%: fuzz/%.c fuzz/fuzz.h fuzz/replay.c fuzz/libfuzzer.c $(LIBRARIES) $(BUILD)/flags
+	$(call say,FUZZ,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -Ifuzz $< $(if $(FUZZER),fuzz/libfuzzer.c -fsanitize=fuzzer,fuzz/replay.c) -o $@ $(ALL_LDFLAGS) \
+	    $(SERVER_A) $(CLIENT_A) $(CORE_A) $(SERVER_LIBS) $(CLIENT_LIBS) $(CLI_LIBS) $(CORE_LIBS)
+
+fuzz: $(FUZZERS)
+fuzz-tree:
+	@$(MAKE) fuzz BUILD=$(BUILD)-fuzz CC=clang SANITIZE=address,undefined FUZZER=1
+fuzz-run: fuzz-tree
+	@BUILD='$(BUILD)-fuzz' fuzz/run.sh $(or $(SECONDS),60)
 
 bench: $(BENCHES) programs
 	@set -e; for b in $(BENCHES); do $$b; done; $(PYTHON) bench/figures.py --program $(BUILD)/bin/hemi --json $(BUILD)/figures.json

@@ -1,7 +1,6 @@
 /* Integer matrix times residues, AVX-512 VNNI: int8_t entries meet byte limbs (vpdpbusd), int16_t entries 12-bit limbs
  * (vpdpwssd); both add products to 32-bit sums, which int_limbs.h keeps from overflowing. A processor that has all other
  * instructions of this table but not these (there was one) takes the AVX2 functions: the forms are a table's own. */
-#pragma GCC target("avx512vnni")
 #include "ring/avx512.h"
 
 #include "base/cpu.h"

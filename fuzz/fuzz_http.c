@@ -37,9 +37,8 @@ void fuzz_one(const uint8_t *data, size_t size) {
     const int fd = dial();
     ssize_t got = 0;
     if (size > 0) (void)!send(fd, data, size, MSG_NOSIGNAL);
-    (void)shutdown(fd, SHUT_WR);
-    struct pollfd p = {.fd = fd, .events = POLLIN};
-    for (size_t all = 0; all < sizeof answer - 1 && poll(&p, 1, 1000) > 0;) {
+    struct pollfd p = {.fd = fd, .events = POLLIN}; /* what is not a whole request has no answer: that is not waited for */
+    for (size_t all = 0; all < sizeof answer - 1 && poll(&p, 1, all ? 1 : 5) > 0;) {
         got = recv(fd, answer + all, sizeof answer - 1 - all, 0);
         if (got <= 0) break;
         all += (size_t)got;

@@ -147,6 +147,38 @@ suite_time() { # constant time, under valgrind
     run_jobs 1
 }
 
+suite_fuzz() { # what fuzzers found and what makes them begin, under the sanitizers; when long, the fuzzers themselves
+    build "fuzz harnesses, sanitizers" make -k fuzz BUILD="$BUILD_SANITIZE" SANITIZE=address,undefined || return
+    command_env="ASAN_OPTIONS=detect_stack_use_after_return=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1"
+    for source in fuzz/fuzz_*.c; do
+        local name
+        name=$(basename "$source" .c)
+        add "$name, its corpus" check "$BUILD_SANITIZE/fuzz/$name fuzz/corpus/${name#fuzz_}"
+    done
+    run_jobs "$JOBS"
+    command_env=
+    [ -n "${HEMI_TEST_LONG:-}" ] || return
+    build "fuzzers" make fuzz-tree BUILD="$BUILD" || return
+    add "fuzzers, 60 s each" check "env BUILD=$BUILD-fuzz fuzz/run.sh 60"
+    run_jobs 1
+}
+
+suite_threads() { # data races, of the server under load too; only when long
+    [ -n "${HEMI_TEST_LONG:-}" ] || return
+    local programs="test_server test_server_keys test_server_reload test_server_prepare test_identity test_budget test_store test_jobs test_client test_client_prepare test_shared"
+    build "ThreadSanitizer" make -k $(printf "$BUILD-tsan/tests/%s " $programs) $BUILD-tsan/bin/hemi-server BUILD="$BUILD-tsan" SANITIZE=thread || return
+    command_env="HEMI_TEST_QUICK=1 BUILD=$BUILD-tsan TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:suppressions=tests/tsan.supp"
+    for program in $programs; do add "$program, TSan" cmocka "$BUILD-tsan/tests/$program"; done
+    run_jobs 1
+    command_env=
+}
+
+suite_time_matrix() { # constant time with gcc and clang, -O0 to -O3; only when long
+    [ -n "${HEMI_TEST_LONG:-}" ] || return
+    add "constant time, gcc and clang, -O0 to -O3" check "tests/constant_time.sh"
+    run_jobs 1
+}
+
 suite_python() {
     [ -d tests/python ] || return
     [ ! -x python/build.sh ] || build "Python extension" python/build.sh || return
@@ -182,7 +214,7 @@ UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1"
 }
 
 mkdir -p "$LOGS"
-[ $# -gt 0 ] || set -- c checks time python examples sanitizers
+[ $# -gt 0 ] || set -- c checks time python examples sanitizers fuzz threads time_matrix
 printf '%-34s %7s %7s %8s %9s\n' suite passed failed skipped time
 for suite in "$@"; do
     if ! declare -F "suite_$suite" >/dev/null; then

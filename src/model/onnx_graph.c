@@ -282,7 +282,7 @@ static hemi_status run_graph(hemi_onnx_graph *g, const hemi_onnx_value **result,
     HEMI_TRY(define_initialisers(g, err));
     HEMI_TRY(find_input(g, &input, err));
     HEMI_TRY(read_shape(input, &rank, dims, err));
-    g->input_rank = rank;
+    if (rank > 0) g->input_rank = rank; /* 0: the graph does not say; then read_graph does */
     HEMI_TRY(g->samples ? define_sample(g, input->name, rank, dims, err)
                         : define_rows(g, input->name, rank, dims, err));
     if (g->reader->begin != NULL) HEMI_TRY(g->reader->begin(g, &g->values[g->value_count - 1], err));

@@ -191,7 +191,9 @@ static hemi_status start_service(hemi_http_server *server, const hemi_http_optio
     const hemi_peers_clock clock = {.header_ms = either(o->header_timeout_ms, HEMI_SERVER_HEADER_TIMEOUT_MS),
                                     .idle_ms = either(o->idle_timeout_ms, HEMI_SERVER_IDLE_TIMEOUT_MS),
                                     .grace_ms = either(o->body_grace_ms, HEMI_SERVER_BODY_GRACE_MS),
-                                    .rate = either(o->body_rate_min, HEMI_SERVER_BODY_RATE_MIN)};
+                                    .rate = either(o->body_rate_min, HEMI_SERVER_BODY_RATE_MIN),
+                                    .crowd = (size_t)either(o->max_connections, HEMI_SERVER_CONNECTIONS_MAX) * HEMI_SERVER_CROWD_EIGHTHS / 8,
+                                    .crowd_ms = HEMI_SERVER_CROWD_MS};
     s->body_bytes_max = o->max_body_bytes ? o->max_body_bytes : SIZE_MAX;
     s->request_memory_max = o->max_request_memory ? o->max_request_memory : SIZE_MAX;
     s->max_rows = o->max_request_rows ? o->max_request_rows : HEMI_SERVER_ROWS_MAX;

@@ -15,7 +15,7 @@
 
 /* Connections */
 #define HEMI_SERVER_PORT                        8000u
-#define HEMI_SERVER_CONNECTIONS_MAX             1000u /* (option) */
+#define HEMI_SERVER_CONNECTIONS_MAX             4096u /* (option) */
 #define HEMI_SERVER_CONNECTIONS_PER_ADDRESS_MAX 256u  /* (option) */
 #define HEMI_SERVER_CONNECTIONS_PER_TENANT_MAX  512u  /* (option) */
 #define HEMI_SERVER_LISTEN_BACKLOG              511u
@@ -25,6 +25,9 @@
 /* Time */
 /* (option) From the connection, or the request line, to the last header field. */
 #define HEMI_SERVER_HEADER_TIMEOUT_MS 10000u
+/* With more than so many eighths of the connections open, those without an authorised request have but so long for it. */
+#define HEMI_SERVER_CROWD_EIGHTHS 5u
+#define HEMI_SERVER_CROWD_MS      1000u
 /* (option) Between two requests of a connection; bytes do not prolong it. */
 #define HEMI_SERVER_IDLE_TIMEOUT_MS 120000u
 #define HEMI_SERVER_BODY_RATE_MIN   4096u  /* (option) bytes per second, of bodies in both directions */

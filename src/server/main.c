@@ -63,7 +63,7 @@ static const char help[] =
     "      --max-queue N, --max-queue-per-tenant N\n"
     "                            requests that may wait, of all and of one tenant; further ones are told to come back (256, 128)\n"
     "      --max-connections N, --max-per-address N, --max-per-tenant N\n"
-    "                            connections of all, of one address, of one tenant (1000, 256, 512)\n"
+    "                            connections of all, of one address, of one tenant (4096, 256, 512)\n"
     "      --max-body-bytes N    of a request, where the served modules would allow more\n"
     "      --max-memory N, --max-request-memory N\n"
     "                            of bodies, replies and what computing takes, of all requests and of one\n"

@@ -121,14 +121,21 @@ void hemi_peers_give_up(hemi_peers *peers) {
     pthread_mutex_unlock(&peers->lock);
 }
 
+/* How long a connection may wait for a request, or for its header. */
+static double patience(const hemi_peers *peers, const hemi_peer *peer, double usual) {
+    const hemi_peers_clock *c = &peers->clock;
+    return peers->count > c->crowd && !peer->tenant && c->crowd_ms < usual ? c->crowd_ms : usual;
+}
+
 /* Is it late, and in what? Or gone, unnoticed for a while? */
-static bool is_late(const hemi_peers_clock *clock, const hemi_peer *peer, double now, hemi_cut *why) {
+static bool is_late(const hemi_peers *peers, const hemi_peer *peer, double now, hemi_cut *why) {
+    const hemi_peers_clock *clock = &peers->clock;
     const double age = now - peer->since_ms,
                  moved = (double)peer->bytes / clock->rate * 1e3; /* ms that the bytes pay for */
     switch (peer->phase) {
     case PHASE_IDLE:
         *why = HEMI_CUT_IDLE;
-        return age > clock->idle_ms;
+        return age > patience(peers, peer, clock->idle_ms);
     case PHASE_HEADERS:
         *why = HEMI_CUT_HEADERS;
         break;
@@ -141,7 +148,7 @@ static bool is_late(const hemi_peers_clock *clock, const hemi_peer *peer, double
     default:
         return false;
     }
-    if (age > (peer->phase == PHASE_HEADERS ? clock->header_ms : clock->grace_ms + moved)) return true;
+    if (age > (peer->phase == PHASE_HEADERS ? patience(peers, peer, clock->header_ms) : clock->grace_ms + moved)) return true;
     *why = HEMI_CUT_GONE;
     return age > HEMI_SERVER_GONE_MS && hemi_peer_is_gone(peer);
 }
@@ -153,7 +160,7 @@ void hemi_peers_sweep(hemi_peers *peers) {
         hemi_cut why;
         if (peer->phase == PHASE_WORK && now - peer->since_ms > HEMI_SERVER_GONE_MS && !atomic_load(&peer->gone) && hemi_peer_is_gone(peer))
             atomic_store(&peer->gone, true);
-        if (peer->cut || !is_late(&peers->clock, peer, now, &why)) continue;
+        if (peer->cut || !is_late(peers, peer, now, &why)) continue;
         peer->cut = true;
         atomic_fetch_add_explicit(&peers->metrics->cut[why], 1, memory_order_relaxed);
         shutdown(peer->socket, SHUT_RDWR);

@@ -20,6 +20,9 @@
 typedef struct hemi_peers_clock {
     double header_ms, idle_ms, grace_ms;
     double rate; /* bytes per second */
+    /* With more than `crowd` connections those without an authorised request have but crowd_ms for it: who only waits makes room for who works. */
+    size_t crowd;
+    double crowd_ms;
 } hemi_peers_clock;
 
 typedef struct hemi_peer hemi_peer;

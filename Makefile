@@ -160,10 +160,14 @@ $(BUILD)/bin/hemi-server: $(MAIN_O) $(SERVER_A) $(CORE_A)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_LDFLAGS) $(MAIN_O) $(SERVER_A) $(CORE_A) $(SERVER_LIBS) $(CORE_LIBS) -o $@
 
+# tests/faults.h stands in the place of these
+FAULT_FLAGS := $(patsubst %,-Wl$(comma)--wrap=%,malloc calloc realloc aligned_alloc posix_memalign strdup mmap sodium_malloc sodium_init \
+                 fsync rename mkdir write read open)
+
 $(BUILD)/tests/%: tests/%.c $(LIBRARIES) $(BUILD)/flags | $(GEN_H)
 	$(call say,TEST,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_CFLAGS) -Itests -MMD -MP -MF $@.d -MT $@ $< -o $@ $(ALL_LDFLAGS) $(SERVER_A) $(CLIENT_A) $(CORE_A) \
+	$(Q)$(CC) $(ALL_CFLAGS) -Itests -MMD -MP -MF $@.d -MT $@ $< -o $@ $(ALL_LDFLAGS) $(if $(filter test_faults,$*),$(FAULT_FLAGS)) $(SERVER_A) $(CLIENT_A) $(CORE_A) \
 	    $(SERVER_LIBS) $(CLIENT_LIBS) $(CLI_LIBS) $(CORE_LIBS) $(TEST_LIBS)
 
 $(BUILD)/examples/%: examples/%.c $(CLIENT_A) $(CORE_A) $(BUILD)/flags

@@ -4,10 +4,11 @@
 #include "server_fixture.h"
 
 #include "client/keys.h"
+#include "store/tenant_file.h"
 #include "wire/batch.h"
 
 #define OPERATIONS_MAX 32
-#define STATUSES_MAX   12
+#define STATUSES_MAX   16
 
 typedef struct operation {
     char path[96], method[8];
@@ -302,6 +303,40 @@ static void test_batches(void **state) {
     party_close(&p);
 }
 
+/* With tenants: without a token, with one that is no operator's, beyond a quota and a budget. */
+static void test_tenants(void **state) {
+    (void)state;
+    char folder[256], tenants[300], store[300], token[HEMI_TOKEN_CHARACTERS + 1], line[400];
+    hemi_store_tenant t = {.name = "alice", .created = 1};
+    test_folder_new(folder);
+    snprintf(tenants, sizeof tenants, "%s/tenants", folder);
+    snprintf(store, sizeof store, "%s/store.db", folder);
+    hemi_token_new(token, t.token_hash);
+    ASSERT_OK(hemi_tenant_file_add(tenants, &t, ERR));
+    site_stop();
+    const hemi_http_options few = {.tenants = tenants, .store = store, .budget = 0.01};
+    site_start(&few);
+    for (size_t i = 0; i < count; i++) {
+        const operation *o = &operations[i];
+        const bool body = strcmp(o->method, "PUT") == 0 || strcmp(o->method, "POST") == 0;
+        if (strncmp(o->path, "/v2/health", 10) != 0) assert_int_equal(check(o->path, o->method, "demo", "seq.0", owner.id, NULL, body ? "x" : NULL, body), 401);
+    }
+    snprintf(line, sizeof line, "Authorization: Bearer %s\r\n%s", token, owner.header);
+    assert_int_equal(check("/metrics", "GET", NULL, NULL, NULL, line, NULL, 0), 403);
+    assert_int_equal(check("/v2/keys/{hash}", "PUT", NULL, NULL, owner.id, line, owner.bytes, owner.length), 201);
+    call c = call_new(&owner, world.small, 1);
+    assert_int_equal(check("/v2/models/{model}/infer", "POST", "demo", NULL, NULL, line, c.request, c.bytes), 429);
+    assert_int_equal(check("/v2/keys/{hash}", "DELETE", NULL, NULL, owner.id, line, NULL, 0), 204);
+    site_stop();
+    const hemi_http_options less = {.tenants = tenants, .store = store, .tenant_keys_bytes = 1};
+    site_start(&less);
+    assert_int_equal(check("/v2/keys/{hash}", "PUT", NULL, NULL, owner.id, line, owner.bytes, owner.length), 429);
+    call_free(&c);
+    site_stop();
+    test_folder_remove(folder);
+    site_start(NULL);
+}
+
 /* 503 is seen in test_server_keys (a full queue); everything else was seen above. */
 static void test_nothing_is_only_on_paper(void **state) {
     (void)state;
@@ -332,7 +367,7 @@ int main(void) {
         cmocka_unit_test(test_same_routes),  cmocka_unit_test(test_views),
         cmocka_unit_test(test_key_routes),   cmocka_unit_test(test_infer),
         cmocka_unit_test(test_progress),     cmocka_unit_test(test_batches),
-        cmocka_unit_test(test_nothing_is_only_on_paper),
+        cmocka_unit_test(test_tenants), cmocka_unit_test(test_nothing_is_only_on_paper),
         cmocka_unit_test(test_other_methods)};
     return cmocka_run_group_tests_name("openapi", tests, open_all, close_all) != 0;
 }

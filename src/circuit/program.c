@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -38,6 +39,7 @@ struct hemi_circuit_program {
     /* Workspaces of computations that are done: what they hold is used again. */
     pthread_mutex_t lock;
     hemi_ckks_workspace *idle[IDLE_MAX];
+    atomic_size_t working_bytes; /* the most that an evaluation took; 0: there was none */
 };
 
 /* ---- making */
@@ -287,7 +289,9 @@ static hemi_status take_workspace(hemi_ckks_workspace **out, const hemi_circuit_
 
 static void keep_workspace(const hemi_circuit_program *p, hemi_ckks_workspace *w) {
     hemi_circuit_program *guarded = (hemi_circuit_program *)(uintptr_t)p;
+    const size_t taken = hemi_ckks_workspace_bytes(w);
     pthread_mutex_lock(&guarded->lock);
+    if (taken > atomic_load_explicit(&p->working_bytes, memory_order_relaxed)) atomic_store_explicit(&guarded->working_bytes, taken, memory_order_relaxed);
     for (size_t i = 0; i < IDLE_MAX && w; i++)
         if (!p->idle[i]) {
             guarded->idle[i] = w;
@@ -295,6 +299,17 @@ static void keep_workspace(const hemi_circuit_program *p, hemi_ckks_workspace *w
         }
     pthread_mutex_unlock(&guarded->lock);
     hemi_ckks_workspace_free(w);
+}
+
+size_t hemi_circuit_program_working_bytes(const hemi_circuit_program *p) {
+    const size_t seen = atomic_load_explicit(&p->working_bytes, memory_order_relaxed), limb = 2 * p->ctx->n * sizeof(uint64_t);
+    size_t estimate = 4 * p->plan->limbs * limb;
+    if (seen) return seen;
+    for (size_t i = 1; i < p->values; i++) { /* its ciphertexts, and about as many again while it is made */
+        const hemi_value_plan *v = &p->plan->value[i];
+        estimate += 2 * (size_t)v->blocks * (v->limbs + v->levels + 1) * limb;
+    }
+    return estimate;
 }
 
 hemi_status hemi_circuit_evaluate(const hemi_circuit_program *p, const hemi_ckks_keys *keys, const hemi_ckks_cipher *input, hemi_ckks_cipher *output,

@@ -15,6 +15,8 @@ HEMI_CHECK hemi_status hemi_circuit_program_new(hemi_circuit_program **out, cons
                                                 hemi_team *team, hemi_progress_fn progress, void *progress_context, hemi_error *err);
 void hemi_circuit_program_free(hemi_circuit_program *program);
 size_t hemi_circuit_program_bytes(const hemi_circuit_program *program);
+/* Memory of one evaluation, besides input and output: the most that one took; before the first an estimate from the plan, of all values at once. */
+size_t hemi_circuit_program_working_bytes(const hemi_circuit_program *program);
 
 /* input: the blocks of value 0, plan->limbs limbs, scale plan->value[0].scale. output: the blocks of the last value, room for two limbs each:
  * one limb, its scale. Not re-randomised. progress: "value" and how many are done; may be NULL. ERR_KEY, ERR_MEMORY; ERR_NETWORK

@@ -16,8 +16,7 @@
 #define HEMI_LINEAR_EXPAND_POLYNOMIALS (1 + HEMI_LINEAR_EXPAND_TERMS * HEMI_DOT_BYTES / sizeof(uint64_t))
 
 /* Units computed together, which share one pass over the plaintexts; fewer where their workspaces would take more than this. */
-#define HEMI_LINEAR_UNITS_AT_ONCE   4
-#define HEMI_LINEAR_WORKSPACE_BYTES ((size_t)64 << 20)
+#define HEMI_LINEAR_UNITS_AT_ONCE   4 /* and HEMI_LINEAR_WORKSPACE_BYTES, linear/product.h */
 
 struct hemi_linear {
     const hemi_context *ctx;

@@ -100,15 +100,28 @@ static bool same_babies(const hemi_linear_layout *a, const hemi_linear_layout *b
     return a->babies == b->babies && a->direct == b->direct;
 }
 
+static size_t units_together(const needs *d, size_t units) {
+    size_t together = HEMI_LINEAR_WORKSPACE_BYTES / (d->per_unit * sizeof(uint64_t));
+    together = together < 1 ? 1 : together > HEMI_LINEAR_UNITS_AT_ONCE ? HEMI_LINEAR_UNITS_AT_ONCE : together;
+    return together < units ? together : units;
+}
+
+static size_t words_of(const needs *d, size_t together, size_t slots) {
+    const size_t slot_words = (slots * sizeof(hemi_scratch) / sizeof(uint64_t) + 15) / 8 * 8;
+    return together * d->per_unit + slots * d->per_worker + d->expanded + slot_words;
+}
+
+size_t hemi_linear_working_bytes(const hemi_linear *linear, size_t units, size_t workers) {
+    const needs d = needs_of(&linear, 1);
+    return words_of(&d, units_together(&d, units), workers < 2 ? 2 : workers) * sizeof(uint64_t);
+}
+
 static hemi_status run(hemi_multiplication *x, const hemi_linear *const *maps, const hemi_keyring *keys, size_t count, const hemi_linear_output *out,
                        size_t units, hemi_error *err) {
     const needs d = needs_of(maps, count);
     const size_t workers = (size_t)hemi_team_size(x->team), slots = workers < 2 ? 2 : workers;
-    size_t together = HEMI_LINEAR_WORKSPACE_BYTES / (d.per_unit * sizeof(uint64_t));
-    together = together < 1 ? 1 : together > HEMI_LINEAR_UNITS_AT_ONCE ? HEMI_LINEAR_UNITS_AT_ONCE : together;
-    if (together > units) together = units;
-    const size_t slot_words = (slots * sizeof(hemi_scratch) / sizeof(uint64_t) + 15) / 8 * 8;
-    x->workspace = hemi_workspace_take(together * d.per_unit + slots * d.per_worker + d.expanded + slot_words);
+    const size_t together = units_together(&d, units);
+    x->workspace = hemi_workspace_take(words_of(&d, together, slots));
     if (!x->workspace) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory for a matrix product");
     x->scratch = (hemi_scratch *)(void *)(x->workspace->storage + together * d.per_unit + slots * d.per_worker + d.expanded);
     carve(x, &d, together, slots);

@@ -41,6 +41,11 @@ typedef struct hemi_linear_output {
     bool ring_switch;
 } hemi_linear_output;
 
+/* Units at a time are as many as fit in so much memory, at least one. */
+#define HEMI_LINEAR_WORKSPACE_BYTES ((size_t)64 << 20)
+/* Memory of a multiplication besides its result. */
+size_t hemi_linear_working_bytes(const hemi_linear *linear, size_t units, size_t workers);
+
 /* `units` units through one map, or through several that read the same input (same set, inputs and places: hemi_linear_same_input);
  * out has an entry for each. Rotations of the input are shared by maps of equally many babies. Results are re-randomised under the public
  * key. ERR_KEY if keys lacks an automorphism that a layout needs, or the ring-switching key where it is; ERR_ARGUMENT if the inputs differ; ERR_MEMORY. */

@@ -103,6 +103,15 @@ void hemi_evaluator_free(hemi_evaluator *e) {
     hemi_free(e);
 }
 
+size_t hemi_evaluator_working_bytes(const hemi_evaluator *e, size_t units, size_t workers) {
+    return e->circuit ? hemi_circuit_evaluator_working_bytes(e->circuit) : hemi_linear_working_bytes(e->linear, units, workers);
+}
+
+/* Second components of all inputs, spread for an integer product (8 bytes a residue), and the results of the slots. */
+size_t hemi_evaluator_batch_working_bytes(const hemi_evaluator *e, size_t slots) {
+    return HEMI_BATCH_SLOTS_MAX * sizeof(uint64_t) * (size_t)e->info.inputs + sizeof(uint64_t) * slots * e->info.outputs;
+}
+
 size_t hemi_evaluator_bytes(const hemi_evaluator *e) {
     if (e->circuit) return hemi_circuit_evaluator_bytes(e->circuit);
     hemi_evaluator *guarded = (hemi_evaluator *)(uintptr_t)e;

@@ -12,6 +12,10 @@
 const hemi_module_info *hemi_evaluator_info(const hemi_evaluator *evaluator);
 /* One more who frees it. */
 hemi_evaluator *hemi_evaluator_hold(hemi_evaluator *evaluator);
+/* Memory of computing one request, besides its body and its reply (an upper bound of linear modules; of circuits, once one was computed, what it took). */
+size_t hemi_evaluator_working_bytes(const hemi_evaluator *evaluator, size_t units, size_t workers);
+/* The same of a batch of rows that is announced, or comes whole. */
+size_t hemi_evaluator_batch_working_bytes(const hemi_evaluator *evaluator, size_t slots);
 /* The matrix for batches of rows; NULL if the module has none. */
 const hemi_batch *hemi_evaluator_batch(const hemi_evaluator *evaluator);
 

@@ -35,6 +35,11 @@ hemi_status hemi_circuit_evaluator_new(hemi_circuit_evaluator **out, const hemi_
     return HEMI_OK;
 }
 
+size_t hemi_circuit_evaluator_working_bytes(const hemi_circuit_evaluator *e) {
+    const size_t limb = sizeof(uint64_t) << e->io.params->log2_n;
+    return hemi_circuit_program_working_bytes(e->program) + 2 * limb * ((size_t)e->io.in_blocks * e->io.limbs + 2 * (size_t)e->io.out_blocks);
+}
+
 size_t hemi_circuit_evaluator_bytes(const hemi_circuit_evaluator *e) { return sizeof *e + hemi_circuit_program_bytes(e->program); }
 
 /* ---- what fits */

@@ -18,6 +18,7 @@ typedef struct hemi_circuit_evaluator {
  * tells clients; ERR_MEMORY. */
 HEMI_CHECK hemi_status hemi_circuit_evaluator_new(hemi_circuit_evaluator **out, const hemi_module *module, hemi_team *team, hemi_error *err);
 void hemi_circuit_evaluator_free(hemi_circuit_evaluator *evaluator);
+size_t hemi_circuit_evaluator_working_bytes(const hemi_circuit_evaluator *evaluator);
 size_t hemi_circuit_evaluator_bytes(const hemi_circuit_evaluator *evaluator);
 
 /* That a request, and keys, are for this circuit exactly. ERR_PARAMS, ERR_FORMAT, ERR_SHAPE; ERR_KEY. */

@@ -51,13 +51,22 @@ bool hemi_exchange_hold(hemi_exchange *x, size_t bytes) {
     return true;
 }
 
-bool hemi_exchange_hold_reply(hemi_exchange *x, size_t bytes) {
+bool hemi_exchange_hold_reply(hemi_exchange *x, size_t reply, size_t working) {
     const hemi_service *s = x->service;
+    const size_t bytes = reply + working;
     if (bytes > s->bodies_bytes_max || x->held_bytes > s->request_memory_max || bytes > s->request_memory_max - x->held_bytes)
-        hemi_answer_error(x, 0, HEMI_ERR_TOO_LARGE, "this request would take %zu bytes for its reply and for computing it: send fewer rows, or name fewer modules", bytes);
+        hemi_answer_error(x, 0, HEMI_ERR_TOO_LARGE, "this request would take %zu bytes for its reply and %zu for computing it: send fewer rows, or name fewer modules", reply, working);
     else if (!hemi_exchange_hold(x, bytes))
-        hemi_answer_error(x, 0, HEMI_ERR_BUSY, "the server holds too many replies; try again later");
+        hemi_answer_error(x, 0, HEMI_ERR_BUSY, "other requests have the server's memory; try again later");
+    else
+        x->working_bytes = working;
     return x->answer.status == 0;
+}
+
+void hemi_exchange_let_go(hemi_exchange *x) {
+    atomic_fetch_sub(&x->service->bodies_bytes, x->working_bytes);
+    x->held_bytes -= x->working_bytes;
+    x->working_bytes = 0;
 }
 
 /* ---- the headers are there */
@@ -320,6 +329,7 @@ void hemi_exchange_work(hemi_exchange *x) {
         hemi_infer_work(x);
     else
         hemi_key_work(x);
+    hemi_exchange_let_go(x);
     end_notice(x);
     free(x->body);
     x->body = NULL;

@@ -94,7 +94,8 @@ typedef struct hemi_exchange {
     size_t body_bytes, received; /* Content-Length, and what came of it */
     uint8_t *body;               /* of /infer */
     hemi_upload *upload;         /* of PUT /v2/keys: the body goes to its end */
-    size_t held_bytes;           /* what this exchange has of bodies_bytes */
+    size_t held_bytes;           /* what this exchange has of bodies_bytes, ... */
+    size_t working_bytes;        /* ... and of that, for computing */
 
     bool announced; /* counted by hemi_prepared_begin */
     bool has_progress; /* the header Hemi-Progress of /infer: */
@@ -128,8 +129,9 @@ void hemi_exchange_end(hemi_exchange *x, bool completed);
 bool hemi_exchange_set_key(hemi_exchange *x, const char *hex);
 /* Reserves memory for a body; false when all bodies together have too much. */
 bool hemi_exchange_hold(hemi_exchange *x, size_t bytes);
-/* The same for a reply, before it is computed; false: answered. */
-bool hemi_exchange_hold_reply(hemi_exchange *x, size_t bytes);
+/* The same for a reply, and for what computing it takes, before it is computed; false: answered. The latter until hemi_exchange_let_go. */
+bool hemi_exchange_hold_reply(hemi_exchange *x, size_t reply, size_t working);
+void hemi_exchange_let_go(hemi_exchange *x);
 /* The value of a request header field or of a query parameter; NULL if it is not there. */
 const char *hemi_exchange_header(const hemi_exchange *x, const char *name);
 const char *hemi_exchange_query(const hemi_exchange *x, const char *name);

@@ -181,7 +181,8 @@ static void set_room(hemi_http_server *server, const hemi_registry *r) {
     const hemi_http_options *o = &server->options;
     const size_t keys = o->max_keys_bytes ? o->max_keys_bytes : larger(HEMI_SERVER_KEYS_BYTES_MAX, HEMI_SERVER_KEYS_LARGEST * r->key_memory_max);
     atomic_store(&s->keys_bytes_max, keys);
-    atomic_store(&s->bodies_bytes_max, o->max_memory ? o->max_memory : larger(HEMI_SERVER_BODIES_BYTES_MAX, HEMI_SERVER_BODIES_LARGEST * r->key_bytes_max));
+    const size_t bodies = larger(HEMI_SERVER_BODIES_BYTES_MAX, HEMI_SERVER_BODIES_LARGEST * r->key_bytes_max);
+    atomic_store(&s->bodies_bytes_max, o->max_memory ? o->max_memory : bodies + HEMI_SERVER_REQUEST_MODULES * (size_t)s->workers * r->working_bytes_max);
     hemi_key_cache_set_max(s->keys, keys);
     hemi_uploads_set_max(s->uploads, larger(HEMI_SERVER_UPLOADS_BYTES_MAX, HEMI_SERVER_KEYS_LARGEST * r->key_bytes_max));
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/cpu.h"
+#include "server/evaluate.h"
 #include "server/evaluate_circuit.h"
 #include "server/exchange.h"
 
@@ -72,6 +73,16 @@ static size_t reply_bytes(const hemi_request *r, hemi_served_shape *const *shape
     return bytes;
 }
 
+/* Modules of one request are computed one after the other. */
+static size_t working_bytes(const hemi_service *s, hemi_served_shape *const *shape, size_t modules, size_t units) {
+    size_t most = 0;
+    for (size_t i = 0; i < modules; i++) {
+        const size_t bytes = hemi_evaluator_working_bytes(shape[i]->evaluator, units, (size_t)s->workers);
+        if (bytes > most) most = bytes;
+    }
+    return most;
+}
+
 /* Large work takes the workers that are idle along; small work would wait longer for them than it runs. */
 static int threads_for(hemi_service *s, size_t products) {
     return products < HEMI_SERVER_PARALLEL_PRODUCTS ? 1 : hemi_compute_threads(s);
@@ -114,7 +125,7 @@ static void infer_linear(hemi_exchange *x) {
         hemi_answer_error(x, 0, status, "%s", err.message);
         return;
     }
-    if (!find_shapes(x, &r, shape, &products, &rows) || !hemi_exchange_hold_reply(x, reply_bytes(&r, shape))) return;
+    if (!find_shapes(x, &r, shape, &products, &rows) || !hemi_exchange_hold_reply(x, reply_bytes(&r, shape), working_bytes(x->service, shape, r.modules, r.units))) return;
     compute(x, products, shape, r.modules, rows);
 }
 
@@ -136,7 +147,7 @@ static void infer_circuit(hemi_exchange *x) {
     const hemi_circuit_io *io = &shape->module->io;
     const size_t rows = (size_t)r.units * io->rows;
     const hemi_ckks_request reply = hemi_circuit_reply(io, &r);
-    if (!rows_are_few(x, shape->module, HEMI_FORM_SINGLE, r.units, rows) || !hemi_exchange_hold_reply(x, hemi_ckks_reply_bytes(&reply))) return;
+    if (!rows_are_few(x, shape->module, HEMI_FORM_SINGLE, r.units, rows) || !hemi_exchange_hold_reply(x, hemi_ckks_reply_bytes(&reply), working_bytes(x->service, &shape, 1, r.units))) return;
     compute(x, SIZE_MAX, &shape, 1, rows); /* however small: by all idle workers */
 }
 

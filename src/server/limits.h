@@ -42,8 +42,9 @@
 #define HEMI_SERVER_QUEUE_PER_TENANT_MAX 128u /* (option) of one tenant; further ones get 429 */
 #define HEMI_SERVER_RETRY_AFTER_S     1u
 #define HEMI_SERVER_PARALLEL_PRODUCTS 1024u /* a request with as many products is computed by all idle workers */
-#define HEMI_SERVER_BODIES_BYTES_MAX  ((size_t)1 << 30) /* bodies in memory, requests and replies of all connections: so much at least, ... */
+#define HEMI_SERVER_BODIES_BYTES_MAX  ((size_t)1 << 30) /* (option) bodies in memory, requests and replies of all connections: so much at least, ... */
 #define HEMI_SERVER_BODIES_LARGEST    3u /* ... and so many of the largest key uploads that the served modules can have */
+#define HEMI_SERVER_REQUEST_MODULES    2u /* and what computing so many of the largest modules takes, for each worker */
 /* A request of a circuit, whose ciphertexts are large, but for one with a single unit. */
 #define HEMI_SERVER_CIRCUIT_REQUEST_BYTES_MAX ((size_t)256 << 20)
 #define HEMI_SERVER_PROGRESS_MAX       1024u /* requests whose progress can be asked for, at once; of further ones it is not known */

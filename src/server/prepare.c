@@ -1,6 +1,7 @@
 /* Batches of rows over HTTP: POST /v2/models/{model}/prepare announces one; POST .../infer takes rows of it, or a whole one. */
 #include "base/cpu.h"
 #include "server/batches.h"
+#include "server/evaluate.h"
 #include "server/exchange.h"
 
 bool hemi_prepare_complete(hemi_exchange *x) {
@@ -49,6 +50,16 @@ static size_t reply_bytes(const hemi_batch_request *r, hemi_served_shape *const 
     return bytes;
 }
 
+/* Of rows that were announced what is there already, and little more. */
+static size_t working_bytes(const hemi_batch_request *r, hemi_served_shape *const *shape) {
+    size_t most = 0;
+    for (size_t i = 0; i < r->modules; i++) {
+        const size_t bytes = hemi_evaluator_batch_working_bytes(shape[i]->evaluator, r->slots);
+        if (r->seconds && bytes > most) most = bytes;
+    }
+    return most;
+}
+
 /* An announcement keeps to its own worker; other large work takes those along that are idle. */
 static int threads_for(const hemi_exchange *x, size_t work) {
     return x->route.id == HEMI_ROUTE_PREPARE || work < HEMI_SERVER_PARALLEL_BATCH ? 1 : hemi_compute_threads(x->service);
@@ -88,7 +99,7 @@ void hemi_batch_work(hemi_exchange *x) {
         hemi_answer_error(x, 0, status, "%s", err.message);
         return;
     }
-    if (!has_place(x, &r) || !find_shapes(x, &r, shape, &work) || !hemi_exchange_hold_reply(x, reply_bytes(&r, shape)))
+    if (!has_place(x, &r) || !find_shapes(x, &r, shape, &work) || !hemi_exchange_hold_reply(x, reply_bytes(&r, shape), working_bytes(&r, shape)))
         return;
     const hemi_server_keys *keys = hemi_keys_acquire(x);
     if (!keys) return;

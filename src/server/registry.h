@@ -52,6 +52,7 @@ typedef struct hemi_registry {
     size_t key_bytes_max;     /* the largest evaluation keys any served parameter set can have; of circuits: that served modules take */
     size_t key_memory_max;    /* what the largest of circuits take when they are expanded */
     size_t request_bytes_max;
+    size_t working_bytes_max; /* of one request, while it is computed */
     char *json; /* the answer to GET /v2/models */
 } hemi_registry;
 

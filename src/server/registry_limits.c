@@ -1,6 +1,8 @@
 /* The largest bodies, from the modules that are served. */
+#include "base/cpu.h"
 #include "ckks/cipher.h"
 #include "rlwe/ringswitch.h"
+#include "server/evaluate.h"
 #include "server/registry.h"
 #include "wire/batch.h"
 #include "wire/ckks.h"
@@ -48,6 +50,11 @@ void hemi_registry_set_limits(hemi_registry *registry) {
     for (size_t i = 0; i < registry->models; i++) {
         const hemi_served_model *model = &registry->model[i];
         raise_to(&registry->request_bytes_max, model->request_bytes_max);
+        for (size_t j = 0; j < model->evaluators; j++) {
+            const hemi_evaluator *e = model->evaluator[j];
+            raise_to(&registry->working_bytes_max, hemi_evaluator_working_bytes(e, SIZE_MAX, (size_t)hemi_cpu_count()));
+            if (hemi_evaluator_batch(e)) raise_to(&registry->working_bytes_max, hemi_evaluator_batch_working_bytes(e, HEMI_BATCH_SLOTS_MAX));
+        }
         for (size_t j = 0; j < model->evaluators; j++) {
             const hemi_module *module = model->evaluated[j]->module;
             const hemi_params *params = model->evaluated[j]->info.params;

@@ -96,7 +96,8 @@ static void test_working_memory_is_bounded(void **state) {
     const struct mallinfo2 after = mallinfo2(); /* workspaces are kept for the next */
     const size_t taken = after.uordblks + after.hblkhd - before.uordblks - before.hblkhd;
     printf("working memory: %zu bytes, reserved %zu\n", taken - bytes, bound);
-    assert_true(taken <= bound + bytes + 65536);
+    if (after.uordblks > 0) /* a sanitizer's allocator does not count */
+        assert_in_range(taken, bound / 2, bound + bytes + 65536); /* less than half would be a bound of something else */
     hemi_bytes_free(out);
     hemi_evaluator_free(e);
     hemi_server_keys_free(keys);
@@ -167,7 +168,7 @@ static int done(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_memory_of_a_request), cmocka_unit_test(test_memory_of_all), cmocka_unit_test(test_body),
-                                       cmocka_unit_test(test_working_memory_is_bounded), cmocka_unit_test(test_queue_of_a_tenant)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_working_memory_is_bounded) /* before any other product: workspaces are kept */, cmocka_unit_test(test_memory_of_a_request),
+                                       cmocka_unit_test(test_memory_of_all), cmocka_unit_test(test_body), cmocka_unit_test(test_queue_of_a_tenant)};
     return cmocka_run_group_tests_name("limits", tests, make, done) != 0;
 }

@@ -1,7 +1,10 @@
 """What the tests share. Run with Debian's python3: `/usr/bin/python3 -m pytest tests/python` after `make`."""
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "python"), str(ROOT / "examples"), str(Path(__file__).resolve().parent)]
 sys.dont_write_bytecode = True
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="hemi-test-state-")  # no test touches a home folder
+atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], True)
 os.environ["PYTHONPATH"] = str(ROOT / "python")  # of the processes that tests start
 
 import serving  # noqa: E402

@@ -66,6 +66,21 @@ static void test_memory_of_all(void **state) {
     call_free(&c);
 }
 
+static void test_headers(void **state) {
+    char line[4096];
+    (void)state;
+    memset(line, 'a', sizeof line);
+    memcpy(line, "X-Filler: ", 10);
+    strcpy(line + 3000, "\r\n");
+    expect_reply(ask(world.port, "GET", "/v2/models", line, NULL, 0), 200, NULL);
+    site_stop();
+    const hemi_http_options o = {.max_header_bytes = 2048};
+    site_start(&o);
+    expect_reply(ask(world.port, "GET", "/v2/models", line, NULL, 0), 431, "HEMI_ERR_TOO_LARGE");
+    strcpy(line + 1000, "\r\n");
+    expect_reply(ask(world.port, "GET", "/v2/models", line, NULL, 0), 200, NULL);
+}
+
 static void test_body(void **state) {
     call c = call_new(&owner, world.wide, 1), d = call_new(&owner, world.wide, 3);
     (void)state;
@@ -169,6 +184,6 @@ static int done(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_working_memory_is_bounded) /* before any other product: workspaces are kept */, cmocka_unit_test(test_memory_of_a_request),
-                                       cmocka_unit_test(test_memory_of_all), cmocka_unit_test(test_body), cmocka_unit_test(test_queue_of_a_tenant)};
+                                       cmocka_unit_test(test_memory_of_all), cmocka_unit_test(test_headers), cmocka_unit_test(test_body), cmocka_unit_test(test_queue_of_a_tenant)};
     return cmocka_run_group_tests_name("limits", tests, make, done) != 0;
 }

@@ -74,6 +74,7 @@ typedef struct hemi_http_options {
     unsigned max_queue;            /* requests that wait for a worker; further ones get 503 */
     unsigned max_queue_per_tenant; /* of one tenant; further ones get 429 */
     unsigned max_connections, max_connections_per_address, max_connections_per_tenant;
+    unsigned max_header_bytes;     /* request line and header fields; at most 49152 */
     size_t max_body_bytes;         /* of a request, where the served modules would allow more */
     size_t max_request_memory;     /* of one request: its body, its reply and what computing it takes */
     size_t max_memory;             /* of all requests together */

@@ -119,10 +119,10 @@ static void check_limits(hemi_exchange *x) {
         x->answer.close = true;
         hemi_answer_error(x, MHD_HTTP_URI_TOO_LONG, HEMI_ERR_TOO_LARGE, "the URL is longer than %u bytes",
                           HEMI_SERVER_URL_BYTES_MAX);
-    } else if (size && size->header_size > HEMI_SERVER_HEADER_BYTES_MAX) {
+    } else if (size && size->header_size > x->service->header_bytes_max) {
         x->answer.close = true;
         hemi_answer_error(x, MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE, HEMI_ERR_TOO_LARGE,
-                          "the header fields have more than %u bytes", HEMI_SERVER_HEADER_BYTES_MAX);
+                          "the header fields have more than %zu bytes", x->service->header_bytes_max);
     } else if (!x->clean_uri) {
         x->answer.close = true;
         hemi_answer_error(x, 0, HEMI_ERR_ARGUMENT, "the URL holds characters that have no place there");

@@ -36,7 +36,7 @@ typedef struct hemi_service {
     hemi_tenant anyone;      /* ... and whose requests are without a token */
     size_t tenant_connections_max;
     hemi_metrics metrics;
-    size_t max_rows, tenant_keys_bytes, body_bytes_max, request_memory_max; /* the last two: SIZE_MAX where nothing was said */
+    size_t header_bytes_max, max_rows, tenant_keys_bytes, body_bytes_max, request_memory_max; /* the last two: SIZE_MAX where nothing was said */
     atomic_size_t keys_bytes_max, bodies_bytes_max; /* follow from what is served */
     atomic_ullong store_errors;
     int workers;

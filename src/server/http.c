@@ -195,6 +195,7 @@ static hemi_status start_service(hemi_http_server *server, const hemi_http_optio
                                     .rate = either(o->body_rate_min, HEMI_SERVER_BODY_RATE_MIN),
                                     .crowd = (size_t)either(o->max_connections, HEMI_SERVER_CONNECTIONS_MAX) * HEMI_SERVER_CROWD_EIGHTHS / 8,
                                     .crowd_ms = HEMI_SERVER_CROWD_MS};
+    s->header_bytes_max = either(o->max_header_bytes, HEMI_SERVER_HEADER_BYTES_MAX);
     s->body_bytes_max = o->max_body_bytes ? o->max_body_bytes : SIZE_MAX;
     s->request_memory_max = o->max_request_memory ? o->max_request_memory : SIZE_MAX;
     s->max_rows = o->max_request_rows ? o->max_request_rows : HEMI_SERVER_ROWS_MAX;
@@ -369,6 +370,8 @@ hemi_status hemi_http_server_start(hemi_http_server **out, const hemi_http_optio
     if (o->threads < 0 || o->max_request_rows > HEMI_REQUEST_UNITS_MAX)
         return hemi_fail(err, HEMI_ERR_ARGUMENT, "threads must not be negative, and max_request_rows at most %d",
                          HEMI_REQUEST_UNITS_MAX);
+    if (o->max_header_bytes > HEMI_SERVER_HEADER_BYTES_MOST)
+        return hemi_fail(err, HEMI_ERR_ARGUMENT, "max_header_bytes may be at most %u", HEMI_SERVER_HEADER_BYTES_MOST);
     if (sodium_init() < 0) return hemi_fail(err, HEMI_ERR_INTERNAL, "libsodium does not start");
     hemi_http_server *server = hemi_alloc(1, sizeof *server);
     if (!server) return hemi_fail(err, HEMI_ERR_MEMORY, "no memory");

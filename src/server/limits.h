@@ -6,7 +6,8 @@
 
 /* What one request may hold */
 #define HEMI_SERVER_URL_BYTES_MAX    1024u  /* path and query, as sent */
-#define HEMI_SERVER_HEADER_BYTES_MAX 16384u /* request line and header fields */
+#define HEMI_SERVER_HEADER_BYTES_MAX 16384u /* (option) request line and header fields */
+#define HEMI_SERVER_HEADER_BYTES_MOST 49152u /* that the option can say: they have to fit in a connection's memory */
 #define HEMI_SERVER_NAME_BYTES_MAX   128u   /* of a model, a module, a shape */
 #define HEMI_SERVER_ROWS_MAX         4096u  /* (option) rows in one request */
 #define HEMI_SERVER_REQUEST_ID_BYTES_MAX 64u /* of the header X-Request-Id */

@@ -64,6 +64,7 @@ static const char help[] =
     "                            requests that may wait, of all and of one tenant; further ones are told to come back (256, 128)\n"
     "      --max-connections N, --max-per-address N, --max-per-tenant N\n"
     "                            connections of all, of one address, of one tenant (4096, 256, 512)\n"
+    "      --max-header-bytes N  request line and header fields (16384)\n"
     "      --max-body-bytes N    of a request, where the served modules would allow more\n"
     "      --max-memory N, --max-request-memory N\n"
     "                            of bodies, replies and what computing takes, of all requests and of one\n"
@@ -125,6 +126,7 @@ static const option_row rows[] = {
     {"drain", SECONDS, OPT(drain_ms), false, 1, DAY_S, 0},
     {"max-queue-per-tenant", COUNT, OPT(max_queue_per_tenant), false, 1, 1000000, 0},
     {"max-per-tenant", COUNT, OPT(max_connections_per_tenant), false, 1, 1000000, 0},
+    {"max-header-bytes", SIZE, OPT(max_header_bytes), false, 1024, HEMI_SERVER_HEADER_BYTES_MOST, 0},
     {"max-body-bytes", SIZE, OPT(max_body_bytes), true, 1, BYTES_MAX, 0},
     {"max-request-memory", SIZE, OPT(max_request_memory), true, 1, BYTES_MAX, 0},
     {"max-memory", SIZE, OPT(max_memory), true, 1, BYTES_MAX, 0},

@@ -167,7 +167,7 @@ suite_threads() { # data races, of the server under load too; only when long
     [ -n "${HEMI_TEST_LONG:-}" ] || return
     local programs="test_server test_server_keys test_server_reload test_server_prepare test_identity test_budget test_store test_jobs test_client test_client_prepare test_shared"
     build "ThreadSanitizer" make -k $(printf "$BUILD-tsan/tests/%s " $programs) $BUILD-tsan/bin/hemi-server BUILD="$BUILD-tsan" SANITIZE=thread || return
-    command_env="HEMI_TEST_QUICK=1 BUILD=$BUILD-tsan TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:suppressions=tests/tsan.supp"
+    command_env="HEMI_TEST_QUICK=1 BUILD=$BUILD-tsan TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:die_after_fork=0:suppressions=tests/tsan.supp"
     for program in $programs; do add "$program, TSan" cmocka "$BUILD-tsan/tests/$program"; done
     run_jobs 1
     command_env=

@@ -92,7 +92,7 @@ static uint64_t block_of(const hemi_budget *b, const account *a) {
 /* Asks the store for at least `needed` more; the lock is not held meanwhile. Of several who want the same one asks. */
 static hemi_status renew(hemi_budget *b, account *a, uint64_t needed, hemi_error *err) {
     uint64_t granted = 0, total = 0, wanted = block_of(b, a);
-    const uint64_t limit = limit_of(b, a);
+    const uint64_t limit = limit_of(b, a), inputs = a->inputs;
     const double now = hemi_now_ms();
     if (needed > wanted) wanted = needed;
     if (a->asking) {
@@ -105,7 +105,7 @@ static hemi_status renew(hemi_budget *b, account *a, uint64_t needed, hemi_error
     } else {
         a->asking = true;
         pthread_mutex_unlock(&b->lock);
-        const hemi_status status = hemi_store_rows_reserve(b->store, a->tenant, a->subject, a->inputs, wanted, limit, &granted, &total, err);
+        const hemi_status status = hemi_store_rows_reserve(b->store, a->tenant, a->subject, inputs, wanted, limit, &granted, &total, err);
         pthread_mutex_lock(&b->lock);
         a->asking = false;
         pthread_cond_broadcast(&b->asked);

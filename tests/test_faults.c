@@ -9,6 +9,8 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "faults.h"
+#include "model/circuit_import.h"
+#include "model/onnx.h"
 #include "store/store.h"
 #include "store/tenant_file.h"
 
@@ -109,6 +111,55 @@ static hemi_status compile(hemi_error *err) {
     return HEMI_OK;
 }
 
+/* Graphs of the fuzzer's corpus, behind its first byte. */
+static uint8_t *gemm, *relu;
+static size_t gemm_bytes, relu_bytes;
+static const uint32_t graph_shape[2] = {4, 8};
+
+static hemi_status import_linear(hemi_error *err) {
+    hemi_affine map;
+    HEMI_TRY(hemi_onnx_import(&map, gemm + 1, gemm_bytes - 1, graph_shape, 2, NULL, NULL, err));
+    hemi_affine_free(&map);
+    return HEMI_OK;
+}
+
+static hemi_status import_circuit(hemi_error *err) {
+    hemi_circuit *circuit = NULL;
+    HEMI_TRY(hemi_circuit_import(&circuit, relu + 1, relu_bytes - 1, graph_shape, 2, 8, NULL, NULL, err));
+    hemi_circuit_free(circuit);
+    return HEMI_OK;
+}
+
+/* Of a network: compiled, made ready, called. Takes long, and so with every tenth fault unless there is much time. */
+static hemi_module *network;
+static hemi_evaluator *network_evaluator;
+static hemi_server_keys *network_keys;
+static uint8_t *network_request;
+static size_t network_request_bytes;
+static float graph_x[32];
+
+static hemi_status compile_circuit(hemi_error *err) {
+    hemi_module *m = NULL;
+    HEMI_TRY(hemi_module_compile(&m, relu + 1, relu_bytes - 1, graph_x, graph_shape, 2, NULL, err));
+    hemi_module_free(m);
+    return HEMI_OK;
+}
+
+static hemi_status make_circuit_evaluator(hemi_error *err) {
+    hemi_evaluator *e = NULL;
+    HEMI_TRY(hemi_evaluator_new(&e, network, 1, err));
+    hemi_evaluator_free(e);
+    return HEMI_OK;
+}
+
+static hemi_status evaluate_circuit(hemi_error *err) {
+    uint8_t *bytes = NULL;
+    size_t count;
+    HEMI_TRY(hemi_evaluate((const hemi_evaluator *const[]){network_evaluator}, 1, network_keys, network_request, network_request_bytes, 1, &bytes, &count, err));
+    hemi_bytes_free(bytes);
+    return HEMI_OK;
+}
+
 static char module_folder[300];
 static hemi_status save_module(hemi_error *err) { return hemi_module_save(world.small, module_folder, err); }
 static hemi_status open_module(hemi_error *err) {
@@ -179,6 +230,7 @@ typedef struct scenario {
     fault_kind kind;
     const char *file; /* NULL, or: afterwards it is there, wholly old or wholly new (its reader says so) */
     scenario_fn reader;
+    long step; /* 0: every fault */
 } scenario;
 
 static size_t faults, harmless;
@@ -189,7 +241,8 @@ static void run_scenario(const scenario *s) {
     size_t failed = 0;
     hemi_error err;
     assert_int_equal(s->run(&err), HEMI_OK);
-    for (;; n++) {
+    size_t count = 0;
+    for (;; n += s->step ? s->step : 1) {
         memset(&err, 0, sizeof err);
         fault_arm(s->kind, n, false);
         const hemi_status status = s->run(&err);
@@ -197,6 +250,7 @@ static void run_scenario(const scenario *s) {
             assert_int_equal(status, HEMI_OK);
             break;
         }
+        count++;
         failed += status != HEMI_OK;
         if (status != HEMI_OK && !err.message[0]) fail_msg("%s, fault %ld: %s without a message", s->name, n, hemi_status_name(status));
         if (s->reader && s->reader(&err) != HEMI_OK) fail_msg("%s, fault %ld: afterwards: %s", s->name, n, err.message);
@@ -204,9 +258,9 @@ static void run_scenario(const scenario *s) {
     }
     const hemi_status after = s->run(&err);
     if (after != HEMI_OK) fail_msg("%s: after all faults: %s", s->name, err.message);
-    printf("%s: %ld faults, of which %zu gave an error\n", s->name, n - 1, failed);
-    faults += (size_t)n - 1;
-    harmless += (size_t)n - 1 - failed;
+    printf("%s: %zu faults, of which %zu gave an error\n", s->name, count, failed);
+    faults += count;
+    harmless += count - failed;
     assert_true(n > 1);
 }
 
@@ -215,40 +269,70 @@ static void run_all(const scenario *all, size_t count) {
 }
 
 static void test_memory(void **state) {
-    static const scenario all[] = {{"memory: keys", make_keys, FAULT_MEMORY, NULL, NULL},
-                                   {"memory: a key file written", save_key, FAULT_MEMORY, "L4096.key", load_key},
-                                   {"memory: a key file read", load_key, FAULT_MEMORY, NULL, NULL},
-                                   {"memory: encryption", encrypt, FAULT_MEMORY, NULL, NULL},
-                                   {"memory: decryption", decrypt, FAULT_MEMORY, NULL, NULL},
-                                   {"memory: evaluation keys expanded", expand, FAULT_MEMORY, NULL, NULL},
-                                   {"memory: a module made ready", make_evaluator, FAULT_MEMORY, NULL, NULL},
-                                   {"memory: evaluation", evaluate, FAULT_MEMORY, NULL, NULL},
-                                   {"memory: a module compiled", compile, FAULT_MEMORY, NULL, NULL},
-                                   {"memory: a module saved", save_module, FAULT_MEMORY, "server.zip", open_module},
-                                   {"memory: a module opened", open_module, FAULT_MEMORY, NULL, NULL},
-                                   {"memory: a tenant added", add_tenant, FAULT_MEMORY, NULL, NULL},
-                                   {"memory: a store", use_store, FAULT_MEMORY, NULL, NULL},
-                                   {"memory: a server started", start_server, FAULT_MEMORY, NULL, NULL}};
+    static const scenario all[] = {{"memory: keys", make_keys, FAULT_MEMORY, NULL, NULL, 0},
+                                   {"memory: a key file written", save_key, FAULT_MEMORY, "L4096.key", load_key, 0},
+                                   {"memory: a key file read", load_key, FAULT_MEMORY, NULL, NULL, 0},
+                                   {"memory: encryption", encrypt, FAULT_MEMORY, NULL, NULL, 0},
+                                   {"memory: decryption", decrypt, FAULT_MEMORY, NULL, NULL, 0},
+                                   {"memory: evaluation keys expanded", expand, FAULT_MEMORY, NULL, NULL, 0},
+                                   {"memory: a module made ready", make_evaluator, FAULT_MEMORY, NULL, NULL, 0},
+                                   {"memory: evaluation", evaluate, FAULT_MEMORY, NULL, NULL, 0},
+                                   {"memory: a module compiled", compile, FAULT_MEMORY, NULL, NULL, 0},
+                                   {"memory: a module saved", save_module, FAULT_MEMORY, "server.zip", open_module, 0},
+                                   {"memory: a module opened", open_module, FAULT_MEMORY, NULL, NULL, 0},
+                                   {"memory: a tenant added", add_tenant, FAULT_MEMORY, NULL, NULL, 0},
+                                   {"memory: a store", use_store, FAULT_MEMORY, NULL, NULL, 0},
+                                   {"memory: a server started", start_server, FAULT_MEMORY, NULL, NULL, 0}};
     (void)state;
     run_all(all, TEST_COUNT(all));
 }
 
 static void test_files(void **state) {
-    static const scenario all[] = {{"files: a key file written", save_key, FAULT_FILE, "L4096.key", load_key},
-                                   {"files: a key file read", load_key, FAULT_FILE, NULL, NULL},
-                                   {"files: a module saved", save_module, FAULT_FILE, "server.zip", open_module},
-                                   {"files: a module opened", open_module, FAULT_FILE, NULL, NULL},
-                                   {"files: a tenant added", add_tenant, FAULT_FILE, NULL, NULL},
-                                   {"files: a server started", start_server, FAULT_FILE, NULL, NULL}};
+    static const scenario all[] = {{"files: a key file written", save_key, FAULT_FILE, "L4096.key", load_key, 0},
+                                   {"files: a key file read", load_key, FAULT_FILE, NULL, NULL, 0},
+                                   {"files: a module saved", save_module, FAULT_FILE, "server.zip", open_module, 0},
+                                   {"files: a module opened", open_module, FAULT_FILE, NULL, NULL, 0},
+                                   {"files: a tenant added", add_tenant, FAULT_FILE, NULL, NULL, 0},
+                                   {"files: a server started", start_server, FAULT_FILE, NULL, NULL, 0}};
     (void)state;
     run_all(all, TEST_COUNT(all));
 }
 
+static void test_circuits(void **state) {
+    const long step = test_long() ? 1 : test_quick() ? 50 : 10;
+    const scenario all[] = {{"memory: an ONNX graph imported", import_linear, FAULT_MEMORY, NULL, NULL, 0},
+                            {"memory: an ONNX graph imported as a circuit", import_circuit, FAULT_MEMORY, NULL, NULL, 0},
+                            {"memory: a circuit compiled", compile_circuit, FAULT_MEMORY, NULL, NULL, step},
+                            {"memory: a circuit made ready", make_circuit_evaluator, FAULT_MEMORY, NULL, NULL, step},
+                            {"memory: a circuit evaluated", evaluate_circuit, FAULT_MEMORY, NULL, NULL, step}};
+    hemi_pending *p;
+    uint8_t *bytes;
+    size_t count;
+    (void)state;
+    ASSERT_OK(hemi_file_read(&gemm, &gemm_bytes, "fuzz/corpus/onnx/seed-gemm", 1 << 20, ERR));
+    ASSERT_OK(hemi_file_read(&relu, &relu_bytes, "fuzz/corpus/onnx/seed-relu", 1 << 20, ERR));
+    for (size_t i = 0; i < 32; i++) graph_x[i] = fixture_number(i);
+    ASSERT_OK(hemi_module_compile(&network, relu + 1, relu_bytes - 1, graph_x, graph_shape, 2, NULL, ERR));
+    ASSERT_OK(hemi_keys_evaluation(keys, (const hemi_module *const[]){network}, 1, &bytes, &count, ERR));
+    ASSERT_OK(hemi_server_keys_new(&network_keys, bytes, count, ERR));
+    ASSERT_OK(hemi_evaluator_new(&network_evaluator, network, 1, ERR));
+    ASSERT_OK(hemi_encrypt(network, keys, graph_x, 1, &p, &network_request, &network_request_bytes, ERR));
+    run_all(all, TEST_COUNT(all));
+    hemi_pending_free(p);
+    hemi_bytes_release(bytes);
+    hemi_bytes_release(network_request);
+    hemi_evaluator_free(network_evaluator);
+    hemi_server_keys_free(network_keys);
+    hemi_module_free(network);
+    hemi_bytes_release(gemm);
+    hemi_bytes_release(relu);
+}
+
 /* Reads and writes that do less than they were asked are no errors. */
 static void test_short_reads_and_writes(void **state) {
-    static const scenario all[] = {{"short: a key file written", save_key, FAULT_SHORT, "L4096.key", load_key}, {"short: a key file read", load_key, FAULT_SHORT, NULL, NULL},
-                                   {"short: a module saved", save_module, FAULT_SHORT, "server.zip", open_module}, {"short: a module opened", open_module, FAULT_SHORT, NULL, NULL},
-                                   {"short: a tenant added", add_tenant, FAULT_SHORT, NULL, NULL}};
+    static const scenario all[] = {{"short: a key file written", save_key, FAULT_SHORT, "L4096.key", load_key, 0}, {"short: a key file read", load_key, FAULT_SHORT, NULL, NULL, 0},
+                                   {"short: a module saved", save_module, FAULT_SHORT, "server.zip", open_module, 0}, {"short: a module opened", open_module, FAULT_SHORT, NULL, NULL, 0},
+                                   {"short: a tenant added", add_tenant, FAULT_SHORT, NULL, NULL, 0}};
     (void)state;
     const size_t before = harmless, all_before = faults;
     run_all(all, TEST_COUNT(all));
@@ -273,7 +357,7 @@ static void test_random(void **state) {
 
 /* The client of a server that is well. */
 static void test_client(void **state) {
-    static const scenario s = {"memory: a client's call", call_server, FAULT_MEMORY, NULL, NULL};
+    static const scenario s = {"memory: a client's call", call_server, FAULT_MEMORY, NULL, NULL, 0};
     (void)state;
     run_scenario(&s);
 }
@@ -340,7 +424,7 @@ static int done(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_memory), cmocka_unit_test(test_files), cmocka_unit_test(test_short_reads_and_writes),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_memory), cmocka_unit_test(test_files), cmocka_unit_test(test_circuits), cmocka_unit_test(test_short_reads_and_writes),
                                        cmocka_unit_test(test_random), cmocka_unit_test(test_client), cmocka_unit_test(test_server)};
     return cmocka_run_group_tests_name("faults", tests, make, done) != 0;
 }

@@ -369,6 +369,7 @@ static hemi_status try_copies(hemi_circuit_plan **best, const hemi_circuit *c, h
         hemi_circuit_plan *plan;
         const hemi_status s = build(&plan, c, &choice, choice.copies == 1 || given ? err : NULL);
         if (s != HEMI_OK && (choice.copies == 1 || given)) return s;
+        if (s == HEMI_ERR_MEMORY) return hemi_fail(err, s, "no memory to lay out a circuit"); /* and not a plan that is worse than it need be */
         if (s != HEMI_OK) continue;
         if (plan->cost < below) {
             hemi_circuit_plan_free(*best);
@@ -410,7 +411,12 @@ static hemi_status try_rows(hemi_circuit_plan **best, const hemi_circuit *c, hem
     const uint32_t slots = UINT32_C(1) << (choice.params->log2_n - 1);
     for (choice.rows = slots > largest ? slots / largest : 1; choice.rows > 1; choice.rows /= 2) {
         hemi_circuit_plan *plan = NULL;
-        if (try_copies(&plan, c, choice, single * ROWS_COST, NULL) != HEMI_OK || !plan) continue;
+        const hemi_status s = try_copies(&plan, c, choice, single * ROWS_COST, NULL);
+        if (s == HEMI_ERR_MEMORY) {
+            hemi_circuit_plan_free(plan);
+            return hemi_fail(err, s, "no memory to lay out a circuit");
+        }
+        if (s != HEMI_OK || !plan) continue;
         const double bytes = plaintext_bytes(plan, c);
         if (bytes > ROWS_MEMORY_FREE && bytes > ROWS_MEMORY * memory) {
             hemi_circuit_plan_free(plan);
@@ -435,7 +441,12 @@ hemi_status hemi_circuit_plan_make(hemi_circuit_plan **out, const hemi_circuit *
         if (!deepest || with.params->chain > deepest->chain) deepest = with.params;
         if (hemi_circuit_levels(c) + 1 > with.params->chain) continue;
         s = try_rows(&plan, c, with, err);
-        if (s == HEMI_ERR_MEMORY) break;
+        if (s == HEMI_ERR_MEMORY) {
+            hemi_circuit_plan_free(plan);
+            hemi_circuit_plan_free(*out);
+            *out = NULL;
+            return s;
+        }
         if (s != HEMI_OK) continue;
         /* transforms of twice the degree take a little more than twice the time */
         plan->cost *= ldexp(1, (int)with.params->log2_n - 12) * with.params->log2_n / 12;

@@ -204,6 +204,7 @@ static hemi_status start_server(hemi_error *err) {
     hemi_http_server *server = NULL;
     const hemi_http_options o = {.folder = world.folder, .quiet = true, .threads = 1, .no_auth = true};
     HEMI_TRY(hemi_http_server_start(&server, &o, err));
+    assert_int_equal(hemi_http_server_service(server)->registry->modules, 5); /* all of them */
     hemi_http_server_stop(server);
     return HEMI_OK;
 }
@@ -259,6 +260,8 @@ static void run_scenario(const scenario *s) {
     const hemi_status after = s->run(&err);
     if (after != HEMI_OK) fail_msg("%s: after all faults: %s", s->name, err.message);
     printf("%s: %zu faults, of which %zu gave an error\n", s->name, count, failed);
+    /* Without memory one thing may be left out: that the folder of a new file is on the disk. All else would be a result that is less than it should be. */
+    if (s->kind == FAULT_MEMORY && count - failed > (s->file ? 2u : 0u)) fail_msg("%s: %zu faults were passed over", s->name, count - failed);
     faults += count;
     harmless += count - failed;
     assert_true(n > 1);
@@ -280,7 +283,7 @@ static void test_memory(void **state) {
                                    {"memory: a module compiled", compile, FAULT_MEMORY, NULL, NULL, 0},
                                    {"memory: a module saved", save_module, FAULT_MEMORY, "server.zip", open_module, 0},
                                    {"memory: a module opened", open_module, FAULT_MEMORY, NULL, NULL, 0},
-                                   {"memory: a tenant added", add_tenant, FAULT_MEMORY, NULL, NULL, 0},
+                                   {"memory: a tenant added", add_tenant, FAULT_MEMORY, "tenants", NULL, 0},
                                    {"memory: a store", use_store, FAULT_MEMORY, NULL, NULL, 0},
                                    {"memory: a server started", start_server, FAULT_MEMORY, NULL, NULL, 0}};
     (void)state;

@@ -2,6 +2,7 @@
 #include "server/registry.h"
 
 #include <dirent.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,12 +76,9 @@ static hemi_status list_folders(names *out, const char *folder, hemi_error *err)
 }
 
 static bool has_server_file(const char *folder, const char *sub) {
-    char *path = sub ? hemi_path_join(folder, sub) : hemi_strdup(folder);
-    char *file = path ? hemi_path_join(path, SERVER_FILE) : NULL;
-    const bool found = file && hemi_path_exists(file);
-    hemi_free(file);
-    hemi_free(path);
-    return found;
+    char file[PATH_MAX]; /* what is longer cannot be opened either */
+    const int n = sub ? snprintf(file, sizeof file, "%s/%s/" SERVER_FILE, folder, sub) : snprintf(file, sizeof file, "%s/" SERVER_FILE, folder);
+    return n > 0 && n < (int)sizeof file && hemi_path_exists(file);
 }
 
 static bool is_shape_name(const char *name) {
@@ -101,29 +99,37 @@ static size_t keep_shapes(names *subs, const char *folder) {
     return subs->count = kept;
 }
 
-static bool is_module_folder(const char *folder) {
+/* ERR_MEMORY alone is an error: a folder that cannot be read is none. */
+static hemi_status is_module_folder(bool *found, const char *folder, hemi_error *err) {
     names subs;
-    if (has_server_file(folder, NULL)) return true;
-    if (list_folders(&subs, folder, NULL) != HEMI_OK) return false;
-    const bool found = keep_shapes(&subs, folder) > 0;
+    *found = has_server_file(folder, NULL);
+    if (*found) return HEMI_OK;
+    const hemi_status status = list_folders(&subs, folder, NULL);
+    if (status == HEMI_ERR_MEMORY) return hemi_fail(err, status, "no memory to read the folder %s", folder);
+    if (status != HEMI_OK) return HEMI_OK;
+    *found = keep_shapes(&subs, folder) > 0;
     names_free(&subs);
-    return found;
+    return HEMI_OK;
 }
 
 /* Leaves in *subs the module folders among the sub-folders of folder. */
 static hemi_status list_modules(names *subs, const char *folder, hemi_error *err) {
     HEMI_TRY(list_folders(subs, folder, err));
+    hemi_status status = HEMI_OK;
     size_t kept = 0;
     for (size_t i = 0; i < subs->count; i++) {
+        bool found = false;
         char *path = hemi_path_join(folder, subs->name[i]);
-        if (path && is_module_folder(path))
+        if (status == HEMI_OK) status = path ? is_module_folder(&found, path, err) : hemi_fail(err, HEMI_ERR_MEMORY, "no memory to read the folder %s", folder);
+        if (found)
             subs->name[kept++] = subs->name[i];
         else
             hemi_free(subs->name[i]);
         hemi_free(path);
     }
     subs->count = kept;
-    return HEMI_OK;
+    if (status != HEMI_OK) names_free(subs);
+    return status;
 }
 
 /* ---- one compiled module */
@@ -391,10 +397,12 @@ static hemi_status open_models(hemi_registry *registry, const char *folder, cons
 
 static hemi_status open_all(hemi_registry *registry, const char *folder, const opening *o, hemi_error *err) {
     names subs = {0}, modules = {0};
+    bool is_module = false;
     if (!hemi_path_is_folder(folder))
         return hemi_fail(err, HEMI_ERR_NOT_FOUND,
                          "there is no folder %s: give the folder with the compiled models (" LAYOUT_ADVICE ")", folder);
-    if (is_module_folder(folder))
+    HEMI_TRY(is_module_folder(&is_module, folder, err));
+    if (is_module)
         return hemi_fail(err, HEMI_ERR_ARGUMENT,
                          "%s is one module, not a model: give the folder above it (" LAYOUT_ADVICE ")", folder);
     HEMI_TRY(list_folders(&subs, folder, err));

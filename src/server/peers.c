@@ -16,7 +16,7 @@ struct hemi_peer {
     size_t bytes; /* body: received so far; reply: to be sent */
     bool cut;
     atomic_bool gone; /* in phase work */
-    hemi_tenant *tenant; /* NULL: no request yet, or none with a token */
+    _Atomic(hemi_tenant *) tenant; /* NULL: no request yet, or none with a token */
     hemi_peer *next, *previous;
 };
 
@@ -66,17 +66,18 @@ void hemi_peer_remove(hemi_peers *peers, hemi_peer *peer) {
     if (peer->next) peer->next->previous = peer->previous;
     peers->count--;
     pthread_mutex_unlock(&peers->lock);
-    if (peer->tenant) atomic_fetch_sub(&peer->tenant->connections, 1);
+    hemi_tenant *tenant = atomic_load(&peer->tenant);
+    if (tenant) atomic_fetch_sub(&tenant->connections, 1);
     free(peer);
 }
 
 bool hemi_peer_set_tenant(hemi_peer *peer, hemi_tenant *tenant, size_t most) {
-    if (peer->tenant) return true; /* behind a proxy a connection carries requests of several: it counts for the first */
+    if (atomic_load(&peer->tenant)) return true; /* behind a proxy a connection carries requests of several: it counts for the first */
     if (atomic_fetch_add(&tenant->connections, 1) >= most) {
         atomic_fetch_sub(&tenant->connections, 1);
         return false;
     }
-    peer->tenant = tenant;
+    atomic_store(&peer->tenant, tenant);
     return true;
 }
 
@@ -124,7 +125,7 @@ void hemi_peers_give_up(hemi_peers *peers) {
 /* How long a connection may wait for a request, or for its header. */
 static double patience(const hemi_peers *peers, const hemi_peer *peer, double usual) {
     const hemi_peers_clock *c = &peers->clock;
-    return peers->count > c->crowd && !peer->tenant && c->crowd_ms < usual ? c->crowd_ms : usual;
+    return peers->count > c->crowd && !atomic_load(&peer->tenant) && c->crowd_ms < usual ? c->crowd_ms : usual;
 }
 
 /* Is it late, and in what? Or gone, unnoticed for a while? */

@@ -99,6 +99,27 @@ static hemi_lot *lot_announced(hemi_prepared *p, size_t modules) {
     return lot;
 }
 
+/* An announcement whose client left keeps nothing: what was half computed is not used for rows. */
+static void test_given_up(void **state) {
+    static atomic_bool stop;
+    hemi_lot *lot = lot_new(1);
+    uint8_t *request, *reply = NULL;
+    size_t bytes, reply_bytes;
+    (void)state;
+    ASSERT_OK(hemi_lot_header(lot, 0, &request, &bytes, ERR));
+    const hemi_prepared_figures before = hemi_prepared_get_figures(w.prepared);
+    atomic_store(&stop, true);
+    ASSERT_FAILS(HEMI_ERR_NETWORK, "given up", hemi_batches_answer(w.prepared, w.evaluator, 2, w.server_keys, request, bytes, 1, &stop, &reply, &reply_bytes, ERR));
+    assert_null(reply);
+    assert_int_equal(hemi_prepared_get_figures(w.prepared).batches, before.batches);
+    atomic_store(&stop, false);
+    ASSERT_OK(hemi_batches_answer(w.prepared, w.evaluator, 2, w.server_keys, request, bytes, 1, &stop, &reply, &reply_bytes, ERR));
+    assert_int_equal(hemi_prepared_get_figures(w.prepared).batches, before.batches + 1);
+    hemi_bytes_free(reply);
+    hemi_free(request);
+    hemi_lot_free(lot);
+}
+
 /* A request for rows of an announced lot. */
 static uint8_t *rows_request(hemi_lot *lot, uint32_t first, size_t rows, bool zero_row, double *factor, size_t *bytes) {
     hemi_batch_request r = lot->request;
@@ -624,6 +645,7 @@ int main(void) {
                                        cmocka_unit_test(test_use_outlives_eviction),
                                        cmocka_unit_test(test_expiry_and_announcements),
                                        cmocka_unit_test(test_background_comes_last),
-                                       cmocka_unit_test(test_background_leaves_a_worker)};
+                                       cmocka_unit_test(test_background_leaves_a_worker),
+                                       cmocka_unit_test(test_given_up)};
     return cmocka_run_group_tests_name("batches", tests, setup, teardown) != 0;
 }

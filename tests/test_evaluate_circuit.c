@@ -270,6 +270,33 @@ static void progress_is_told(void **state) {
     free(request), free(x);
 }
 
+/* In the middle: after the first value of the first unit; and before anything. Afterwards the same request is computed as ever. */
+static atomic_bool leave;
+
+static void leave_now(void *context, const char *what, size_t done, size_t total) {
+    (void)context, (void)what, (void)total;
+    if (done == 1) atomic_store(&leave, true);
+}
+
+static void is_given_up(void **state) {
+    (void)state;
+    const hemi_module *m = w.module[SMALL];
+    size_t bytes, reply_bytes;
+    float *x = inputs(m, 4);
+    uint8_t *request = circuit_request(w.sk, m, x, 4, &bytes), *reply = NULL;
+    hemi_evaluate_options options = {.threads = 2, .progress = leave_now, .stop = &leave};
+    for (int before = 0; before < 2; before++) {
+        atomic_store(&leave, before == 1);
+        ASSERT_FAILS(HEMI_ERR_NETWORK, "given up", hemi_evaluate_with((const hemi_evaluator *const *)w.evaluator, MODULES, w.keys, request, bytes, &options, &reply, &reply_bytes, ERR));
+        assert_null(reply);
+    }
+    atomic_store(&leave, false);
+    options.progress = NULL;
+    ASSERT_OK(hemi_evaluate_with((const hemi_evaluator *const *)w.evaluator, MODULES, w.keys, request, bytes, &options, &reply, &reply_bytes, ERR));
+    hemi_bytes_free(reply);
+    free(request), free(x);
+}
+
 static void evaluators_need_weights(void **state) {
     (void)state;
     hemi_module bare = *w.module[SMALL];
@@ -287,7 +314,7 @@ static void evaluators_need_weights(void **state) {
 int main(void) {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(replies_are_right),       cmocka_unit_test(replies_are_fresh),      cmocka_unit_test(requests_that_do_not_fit),
-        cmocka_unit_test(keys_that_do_not_fit),    cmocka_unit_test(keys_of_several_modules), cmocka_unit_test(progress_is_told),
+        cmocka_unit_test(keys_that_do_not_fit),    cmocka_unit_test(keys_of_several_modules), cmocka_unit_test(progress_is_told), cmocka_unit_test(is_given_up),
         cmocka_unit_test(evaluators_need_weights),
     };
     return cmocka_run_group_tests_name("evaluate circuits", tests, open_all, close_all) != 0;

@@ -183,8 +183,12 @@ suite_python() {
     [ -d tests/python ] || return
     [ ! -x python/build.sh ] || build "Python extension" python/build.sh || return
     command_env="PYTHONPATH=python PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=$JOBS"
-    add "Python" pytest "$PYTHON -m pytest -q -p no:cacheprovider --durations=5 tests/python"
-    run_jobs 1
+    # those of servers mostly wait: beside the others, but for what is measured when long
+    local waiting="tests/python/test_tenants.py tests/python/test_replicas.py tests/python/test_crash.py tests/python/test_key_files.py \
+tests/python/test_observability.py tests/python/test_abuse.py"
+    add "Python" pytest "$PYTHON -m pytest -q -p no:cacheprovider --durations=5 tests/python $(printf -- '--ignore=%s ' $waiting)"
+    add "Python, servers" pytest "$PYTHON -m pytest -q -p no:cacheprovider --durations=5 $waiting"
+    run_jobs "$([ -n "${HEMI_TEST_LONG:-}" ] && echo 1 || echo "$JOBS")"
     command_env=
 }
 

@@ -18,7 +18,7 @@ done
 long=$(find src include python -name '*.[ch]' -o -name '*.py' | xargs -r wc -l | awk -v max=$LINES_MAX '$2 != "total" && $1 > max { print "  warning: " $2 " has " $1 " lines" }')
 [ -z "$long" ] || echo "$long"
 
-for file in README.md CHANGELOG.md LICENSE docs/architecture.md docs/wire-format.md docs/cryptography.md docs/threat-model.md \
+for file in README.md CHANGELOG.md LICENSE docs/architecture.md docs/wire-format.md docs/cryptography.md docs/threat-model.md docs/operations.md docs/reliability.md deploy/README.md \
             docs/dependencies.md; do
     [ -s "$file" ]
     report $? "$file"

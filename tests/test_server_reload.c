@@ -134,6 +134,16 @@ static void test_broken_file(void **state) {
     site_stop();
 }
 
+/* The worker of the request before this one is at rest a moment after its answer. */
+static void wait_for_rest(void) {
+    for (int i = 0; i < 2000 && metric("\nhemi_workers_busy ") > 0; i++) usleep(1000);
+}
+
+static void wait_for_work(void) {
+    for (int i = 0; i < 2000 && metric("\nhemi_workers_busy ") == 0; i++) usleep(1000);
+    assert_int_equal(metric("\nhemi_workers_busy "), 1);
+}
+
 /* ---- clients that leave */
 
 /* A large product, of which nobody will read the result. */
@@ -151,12 +161,13 @@ static void test_client_leaves(void **state) {
     const double whole = hemi_now_ms() - start;
     assert_int_equal(r.status, 200);
     reply_clear(&r);
+    wait_for_rest();
     const int fd = dial(world.port);
     char head[400];
     c.request[c.bytes - 1] ^= 1; /* other bytes: not a retry */
     snprintf(head, sizeof head, "POST /v2/models/large/infer HTTP/1.1\r\nHost: x\r\n%sContent-Length: %zu\r\n\r\n", owner.header, c.bytes);
     assert_true(send_text(fd, head) && send_bytes(fd, c.request, c.bytes));
-    for (int i = 0; i < 2000 && metric("\nhemi_workers_busy ") == 0; i++) usleep(1000);
+    wait_for_work();
     close(fd);
     start = hemi_now_ms();
     while (metric("\nhemi_workers_busy ") > 0 && hemi_now_ms() - start < 60000) usleep(5000);
@@ -189,8 +200,9 @@ static void test_end_under_load(void **state) {
     party_open(&c.owner, modules, 1);
     c.one = call_new(&c.owner, large, LARGE_ROWS);
     expect_reply(ask(world.port, "PUT", c.owner.path, NULL, c.owner.bytes, c.owner.length), 201, NULL);
+    wait_for_rest();
     assert_int_equal(pthread_create(&c.thread, NULL, ask_large, &c), 0);
-    for (int i = 0; i < 2000 && metric("\nhemi_workers_busy ") == 0; i++) usleep(1000);
+    wait_for_work();
     site_stop();
     pthread_join(c.thread, NULL);
     assert_int_equal(c.calls, 503);
@@ -207,8 +219,9 @@ static void test_end_waits(void **state) {
     party_open(&c.owner, modules, 1);
     c.one = call_new(&c.owner, large, LARGE_ROWS);
     expect_reply(ask(world.port, "PUT", c.owner.path, NULL, c.owner.bytes, c.owner.length), 201, NULL);
+    wait_for_rest();
     assert_int_equal(pthread_create(&c.thread, NULL, ask_large, &c), 0);
-    for (int i = 0; i < 2000 && metric("\nhemi_workers_busy ") == 0; i++) usleep(1000);
+    wait_for_work();
     site_stop();
     pthread_join(c.thread, NULL);
     assert_int_equal(c.calls, 200);

@@ -194,6 +194,8 @@ static hemi_status refuse(const hemi_budget *b, const account *a, uint64_t rows,
 static hemi_status provide(hemi_budget *b, account *const *a, size_t count, uint64_t rows, hemi_error *err) {
     for (size_t i = 0; i < count; i++)
         while (a[i]->left < rows) {
+            /* Who asks again and again for what he may not have does not make the store work each time. */
+            if (a[i]->exhausted && hemi_now_ms() - a[i]->renewed_ms < HEMI_SERVER_BUDGET_ASK_MS) return refuse(b, a[i], rows, err);
             const bool was_asking = a[i]->asking;
             HEMI_TRY(renew(b, a[i], rows - a[i]->left, err));
             if (!was_asking && a[i]->left < rows && a[i]->exhausted) return refuse(b, a[i], rows, err);

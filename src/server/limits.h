@@ -36,6 +36,7 @@
 #define HEMI_SERVER_GONE_MS         200u   /* a request that takes longer to arrive: is its client still there? */
 #define HEMI_SERVER_SWEEP_MS        250u   /* how often the clocks above are looked at */
 #define HEMI_SERVER_GIVE_UP_MS      3000u  /* what is computed beyond that has so long to notice that it is to end */
+#define HEMI_SERVER_LAST_ANSWERS_MS 1000u  /* and then the answers have so long to be sent */
 #define HEMI_SERVER_DRAIN_MS        30000u /* (option) requests under way have this long when the server stops */
 
 /* Work */
@@ -81,6 +82,7 @@
 #define HEMI_SERVER_BUDGET_BLOCK        1024u  /* rows of a module that are reserved from the store at a time, at first; more of what is used up within a second */
 #define HEMI_SERVER_BUDGET_BLOCK_MAX    ((uint64_t)1 << 20)
 #define HEMI_SERVER_BUDGET_SHARE        16u    /* of what is left of a budget at most this part, so that other servers have theirs */
+#define HEMI_SERVER_BUDGET_ASK_MS       1000u  /* a budget that is used up: is the store asked again whether it is still */
 #define HEMI_SERVER_RETRIES_REMEMBERED  65536u /* requests of which a repetition is known */
 
 /* Files */

@@ -418,6 +418,8 @@ static void drain(hemi_http_server *server) {
     while (atomic_load(&s->exchanges) > 0 && hemi_now_ms() - start < most) nanosleep(&pause, NULL);
     hemi_peers_give_up(s->peers); /* what is still computed is answered with 503 */
     while (hemi_jobs_busy(s->jobs) + hemi_jobs_waiting(s->jobs, HEMI_LANE_FRONT) > 0 && hemi_now_ms() - start < most + HEMI_SERVER_GIVE_UP_MS) nanosleep(&pause, NULL);
+    const double idle = hemi_now_ms(); /* the workers' last answers are on their way, by the daemon's thread */
+    while (atomic_load(&s->exchanges) > 0 && hemi_now_ms() - idle < HEMI_SERVER_LAST_ANSWERS_MS) nanosleep(&pause, NULL);
 }
 
 void hemi_http_server_stop(hemi_http_server *server) {

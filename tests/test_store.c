@@ -309,6 +309,83 @@ static void test_rows_at_once(void **state) {
     expect_count(tenant, "m/x", LIMIT, 10);
 }
 
+/* ---- the same keys put, read and removed by several servers */
+
+#define RACE_MS    1500
+#define RACE_BYTES ((size_t)1000)
+
+static atomic_bool race_over;
+static const uint8_t race_id[HEMI_STORE_KEY_ID_BYTES] = {77};
+
+/* Each with a connection of its own: NULL when all went well, otherwise what did not. */
+static const char *race(const char *tenant, const char *(*step)(hemi_store *, const char *, unsigned)) {
+    hemi_store *own;
+    const char *failed = NULL;
+    if (hemi_store_open(&own, location, NULL) != HEMI_OK) return "a store did not open";
+    for (unsigned i = 0; !failed && !atomic_load(&race_over); i++) failed = step(own, tenant, i);
+    hemi_store_close(own);
+    return failed;
+}
+
+/* Of a time that the expiry reaches and one that it does not. */
+static const char *race_put(hemi_store *own, const char *tenant, unsigned i) {
+    static uint8_t *bytes;
+    bool created;
+    if (!bytes) bytes = bytes_of(RACE_BYTES, 77);
+    return hemi_store_key_put(own, tenant, race_id, bytes, RACE_BYTES, 0, i % 2 ? DAY : 3 * DAY, &created, NULL) == HEMI_OK ? NULL : "a put failed";
+}
+
+static const char *race_get(hemi_store *own, const char *tenant, unsigned i) {
+    uint8_t *got;
+    size_t count;
+    const hemi_status status = hemi_store_key_get(own, tenant, race_id, i % 2 ? 2 * DAY : 4 * DAY, &got, &count, NULL);
+    if (status == HEMI_ERR_KEY) return NULL;
+    if (status != HEMI_OK) return "a get failed";
+    uint8_t *bytes = bytes_of(RACE_BYTES, 77);
+    const bool same = count == RACE_BYTES && memcmp(got, bytes, count) == 0;
+    free(got), free(bytes);
+    return same ? NULL : "other bytes";
+}
+
+static const char *race_remove(hemi_store *own, const char *tenant, unsigned i) {
+    bool removed;
+    size_t count;
+    usleep(i % 3 * 700); /* or it would tidy up what it had left half */
+    const hemi_status status = i % 2 ? hemi_store_key_remove(own, tenant, race_id, &removed, NULL) : hemi_store_keys_expire(own, 2 * DAY, &count, NULL);
+    return status == HEMI_OK ? NULL : "a removal failed";
+}
+
+static void *run_put(void *tenant) { return (void *)(uintptr_t)race(tenant, race_put); }
+static void *run_get(void *tenant) { return (void *)(uintptr_t)race(tenant, race_get); }
+static void *run_remove(void *tenant) { return (void *)(uintptr_t)race(tenant, race_remove); }
+
+static void test_keys_at_once(void **state) {
+    void *(*const part[])(void *) = {run_put, run_put, run_get, run_remove};
+    pthread_t thread[4];
+    char tenant[64];
+    void *failed[4];
+    (void)state;
+    if (strcmp(location, "memory") == 0) return; /* each would have its own */
+    snprintf(tenant, sizeof tenant, "%s", name_of("a"));
+    atomic_store(&race_over, false);
+    for (int i = 0; i < 4; i++) assert_int_equal(pthread_create(&thread[i], NULL, part[i], tenant), 0);
+    usleep(1000 * RACE_MS);
+    atomic_store(&race_over, true);
+    for (int i = 0; i < 4; i++) pthread_join(thread[i], &failed[i]);
+    for (int i = 0; i < 4; i++)
+        if (failed[i]) fail_msg("%s", (const char *)failed[i]);
+    /* What is there now is whole, and can be put where it is not. */
+    bool created;
+    uint8_t *bytes = bytes_of(RACE_BYTES, 77), *got;
+    size_t count;
+    ASSERT_OK(hemi_store_key_put(store, tenant, race_id, bytes, RACE_BYTES, 0, DAY, &created, ERR));
+    ASSERT_OK(hemi_store_key_get(store, tenant, race_id, DAY, &got, &count, ERR));
+    assert_int_equal(count, RACE_BYTES);
+    assert_memory_equal(got, bytes, count);
+    free(got);
+    free(bytes);
+}
+
 /* ---- what cannot be opened */
 
 static void test_locations(void **state) {
@@ -348,7 +425,8 @@ static void test_locations(void **state) {
 
 static int run_all(const char *title) {
 #define T(f) cmocka_unit_test_setup_teardown(f, before, after)
-    const struct CMUnitTest tests[] = {T(test_keys_of_all_sizes), T(test_tenants_do_not_see_each_other), T(test_quota), T(test_expiry), T(test_tenants), T(test_rows), T(test_rows_at_once)};
+    const struct CMUnitTest tests[] = {T(test_keys_of_all_sizes), T(test_tenants_do_not_see_each_other), T(test_quota), T(test_expiry), T(test_tenants), T(test_rows), T(test_rows_at_once),
+                                       T(test_keys_at_once)};
     return cmocka_run_group_tests_name(title, tests, NULL, NULL);
 }
 

@@ -97,7 +97,8 @@ static hemi_status make_file(const sqlite_db *db, hemi_error *err) {
 
 static hemi_status connect_again(hemi_db *base, hemi_error *err) {
     static const char *const settings[] = {"PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", "PRAGMA foreign_keys=ON",
-                                           "PRAGMA trusted_schema=OFF"};
+                                           "PRAGMA trusted_schema=OFF",
+                                           "PRAGMA journal_size_limit=67108864"}; /* after keys of hundreds of megabytes the log is cut to this */
     sqlite_db *db = (sqlite_db *)base;
     if (db->path) HEMI_TRY(make_file(db, err));
     const int code = sqlite3_open_v2(db->path ? db->path : ":memory:", &db->handle,

@@ -97,8 +97,9 @@ static const char *const tables[] = {
     "PRIMARY KEY (tenant, subject))",
     "CREATE TABLE IF NOT EXISTS eval_keys (tenant TEXT NOT NULL, id BYTEA NOT NULL, size BIGINT NOT NULL, created BIGINT NOT NULL, "
     "used BIGINT NOT NULL, PRIMARY KEY (tenant, id))",
+    /* Parts go with their keys in one statement: of two another server's could come in between, and leave half. */
     "CREATE TABLE IF NOT EXISTS eval_key_parts (tenant TEXT NOT NULL, id BYTEA NOT NULL, part BIGINT NOT NULL, data BYTEA NOT NULL, "
-    "PRIMARY KEY (tenant, id, part))",
+    "PRIMARY KEY (tenant, id, part), FOREIGN KEY (tenant, id) REFERENCES eval_keys (tenant, id) ON DELETE CASCADE)",
     "CREATE INDEX IF NOT EXISTS eval_keys_used ON eval_keys (used)",
 };
 
@@ -324,7 +325,6 @@ hemi_status hemi_store_key_touch(hemi_store *store, const char *tenant, const ui
 static hemi_status remove_key(channel *c, void *context, hemi_error *err) {
     key_work *w = context;
     size_t changed = 0;
-    HEMI_TRY(run(c, "DELETE FROM eval_key_parts WHERE tenant = $1 AND id = $2", VALUES(KEY(w)), err));
     HEMI_TRY(run_counted(c, "DELETE FROM eval_keys WHERE tenant = $1 AND id = $2", VALUES(KEY(w)), &changed, err));
     w->done = changed > 0;
     return HEMI_OK;
@@ -338,23 +338,18 @@ hemi_status hemi_store_key_remove(hemi_store *store, const char *tenant, const u
 }
 
 typedef struct sweep_work {
-    const char *where; /* of eval_keys */
+    const char *sql;
     hemi_db_value value;
     size_t removed;
 } sweep_work;
 
 static hemi_status remove_keys(channel *c, void *context, hemi_error *err) {
     sweep_work *w = context;
-    char sql[256];
-    snprintf(sql, sizeof sql, "DELETE FROM eval_key_parts WHERE EXISTS (SELECT 1 FROM eval_keys k WHERE k.tenant = eval_key_parts.tenant AND k.id = eval_key_parts.id AND k.%s)",
-             w->where);
-    HEMI_TRY(run(c, sql, &w->value, 1, err));
-    snprintf(sql, sizeof sql, "DELETE FROM eval_keys WHERE %s", w->where);
-    return run_counted(c, sql, &w->value, 1, &w->removed, err);
+    return run_counted(c, w->sql, &w->value, 1, &w->removed, err);
 }
 
 hemi_status hemi_store_keys_expire(hemi_store *store, int64_t before, size_t *removed, hemi_error *err) {
-    sweep_work w = {.where = "used < $1", .value = hemi_db_int(before)};
+    sweep_work w = {.sql = "DELETE FROM eval_keys WHERE used < $1", .value = hemi_db_int(before)};
     const hemi_status status = in_transaction(&store->keys, remove_keys, &w, err);
     *removed = status == HEMI_OK ? w.removed : 0;
     return status;
@@ -447,7 +442,7 @@ hemi_status hemi_store_tenant_add(hemi_store *store, const hemi_store_tenant *te
 }
 
 hemi_status hemi_store_tenant_keys_remove(hemi_store *store, const char *name, hemi_error *err) {
-    sweep_work w = {.where = "tenant = $1", .value = hemi_db_text(name)};
+    sweep_work w = {.sql = "DELETE FROM eval_keys WHERE tenant = $1", .value = hemi_db_text(name)};
     return in_transaction(&store->keys, remove_keys, &w, err);
 }
 

@@ -43,7 +43,7 @@ void fuzz_one(const uint8_t *data, size_t size) {
     size_t reply_bytes = 0;
     hemi_status status;
     if (hemi_batch_request_is(f.bytes, f.count))
-        status = hemi_batches_answer(prepared, all, 2, server_keys, f.bytes, f.count, 1, NULL, &reply, &reply_bytes, &err);
+        status = hemi_batches_answer(prepared, NULL, all, 2, server_keys, f.bytes, f.count, 1, NULL, &reply, &reply_bytes, &err);
     else
         status = hemi_evaluate(all, 2, server_keys, f.bytes, f.count, 1, &reply, &reply_bytes, &err);
     fuzz_check_error(status, &err);

@@ -77,7 +77,7 @@ static int teardown(void **state) {
 
 static hemi_status answer(hemi_prepared *p, const uint8_t *request, size_t bytes, uint8_t **reply,
                           size_t *reply_bytes) {
-    return hemi_batches_answer(p, w.evaluator, 2, w.server_keys, request, bytes, 1, NULL, reply, reply_bytes, ERR);
+    return hemi_batches_answer(p, NULL, w.evaluator, 2, w.server_keys, request, bytes, 1, NULL, reply, reply_bytes, ERR);
 }
 
 static hemi_lot *lot_new(size_t modules) {
@@ -109,11 +109,11 @@ static void test_given_up(void **state) {
     ASSERT_OK(hemi_lot_header(lot, 0, &request, &bytes, ERR));
     const hemi_prepared_figures before = hemi_prepared_get_figures(w.prepared);
     atomic_store(&stop, true);
-    ASSERT_FAILS(HEMI_ERR_NETWORK, "given up", hemi_batches_answer(w.prepared, w.evaluator, 2, w.server_keys, request, bytes, 1, &stop, &reply, &reply_bytes, ERR));
+    ASSERT_FAILS(HEMI_ERR_NETWORK, "given up", hemi_batches_answer(w.prepared, NULL, w.evaluator, 2, w.server_keys, request, bytes, 1, &stop, &reply, &reply_bytes, ERR));
     assert_null(reply);
     assert_int_equal(hemi_prepared_get_figures(w.prepared).batches, before.batches);
     atomic_store(&stop, false);
-    ASSERT_OK(hemi_batches_answer(w.prepared, w.evaluator, 2, w.server_keys, request, bytes, 1, &stop, &reply, &reply_bytes, ERR));
+    ASSERT_OK(hemi_batches_answer(w.prepared, NULL, w.evaluator, 2, w.server_keys, request, bytes, 1, &stop, &reply, &reply_bytes, ERR));
     assert_int_equal(hemi_prepared_get_figures(w.prepared).batches, before.batches + 1);
     hemi_bytes_free(reply);
     hemi_free(request);
@@ -450,7 +450,7 @@ static hemi_batch_state *some_state(uint32_t rows) {
 
 static void put(hemi_prepared *p, uint8_t key, uint8_t tag) {
     const uint8_t id[HEMI_KEY_ID_BYTES] = {key}, name[HEMI_BATCH_TAG_BYTES] = {tag};
-    const hemi_batch_state *s = hemi_prepared_put(p, id, name, some_state(4));
+    const hemi_batch_state *s = hemi_prepared_put(p, id, name, some_state(4), NULL);
     assert_non_null(s);
     hemi_prepared_release(p, s);
 }
@@ -499,19 +499,38 @@ static void test_bounds(void **state) {
     hemi_prepared_free(p);
 }
 
+/* A tenant with many keys does not push out what another one has. */
+static void test_tenants_share(void **state) {
+    (void)state;
+    const size_t one = entry_bytes();
+    size_t few = 0, many = 0;
+    hemi_prepared *p = cache_of(4 * one, 2 * one, 10);
+    for (uint8_t i = 0; i < 8; i++) {
+        const uint8_t id[HEMI_KEY_ID_BYTES] = {i}, name[HEMI_BATCH_TAG_BYTES] = {i};
+        const hemi_batch_state *s = hemi_prepared_put(p, id, name, some_state(4), i == 0 ? &few : &many);
+        assert_non_null(s);
+        hemi_prepared_release(p, s);
+    }
+    for (uint8_t i = 0; i < 8; i++) assert_int_equal(has(p, i), i == 0 || i > 4);
+    assert_int_equal(few, one);
+    assert_int_equal(many, 3 * one);
+    hemi_prepared_free(p);
+    assert_int_equal(few + many, 0);
+}
+
 static void test_use_outlives_eviction(void **state) {
     (void)state;
     const size_t one = entry_bytes();
     hemi_prepared *p = cache_of(one, one, 10);
     const uint8_t id[HEMI_KEY_ID_BYTES] = {1}, name[HEMI_BATCH_TAG_BYTES] = {1};
-    const hemi_batch_state *s = hemi_prepared_put(p, id, name, some_state(4));
+    const hemi_batch_state *s = hemi_prepared_put(p, id, name, some_state(4), NULL);
     put(p, 1, 2);
     assert_false(has(p, 1));
     assert_int_equal(hemi_batch_state_rows(s), 4);
-    const hemi_batch_state *again = hemi_prepared_put(p, id, name, some_state(4)); /* evicts 2; s is another */
+    const hemi_batch_state *again = hemi_prepared_put(p, id, name, some_state(4), NULL); /* evicts 2; s is another */
     assert_ptr_not_equal(s, again);
     hemi_prepared_release(p, s);
-    const hemi_batch_state *same = hemi_prepared_put(p, id, name, some_state(4));
+    const hemi_batch_state *same = hemi_prepared_put(p, id, name, some_state(4), NULL);
     assert_ptr_equal(again, same);
     hemi_prepared_release(p, same);
     hemi_prepared_forget(p, id);
@@ -590,7 +609,7 @@ static void push(hemi_jobs *jobs, size_t i) {
 static void test_background_comes_last(void **state) {
     (void)state;
     const size_t places[HEMI_LANES] = {8, 3};
-    hemi_jobs *jobs = hemi_jobs_new(1, places, SIZE_MAX, job);
+    hemi_jobs *jobs = hemi_jobs_new(1, places, places, job);
     assert_non_null(jobs);
     q.done = 0;
     set_open(false);
@@ -613,7 +632,7 @@ static void test_background_comes_last(void **state) {
 static void test_background_leaves_a_worker(void **state) {
     (void)state;
     const size_t places[HEMI_LANES] = {8, 8};
-    hemi_jobs *jobs = hemi_jobs_new(2, places, SIZE_MAX, job);
+    hemi_jobs *jobs = hemi_jobs_new(2, places, places, job);
     assert_non_null(jobs);
     q.done = q.busy_back = q.busy_back_max = 0;
     set_open(false);
@@ -642,7 +661,7 @@ int main(void) {
                                        cmocka_unit_test(test_padding_and_replies),
                                        cmocka_unit_test(test_random_bytes),
                                        cmocka_unit_test(test_bounds),
-                                       cmocka_unit_test(test_use_outlives_eviction),
+                                       cmocka_unit_test(test_tenants_share), cmocka_unit_test(test_use_outlives_eviction),
                                        cmocka_unit_test(test_expiry_and_announcements),
                                        cmocka_unit_test(test_background_comes_last),
                                        cmocka_unit_test(test_background_leaves_a_worker),

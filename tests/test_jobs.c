@@ -31,9 +31,9 @@ static void run(void *context) {
 static hemi_jobs *jobs;
 
 static void start(int threads, size_t front, size_t flow_max) {
-    const size_t max[HEMI_LANES] = {front, 4};
+    const size_t max[HEMI_LANES] = {front, 4}, of_flow[HEMI_LANES] = {flow_max, 3};
     ended = 0;
-    jobs = hemi_jobs_new(threads, max, flow_max, run);
+    jobs = hemi_jobs_new(threads, max, of_flow, run);
     assert_non_null(jobs);
 }
 
@@ -94,7 +94,7 @@ static void test_time(void **state) {
 
 /* In order within a flow: they end as they came. */
 static void test_places(void **state) {
-    static job a[8] = {{0}};
+    static job a[8] = {{0}}, announced[3] = {{0}};
     (void)state;
     atomic_store(&held, true);
     start(1, 6, 3);
@@ -104,11 +104,16 @@ static void test_places(void **state) {
     assert_int_equal(hemi_jobs_reserve(jobs, HEMI_LANE_FRONT, &names[0]), HEMI_PLACE_NONE_OF_FLOW);
     for (int i = 4; i < 7; i++) push_new(&a[i], 1, 0);
     assert_int_equal(hemi_jobs_reserve(jobs, HEMI_LANE_FRONT, &names[2]), HEMI_PLACE_NONE);
+    for (int i = 0; i < 3; i++) { /* the background has places, and a bound for each flow, of its own: one is left for others */
+        assert_int_equal(hemi_jobs_reserve(jobs, HEMI_LANE_BACKGROUND, &names[0]), HEMI_PLACE_TAKEN);
+        hemi_jobs_push(jobs, HEMI_LANE_BACKGROUND, &names[0], &announced[i]);
+    }
+    assert_int_equal(hemi_jobs_reserve(jobs, HEMI_LANE_BACKGROUND, &names[0]), HEMI_PLACE_NONE_OF_FLOW);
     assert_int_equal(hemi_jobs_waiting(jobs, HEMI_LANE_FRONT), 6);
     assert_int_equal(hemi_jobs_busy(jobs), 1);
     assert_true(hemi_jobs_retry_after(jobs, HEMI_LANE_FRONT) >= 1);
     stop();
-    assert_int_equal(ended, 7);
+    assert_int_equal(ended, 10);
 }
 
 /* A flow that did nothing for a while has no more than those that worked. */

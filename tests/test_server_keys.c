@@ -529,22 +529,22 @@ static void test_store(void **state) {
         bytes = hemi_server_keys_bytes(keys[i]);
     }
     hemi_key_cache *store = hemi_key_cache_new(2 * bytes + bytes / 2);
-    ASSERT_OK(hemi_key_cache_put(store, keys[0], &created, ERR));
-    ASSERT_OK(hemi_key_cache_put(store, keys[1], &created, ERR));
+    ASSERT_OK(hemi_key_cache_put(store, keys[0], NULL, &created, ERR));
+    ASSERT_OK(hemi_key_cache_put(store, keys[1], NULL, &created, ERR));
     assert_true(created);
     const hemi_server_keys *used = hemi_key_cache_acquire(store, id[0]); /* 1 is now the least recently used */
     assert_non_null(used);
-    ASSERT_OK(hemi_key_cache_put(store, keys[2], &created, ERR));
+    ASSERT_OK(hemi_key_cache_put(store, keys[2], NULL, &created, ERR));
     assert_true(hemi_key_cache_has(store, id[0]) && !hemi_key_cache_has(store, id[1]) &&
                 hemi_key_cache_has(store, id[2]));
     assert_true(hemi_key_cache_remove(store, id[0]) && !hemi_key_cache_remove(store, id[0]));
     assert_memory_equal(hemi_server_keys_id(used), id[0], sizeof id[0]); /* still there for its user */
     ASSERT_OK(hemi_server_keys_new(&keys[0], p[0].bytes, p[0].length, ERR));
-    ASSERT_OK(hemi_key_cache_put(store, keys[0], &created, ERR)); /* uploaded again meanwhile */
+    ASSERT_OK(hemi_key_cache_put(store, keys[0], NULL, &created, ERR)); /* uploaded again meanwhile */
     hemi_key_cache_release(store, used);
     assert_true(hemi_key_cache_has(store, id[0]));
     ASSERT_OK(hemi_server_keys_new(&keys[1], p[0].bytes, p[0].length, ERR));
-    ASSERT_OK(hemi_key_cache_put(store, keys[1], &created, ERR));
+    ASSERT_OK(hemi_key_cache_put(store, keys[1], NULL, &created, ERR));
     assert_false(created);
     assert_int_equal(hemi_key_cache_get_figures(store).keys, 2);
     assert_int_equal(hemi_key_cache_get_figures(store).bytes, 2 * bytes);
@@ -553,13 +553,68 @@ static void test_store(void **state) {
     for (int i = 0; i < 4; i++) party_close(&p[i]);
 }
 
+/* Who brings many keys pushes out his own, and not those of another tenant, who has few and has not used them for longer. */
+static void test_store_is_shared(void **state) {
+    (void)state;
+    hemi_server_keys *keys[5];
+    uint8_t id[5][HEMI_KEY_ID_BYTES];
+    size_t bytes = 0, few = 0, many = 0;
+    bool created;
+    party p[5];
+    for (int i = 0; i < 5; i++) {
+        party_open(&p[i], both, 1);
+        ASSERT_OK(hemi_server_keys_new(&keys[i], p[i].bytes, p[i].length, ERR));
+        memcpy(id[i], hemi_server_keys_id(keys[i]), sizeof id[i]);
+        bytes = hemi_server_keys_bytes(keys[i]);
+    }
+    hemi_key_cache *store = hemi_key_cache_new(3 * bytes + bytes / 2);
+    for (int i = 0; i < 5; i++) ASSERT_OK(hemi_key_cache_put(store, keys[i], i == 0 ? &few : &many, &created, ERR));
+    const bool expected[5] = {true, false, false, true, true};
+    for (int i = 0; i < 5; i++) assert_int_equal(hemi_key_cache_has(store, id[i]), expected[i]);
+    assert_int_equal(few, bytes);
+    assert_int_equal(many, 2 * bytes);
+    assert_true(hemi_key_cache_remove(store, id[3]));
+    assert_int_equal(many, bytes);
+    hemi_key_cache_free(store);
+    assert_int_equal(few + many, 0);
+    for (int i = 0; i < 5; i++) party_close(&p[i]);
+}
+
+/* In bytes, and in number. */
+static void test_uploads_are_shared(void **state) {
+    (void)state;
+    size_t few = 0, many = 0, got, total, count, bytes;
+    const struct {
+        size_t bytes_max, count_max, each;
+    } row[] = {{10000, 100, 1500}, {10000, 10, 1}};
+    for (size_t r = 0; r < sizeof row / sizeof *row; r++) {
+        hemi_uploads *uploads = hemi_uploads_new(row[r].bytes_max, row[r].count_max, 1e6);
+        uint8_t id[HEMI_KEY_ID_BYTES] = {0};
+        hemi_upload *u = hemi_upload_new(id, 4000, &few);
+        u->received = 1;
+        hemi_uploads_keep(uploads, u);
+        for (id[0] = 1; id[0] < 30; id[0]++) {
+            u = hemi_upload_new(id, row[r].each, &many);
+            u->received = 1;
+            hemi_uploads_keep(uploads, u);
+        }
+        id[0] = 0;
+        assert_true(hemi_uploads_peek(uploads, id, &got, &total) && total == 4000);
+        hemi_uploads_figures(uploads, &count, &bytes);
+        assert_in_range(count, 5, 10);
+        assert_true(bytes <= row[r].bytes_max);
+        hemi_uploads_free(uploads);
+        many = few = 0;
+    }
+}
+
 static void test_uploads_store(void **state) {
     (void)state;
     uint8_t id[4][HEMI_KEY_ID_BYTES] = {{1}, {2}, {3}, {4}};
     size_t got, total, count, bytes;
     hemi_uploads *uploads = hemi_uploads_new(2500, 3, 50);
     for (size_t i = 0; i < 3; i++) {
-        hemi_upload *u = hemi_upload_new(id[i], 1000);
+        hemi_upload *u = hemi_upload_new(id[i], 1000, NULL);
         u->received = 10 * (i + 1);
         hemi_uploads_keep(uploads, u); /* the third pushes the first out */
     }
@@ -568,7 +623,7 @@ static void test_uploads_store(void **state) {
     assert_int_equal(bytes, 2000);
     assert_false(hemi_uploads_peek(uploads, id[0], &got, &total));
     assert_true(hemi_uploads_peek(uploads, id[1], &got, &total) && got == 20 && total == 1000);
-    hemi_upload *less = hemi_upload_new(id[1], 1000);
+    hemi_upload *less = hemi_upload_new(id[1], 1000, NULL);
     less->received = 5;
     hemi_uploads_keep(uploads, less); /* less than what is there */
     assert_true(hemi_uploads_peek(uploads, id[1], &got, &total) && got == 20);
@@ -576,7 +631,7 @@ static void test_uploads_store(void **state) {
     assert_non_null(taken);
     assert_null(hemi_uploads_take(uploads, id[1]));
     hemi_upload_free(taken);
-    hemi_uploads_keep(uploads, hemi_upload_new(id[3], 3000)); /* more than all may have */
+    hemi_uploads_keep(uploads, hemi_upload_new(id[3], 3000, NULL)); /* more than all may have */
     assert_false(hemi_uploads_peek(uploads, id[3], &got, &total));
     usleep(80000);
     hemi_uploads_expire(uploads);
@@ -601,6 +656,8 @@ int main(void) {
                                        cmocka_unit_test(test_busy),
                                        cmocka_unit_test(test_stop_finishes_what_is_under_way),
                                        cmocka_unit_test(test_clients_that_leave),
+                                       cmocka_unit_test(test_store_is_shared),
+                                       cmocka_unit_test(test_uploads_are_shared),
                                        cmocka_unit_test(test_store),
                                        cmocka_unit_test(test_uploads_store)};
     return cmocka_run_group_tests_name("server keys", tests, open_all, site_close) != 0;

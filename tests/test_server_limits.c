@@ -119,37 +119,78 @@ static void test_working_memory_is_bounded(void **state) {
     call_free(&c);
 }
 
-/* One tenant's queue is full: 429 for it, and another is served. */
-static void test_queue_of_a_tenant(void **state) {
-    char folder[256], tenants[300], token[2][HEMI_TOKEN_CHARACTERS + 1], head[600];
-    int fd[4];
-    (void)state;
-    test_folder_new(folder);
-    snprintf(tenants, sizeof tenants, "%s/tenants", folder);
+/* A server with two tenants, whose keys are there: the header lines of their requests. */
+typedef struct pair {
+    char folder[256], tenants[300], token[2][HEMI_TOKEN_CHARACTERS + 1], lines[2][500];
+} pair;
+
+static void pair_open(pair *p, hemi_http_options o) {
+    test_folder_new(p->folder);
+    snprintf(p->tenants, sizeof p->tenants, "%s/tenants", p->folder);
     for (int i = 0; i < 2; i++) {
         hemi_store_tenant t = {.created = 1};
         strcpy(t.name, i ? "bob" : "alice");
-        hemi_token_new(token[i], t.token_hash);
-        ASSERT_OK(hemi_tenant_file_add(tenants, &t, ERR));
+        hemi_token_new(p->token[i], t.token_hash);
+        ASSERT_OK(hemi_tenant_file_add(p->tenants, &t, ERR));
     }
     site_stop();
-    const hemi_http_options o = {.tenants = tenants, .threads = 1, .max_queue_per_tenant = 2};
+    o.tenants = p->tenants;
     site_start(&o);
-    call c = call_new(&owner, world.wide, 300);
-    char lines[2][500];
     for (int i = 0; i < 2; i++) {
-        snprintf(lines[i], sizeof lines[i], "Authorization: Bearer %s\r\n%s", token[i], owner.header);
-        expect_reply(ask(world.port, "PUT", owner.path, lines[i], owner.bytes, owner.length), 201, NULL);
+        snprintf(p->lines[i], sizeof p->lines[i], "Authorization: Bearer %s\r\n%s", p->token[i], owner.header);
+        expect_reply(ask(world.port, "PUT", owner.path, p->lines[i], owner.bytes, owner.length), 201, NULL);
     }
+}
+
+static void pair_close(const pair *p) {
+    site_stop();
+    site_start(NULL);
+    test_folder_remove(p->folder);
+}
+
+/* One tenant's requests take all they may: 503 for it, and there is memory left for another. */
+static void test_memory_of_a_tenant(void **state) {
+    pair p;
+    char bearer[100];
+    (void)state;
+    pair_open(&p, (hemi_http_options){.max_memory = 256 << 20, .threads = 1});
+    const hemi_service *s = hemi_http_server_service(world.server);
+    snprintf(bearer, sizeof bearer, "Bearer %s", p.token[0]);
+    hemi_tenant *alice = hemi_identity_find(s->identity, bearer);
+    assert_non_null(alice);
+    expect_nothing_held();
+    assert_int_equal(atomic_load(&alice->memory), 0);
+    call c = call_new(&owner, world.wide, 1);
+    atomic_fetch_add(&alice->memory, 192u << 20); /* three quarters */
+    reply r = ask(world.port, "POST", "/v2/models/demo/infer", p.lines[0], c.request, c.bytes);
+    assert_string_not_equal(header_of(&r, "Retry-After"), "");
+    expect_reply(r, 503, "HEMI_ERR_BUSY");
+    expect_reply(ask(world.port, "POST", "/v2/models/demo/infer", p.lines[1], c.request, c.bytes), 200, NULL);
+    atomic_fetch_sub(&alice->memory, 192u << 20);
+    expect_reply(ask(world.port, "POST", "/v2/models/demo/infer", p.lines[0], c.request, c.bytes), 200, NULL);
+    expect_nothing_held();
+    assert_int_equal(atomic_load(&alice->memory), 0);
+    call_free(&c);
+    pair_close(&p);
+}
+
+/* One tenant's queue is full: 429 for it, and another is served. */
+static void test_queue_of_a_tenant(void **state) {
+    pair p;
+    char head[600];
+    int fd[4];
+    (void)state;
+    pair_open(&p, (hemi_http_options){.threads = 1, .max_queue_per_tenant = 2});
+    call c = call_new(&owner, world.wide, 300);
     int refused = 0;
     for (int i = 0; i < 4; i++) { /* one is computed, two wait, one is too much */
         fd[i] = dial(world.port);
-        snprintf(head, sizeof head, "POST /v2/models/demo/infer HTTP/1.1\r\nHost: x\r\n%sContent-Length: %zu\r\n\r\n", lines[0], c.bytes);
+        snprintf(head, sizeof head, "POST /v2/models/demo/infer HTTP/1.1\r\nHost: x\r\n%sContent-Length: %zu\r\n\r\n", p.lines[0], c.bytes);
         assert_true(send_text(fd[i], head) && send_bytes(fd[i], c.request, c.bytes));
         usleep(30000);
     }
     call one = call_new(&owner, world.wide, 1);
-    expect_reply(ask(world.port, "POST", "/v2/models/demo/infer", lines[1], one.request, one.bytes), 200, NULL);
+    expect_reply(ask(world.port, "POST", "/v2/models/demo/infer", p.lines[1], one.request, one.bytes), 200, NULL);
     for (int i = 0; i < 4; i++) {
         reply r = receive(fd[i], false);
         if (r.status == 429) {
@@ -164,9 +205,7 @@ static void test_queue_of_a_tenant(void **state) {
     assert_int_equal(refused, 1);
     call_free(&c);
     call_free(&one);
-    site_stop();
-    site_start(NULL);
-    test_folder_remove(folder);
+    pair_close(&p);
 }
 
 static int make(void **state) {
@@ -184,6 +223,6 @@ static int done(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_working_memory_is_bounded) /* before any other product: workspaces are kept */, cmocka_unit_test(test_memory_of_a_request),
-                                       cmocka_unit_test(test_memory_of_all), cmocka_unit_test(test_headers), cmocka_unit_test(test_body), cmocka_unit_test(test_queue_of_a_tenant)};
+                                       cmocka_unit_test(test_memory_of_all), cmocka_unit_test(test_headers), cmocka_unit_test(test_body), cmocka_unit_test(test_memory_of_a_tenant), cmocka_unit_test(test_queue_of_a_tenant)};
     return cmocka_run_group_tests_name("limits", tests, make, done) != 0;
 }

@@ -51,7 +51,7 @@ typedef struct bench {
 static hemi_status answer(bench *b, const uint8_t *request, size_t bytes, uint8_t **reply, size_t *reply_bytes,
                           hemi_error *err) {
     const hemi_evaluator *evaluator = b->evaluator;
-    return hemi_batches_answer(b->prepared, &evaluator, 1, b->server_keys, request, bytes, (int)b->threads, NULL, reply,
+    return hemi_batches_answer(b->prepared, NULL, &evaluator, 1, b->server_keys, request, bytes, (int)b->threads, NULL, reply,
                                reply_bytes, err);
 }
 

@@ -85,7 +85,7 @@ static hemi_status exchange_batch(bench *b, hemi_lot *lot, double ms[STEPS], for
     const double cpu = cli_process_cpu_ms();
     start = hemi_now_ms();
     if (status == HEMI_OK)
-        status = hemi_batches_answer(b->prepared, &evaluator, 1, b->batch_keys, request, f->upload_bytes,
+        status = hemi_batches_answer(b->prepared, NULL, &evaluator, 1, b->batch_keys, request, f->upload_bytes,
                                      (int)b->threads, NULL, &reply, &f->download_bytes, err);
     ms[SERVER] = hemi_now_ms() - start;
     ms[SERVER_CPU] = cli_process_cpu_ms() - cpu;

@@ -284,7 +284,7 @@ static hemi_status answer(cli_model *m, const cli_group *g, exchange *e, hemi_er
     e->t[1] = hemi_now_ms();
     e->cpu[0] = cli_process_cpu_ms();
     const hemi_status status =
-        hemi_batches_answer(m->prepared, (const hemi_evaluator *const *)g->evaluator, g->members, m->batch_keys,
+        hemi_batches_answer(m->prepared, NULL, (const hemi_evaluator *const *)g->evaluator, g->members, m->batch_keys,
                             e->request, e->request_bytes, (int)m->threads, NULL, &e->reply, &e->reply_bytes, err);
     e->cpu[1] = cli_process_cpu_ms();
     e->t[2] = hemi_now_ms();

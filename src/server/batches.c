@@ -10,6 +10,7 @@
 
 typedef struct answer {
     hemi_prepared *prepared;
+    size_t *held;
     const hemi_server_keys *keys;
     const uint8_t *in; /* the request */
     hemi_batch_request r;
@@ -86,7 +87,7 @@ static hemi_status compute(const answer *a, size_t i, uint8_t *packed_a, hemi_ba
 
 static hemi_status keep(const answer *a, size_t i, hemi_batch_state *state, const hemi_batch_state **kept,
                         hemi_error *err) {
-    *kept = hemi_prepared_put(a->prepared, hemi_server_keys_id(a->keys), a->part[i].frame.tag, state);
+    *kept = hemi_prepared_put(a->prepared, hemi_server_keys_id(a->keys), a->part[i].frame.tag, state, a->held);
     return *kept ? HEMI_OK : hemi_fail(err, HEMI_ERR_MEMORY, "no memory to keep what was prepared");
 }
 
@@ -137,10 +138,10 @@ static hemi_status answer_all(const answer *a, uint8_t *out, size_t total, hemi_
     return HEMI_OK;
 }
 
-hemi_status hemi_batches_answer(hemi_prepared *prepared, const hemi_evaluator *const *modules, size_t module_count,
+hemi_status hemi_batches_answer(hemi_prepared *prepared, size_t *held, const hemi_evaluator *const *modules, size_t module_count,
                                 const hemi_server_keys *keys, const void *request, size_t request_bytes, int threads, const atomic_bool *stop,
                                 uint8_t **reply, size_t *reply_bytes, hemi_error *err) {
-    answer a = {.prepared = prepared, .keys = keys, .in = request};
+    answer a = {.prepared = prepared, .held = held, .keys = keys, .in = request};
     size_t total = HEMI_BATCH_REPLY_BYTES;
     *reply = NULL;
     *reply_bytes = 0;

@@ -41,20 +41,35 @@ bool hemi_exchange_set_key(hemi_exchange *x, const char *hex) {
     return x->has_key;
 }
 
+/* What this request's tenant may have of the memory. */
+static size_t memory_of_tenant(const hemi_exchange *x) {
+    const size_t all = x->service->bodies_bytes_max;
+    return x->tenant == &x->service->anyone ? all : all / HEMI_SERVER_TENANT_MEMORY_PARTS * (HEMI_SERVER_TENANT_MEMORY_PARTS - 1);
+}
+
 bool hemi_exchange_hold(hemi_exchange *x, size_t bytes) {
-    atomic_size_t *all = &x->service->bodies_bytes;
-    if (atomic_fetch_add(all, bytes) + bytes > x->service->bodies_bytes_max) {
-        atomic_fetch_sub(all, bytes);
-        return false;
+    hemi_service *s = x->service;
+    if (atomic_fetch_add(&s->bodies_bytes, bytes) + bytes <= s->bodies_bytes_max) {
+        if (atomic_fetch_add(&x->tenant->memory, bytes) + bytes <= memory_of_tenant(x)) {
+            x->held_bytes += bytes;
+            return true;
+        }
+        atomic_fetch_sub(&x->tenant->memory, bytes);
     }
-    x->held_bytes += bytes;
-    return true;
+    atomic_fetch_sub(&s->bodies_bytes, bytes);
+    return false;
+}
+
+static void let_go(hemi_exchange *x, size_t bytes) {
+    atomic_fetch_sub(&x->service->bodies_bytes, bytes);
+    atomic_fetch_sub(&x->tenant->memory, bytes);
+    x->held_bytes -= bytes;
 }
 
 bool hemi_exchange_hold_reply(hemi_exchange *x, size_t reply, size_t working) {
-    const hemi_service *s = x->service;
-    const size_t bytes = reply + working;
-    if (bytes > s->bodies_bytes_max || x->held_bytes > s->request_memory_max || bytes > s->request_memory_max - x->held_bytes)
+    const size_t bytes = reply + working, of_tenant = memory_of_tenant(x);
+    const size_t most = of_tenant < x->service->request_memory_max ? of_tenant : x->service->request_memory_max;
+    if (x->held_bytes > most || bytes > most - x->held_bytes)
         hemi_answer_error(x, 0, HEMI_ERR_TOO_LARGE, "this request would take %zu bytes for its reply and %zu for computing it: send fewer rows, or name fewer modules", reply, working);
     else if (!hemi_exchange_hold(x, bytes))
         hemi_answer_error(x, 0, HEMI_ERR_BUSY, "other requests have the server's memory; try again later");
@@ -64,8 +79,7 @@ bool hemi_exchange_hold_reply(hemi_exchange *x, size_t reply, size_t working) {
 }
 
 void hemi_exchange_let_go(hemi_exchange *x) {
-    atomic_fetch_sub(&x->service->bodies_bytes, x->working_bytes);
-    x->held_bytes -= x->working_bytes;
+    let_go(x, x->working_bytes);
     x->working_bytes = 0;
 }
 
@@ -203,6 +217,7 @@ static void check_model(hemi_exchange *x) {
     }
     if (most > x->service->body_bytes_max) most = x->service->body_bytes_max;
     if (most > x->service->request_memory_max) most = x->service->request_memory_max;
+    if (most > memory_of_tenant(x)) most = memory_of_tenant(x);
     if (x->body_bytes <= most) return;
     x->answer.close = true;
     hemi_answer_error(x, 0, HEMI_ERR_TOO_LARGE, "a body of %zu bytes: here it has at most %zu", x->body_bytes, most);
@@ -374,7 +389,7 @@ void hemi_exchange_end(hemi_exchange *x, bool completed) {
         x->upload = NULL;
     }
     drop_body(x);
-    atomic_fetch_sub(&s->bodies_bytes, x->held_bytes);
+    let_go(x, x->held_bytes);
     hemi_peer_enter_idle(s->peers, x->peer);
     hemi_registry_release(x->registry);
     atomic_fetch_sub(&s->exchanges, 1);

@@ -213,10 +213,11 @@ static hemi_status start_service(hemi_http_server *server, const hemi_http_optio
                                          .key_batches = HEMI_SERVER_PREPARED_PER_KEY_MAX,
                                          .expiry_ms = either(o->prepared_expiry_ms, HEMI_SERVER_PREPARED_EXPIRY_MS)};
     const size_t places[HEMI_LANES] = {o->max_queue ? o->max_queue : HEMI_SERVER_QUEUE_MAX, HEMI_SERVER_PREPARES_MAX};
-    const size_t tenant_places = o->no_auth ? SIZE_MAX : either(o->max_queue_per_tenant, HEMI_SERVER_QUEUE_PER_TENANT_MAX); /* without tokens all are one */
+    const size_t of_tenant[HEMI_LANES] = {o->no_auth ? SIZE_MAX : either(o->max_queue_per_tenant, HEMI_SERVER_QUEUE_PER_TENANT_MAX), /* without tokens all are one */
+                                          o->no_auth ? SIZE_MAX : HEMI_SERVER_PREPARES_PER_TENANT_MAX};
     s->prepared = hemi_prepared_new(&limits);
     s->board = hemi_board_new(HEMI_SERVER_PROGRESS_MAX);
-    s->jobs = hemi_jobs_new(s->workers, places, tenant_places, run_job);
+    s->jobs = hemi_jobs_new(s->workers, places, of_tenant, run_job);
     if (!s->prepared || !s->board || !s->keys || !s->uploads || !s->peers || !s->jobs)
         return hemi_fail(err, HEMI_ERR_MEMORY, "cannot start %d worker threads: too little memory, or too many threads",
                          s->workers);

@@ -9,6 +9,10 @@
 #include "hemi/server.h"
 #include "store/store.h"
 
+/* What all tenants share and is bounded in bytes. Where room is needed it is made by the tenant that holds the most, whose oldest goes: what others do
+ * takes nothing from who holds little. */
+typedef enum hemi_held { HEMI_HELD_KEYS, HEMI_HELD_UPLOADS, HEMI_HELD_PREPARED, HEMI_HELD_KINDS } hemi_held;
+
 /* A tenant lives, at one address, until the server ends: what is counted of it is in its members. */
 typedef struct hemi_tenant {
     char name[HEMI_TENANT_NAME_BYTES_MAX + 1];
@@ -16,6 +20,8 @@ typedef struct hemi_tenant {
     atomic_bool is_revoked;
     atomic_ullong requests, rows, bytes_in, bytes_out;
     atomic_size_t connections; /* open, whose first request was this tenant's */
+    atomic_size_t memory;      /* reserved by its requests */
+    size_t held[HEMI_HELD_KINDS]; /* bytes, guarded by the lock of what holds them */
 } hemi_tenant;
 
 /* Of requests without a token: no name that a tenant can have. */

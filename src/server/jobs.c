@@ -27,7 +27,7 @@ typedef struct job {
 
 typedef struct lane {
     flow *flows;
-    size_t max, count, reserved;
+    size_t max, flow_max, count, reserved;
     size_t busy, busy_max; /* workers */
     double begun_ms;       /* where the flow of the last job was: who comes anew begins there at least */
     double mean_ms;        /* of a job, lately */
@@ -38,7 +38,6 @@ struct hemi_jobs {
     pthread_cond_t more;
     hemi_job_fn run;
     lane lane[HEMI_LANES];
-    size_t flow_max;
     bool quit;
     int threads;
     pthread_t *thread;
@@ -137,16 +136,16 @@ static void *worker(void *context) {
     return NULL;
 }
 
-hemi_jobs *hemi_jobs_new(int threads, const size_t max[HEMI_LANES], size_t flow_max, hemi_job_fn run) {
+hemi_jobs *hemi_jobs_new(int threads, const size_t max[HEMI_LANES], const size_t flow_max[HEMI_LANES], hemi_job_fn run) {
     hemi_jobs *jobs = calloc(1, sizeof *jobs);
     if (!jobs) return NULL;
     pthread_mutex_init(&jobs->lock, NULL);
     pthread_cond_init(&jobs->more, NULL);
     jobs->run = run;
-    jobs->flow_max = flow_max;
     for (int i = 0; i < HEMI_LANES; i++) {
         lane *l = &jobs->lane[i];
         l->max = max[i];
+        l->flow_max = flow_max[i];
         l->busy_max = (size_t)threads - (i == HEMI_LANE_BACKGROUND && threads > 1 ? 1 : 0);
     }
     jobs->thread = calloc((size_t)threads, sizeof *jobs->thread);
@@ -179,7 +178,7 @@ void hemi_jobs_free(hemi_jobs *jobs) {
 static hemi_place reserve_locked(hemi_jobs *jobs, lane *l, const void *name) {
     if (jobs->quit || l->count + l->reserved >= l->max) return HEMI_PLACE_NONE;
     flow *f = find_flow(l, name);
-    if (f && f->count + f->reserved >= jobs->flow_max) return HEMI_PLACE_NONE_OF_FLOW;
+    if (f && f->count + f->reserved >= l->flow_max) return HEMI_PLACE_NONE_OF_FLOW;
     if (!f && !(f = make_flow(l, name))) return HEMI_PLACE_NONE;
     job *j = calloc(1, sizeof *j); /* now, as filling a place must not fail */
     if (!j) {

@@ -16,9 +16,9 @@ typedef void (*hemi_job_fn)(void *job);
 typedef enum hemi_lane { HEMI_LANE_FRONT, HEMI_LANE_BACKGROUND, HEMI_LANES } hemi_lane;
 typedef enum hemi_place { HEMI_PLACE_TAKEN, HEMI_PLACE_NONE, HEMI_PLACE_NONE_OF_FLOW } hemi_place;
 
-/* threads >= 1 workers call run(job) on what is pushed. max: places of each queue; flow_max: of those, one flow's. NULL when the threads cannot be
+/* threads >= 1 workers call run(job) on what is pushed. max: places of each queue; flow_max: of those, one flow's in each. NULL when the threads cannot be
  * had. */
-hemi_jobs *hemi_jobs_new(int threads, const size_t max[HEMI_LANES], size_t flow_max, hemi_job_fn run);
+hemi_jobs *hemi_jobs_new(int threads, const size_t max[HEMI_LANES], const size_t flow_max[HEMI_LANES], hemi_job_fn run);
 /* Runs what is still in the queues, then ends the workers. No place can be taken any more. */
 void hemi_jobs_stop(hemi_jobs *jobs);
 void hemi_jobs_free(hemi_jobs *jobs); /* takes NULL */

@@ -12,6 +12,7 @@
 typedef struct entry {
     hemi_server_keys *keys;
     size_t bytes, users;
+    size_t *held; /* its tenant's bytes here */
     double asked_ms; /* when the cache was last asked whether it still has them */
     bool listed; /* in the table; otherwise it is freed by its last user */
     struct entry *newer, *older;
@@ -21,6 +22,7 @@ typedef struct entry {
 struct hemi_key_cache {
     pthread_mutex_t lock;
     size_t bytes, bytes_max, count;
+    size_t held; /* of nobody in particular */
     unsigned long long evicted;
     entry *newest, *oldest, *removed;
     entry *bucket[BUCKETS];
@@ -79,6 +81,7 @@ static void take_out(hemi_key_cache *cache, entry *e) {
     unlink_from(bucket_of(cache, hemi_server_keys_id(e->keys)), e);
     unlink_use(cache, e);
     cache->bytes -= e->bytes;
+    *e->held -= e->bytes;
     cache->count--;
     e->listed = false;
     if (e->users == 0) {
@@ -96,9 +99,18 @@ void hemi_key_cache_free(hemi_key_cache *cache) {
     hemi_free(cache);
 }
 
+/* The oldest of the tenant that holds the most. */
+static entry *first_to_go(const hemi_key_cache *cache) {
+    entry *first = cache->oldest;
+    for (entry *e = first; e; e = e->newer)
+        if (*e->held > *first->held) first = e;
+    return first;
+}
+
 static void put_locked(hemi_key_cache *cache, entry *e) {
+    *e->held += e->bytes;
     while (cache->oldest && cache->bytes + e->bytes > cache->bytes_max) {
-        take_out(cache, cache->oldest);
+        take_out(cache, first_to_go(cache));
         cache->evicted++;
     }
     entry **bucket = bucket_of(cache, hemi_server_keys_id(e->keys));
@@ -129,7 +141,7 @@ bool hemi_key_cache_is_due(hemi_key_cache *cache, const uint8_t id[HEMI_KEY_ID_B
     return due;
 }
 
-hemi_status hemi_key_cache_put(hemi_key_cache *cache, hemi_server_keys *keys, bool *created, hemi_error *err) {
+hemi_status hemi_key_cache_put(hemi_key_cache *cache, hemi_server_keys *keys, size_t *held, bool *created, hemi_error *err) {
     const hemi_status fits = hemi_key_cache_fits(cache, keys, err);
     *created = false;
     entry *e = fits == HEMI_OK ? hemi_alloc(1, sizeof *e) : NULL;
@@ -139,6 +151,7 @@ hemi_status hemi_key_cache_put(hemi_key_cache *cache, hemi_server_keys *keys, bo
     }
     e->keys = keys;
     e->bytes = hemi_server_keys_bytes(keys);
+    e->held = held ? held : &cache->held;
     e->asked_ms = hemi_now_ms();
     pthread_mutex_lock(&cache->lock);
     entry *there = find(cache, hemi_server_keys_id(keys));

@@ -39,7 +39,7 @@ static void begin_put(hemi_exchange *x) {
         refuse_range(x, received);
         return;
     }
-    x->upload = hemi_upload_new(x->slot, total);
+    x->upload = hemi_upload_new(x->slot, total, &x->tenant->held[HEMI_HELD_UPLOADS]);
     if (!x->upload) hemi_answer_error(x, 0, HEMI_ERR_MEMORY, "no memory for evaluation keys");
 }
 

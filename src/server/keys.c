@@ -101,7 +101,7 @@ static hemi_status put(hemi_exchange *x, const hemi_upload *upload, bool *create
         hemi_server_keys_free(keys);
         return status;
     }
-    HEMI_TRY(hemi_key_cache_put(s->keys, keys, &cached, err));
+    HEMI_TRY(hemi_key_cache_put(s->keys, keys, &x->tenant->held[HEMI_HELD_KEYS], &cached, err));
     if (!is_kept(s)) *created = cached;
     return HEMI_OK;
 }
@@ -130,7 +130,7 @@ static hemi_status load(hemi_exchange *x, hemi_error *err) {
     HEMI_TRY(hemi_store_key_get(s->store, x->tenant->name, x->key, time(NULL), &bytes, &count, err));
     hemi_status status = expand(x, bytes, count, &keys, err);
     free(bytes);
-    if (status == HEMI_OK) status = hemi_key_cache_put(s->keys, keys, &created, err);
+    if (status == HEMI_OK) status = hemi_key_cache_put(s->keys, keys, &x->tenant->held[HEMI_HELD_KEYS], &created, err);
     return status;
 }
 

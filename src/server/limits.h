@@ -46,6 +46,7 @@
 #define HEMI_SERVER_PARALLEL_PRODUCTS 1024u /* a request with as many products is computed by all idle workers */
 #define HEMI_SERVER_BODIES_BYTES_MAX  ((size_t)1 << 30) /* (option) bodies in memory, requests and replies of all connections: so much at least, ... */
 #define HEMI_SERVER_BODIES_LARGEST    3u /* ... and so many of the largest key uploads that the served modules can have */
+#define HEMI_SERVER_TENANT_MEMORY_PARTS 4u /* all but one of so many parts of it one tenant may have, so that others are always served */
 #define HEMI_SERVER_REQUEST_MODULES    2u /* and what computing so many of the largest modules takes, for each worker */
 /* A request of a circuit, whose ciphertexts are large, but for one with a single unit. */
 #define HEMI_SERVER_CIRCUIT_REQUEST_BYTES_MAX ((size_t)256 << 20)
@@ -74,6 +75,7 @@
 #define HEMI_SERVER_PREPARED_PER_KEY_MAX 1024u               /* batches of one client; its least recently used make room */
 #define HEMI_SERVER_PREPARED_EXPIRY_MS   900000u             /* since a row of it was last computed */
 #define HEMI_SERVER_PREPARES_MAX         64u                 /* announcements that wait; further ones get 503 */
+#define HEMI_SERVER_PREPARES_PER_TENANT_MAX 32u              /* of one tenant; further ones get 429 */
 #define HEMI_SERVER_PREPARES_PER_KEY_MAX 4u                  /* of one client, the one at work included; further ones get 429 */
 /* Multiplications from which on a batch is computed by all idle workers: some milliseconds' worth. */
 #define HEMI_SERVER_PARALLEL_BATCH ((size_t)1 << 26)

@@ -70,7 +70,7 @@ static void compute(hemi_exchange *x, const hemi_server_keys *keys, int threads)
     uint8_t *reply = NULL;
     size_t bytes = 0;
     const double start = hemi_now_ms();
-    const hemi_status status = hemi_batches_answer(x->service->prepared, x->model->evaluator, x->model->evaluators, keys,
+    const hemi_status status = hemi_batches_answer(x->service->prepared, &x->tenant->held[HEMI_HELD_PREPARED], x->model->evaluator, x->model->evaluators, keys,
                                                    x->body, x->received, threads, hemi_peer_gone(x->peer), &reply, &bytes, &err);
     x->compute_ms = hemi_now_ms() - start;
     if (status != HEMI_OK)

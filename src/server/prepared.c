@@ -17,6 +17,7 @@ typedef struct entry {
     uint8_t tag[HEMI_BATCH_TAG_BYTES], key[HEMI_KEY_ID_BYTES];
     hemi_batch_state *state;
     size_t bytes, users;
+    size_t *held; /* its tenant's bytes here */
     double used_ms;
     bool listed; /* in the table; otherwise it is freed by its last user */
     struct entry *newer, *older;
@@ -28,6 +29,7 @@ struct hemi_prepared {
     hemi_prepared_limits limits;
     uint8_t tag_secret[SECRET_BYTES], zero_secret[SECRET_BYTES];
     hemi_prepared_figures figures;
+    size_t held; /* of nobody in particular */
     entry *newest, *oldest, *removed;
     entry *bucket[BUCKETS];
     struct {
@@ -107,6 +109,7 @@ static void take_out(hemi_prepared *p, entry *e) {
     unlink_use(p, e);
     p->figures.bytes -= e->bytes;
     p->figures.batches--;
+    *e->held -= e->bytes;
     e->listed = false;
     if (e->users == 0) {
         entry_free(e);
@@ -132,7 +135,15 @@ hemi_status hemi_prepared_fits(const hemi_prepared *p, size_t bytes, hemi_error 
                      bytes, most);
 }
 
-/* The client's own go first, the oldest of them before the others, then anyone's. */
+/* The oldest of the tenant that holds the most. */
+static entry *first_to_go(const hemi_prepared *p) {
+    entry *first = p->oldest;
+    for (entry *e = first; e; e = e->newer)
+        if (*e->held > *first->held) first = e;
+    return first;
+}
+
+/* The client's own go first, the oldest of them before the others, then those of the tenant with the most. */
 static void make_room(hemi_prepared *p, const uint8_t *key, size_t bytes) {
     size_t own_bytes = 0, own = 0;
     for (const entry *e = p->oldest; e; e = e->newer)
@@ -150,7 +161,7 @@ static void make_room(hemi_prepared *p, const uint8_t *key, size_t bytes) {
         p->figures.evicted++;
     }
     while (p->oldest && p->figures.bytes + bytes > p->limits.bytes) {
-        take_out(p, p->oldest);
+        take_out(p, first_to_go(p));
         p->figures.evicted++;
     }
 }
@@ -166,7 +177,7 @@ static void list(hemi_prepared *p, entry *e) {
 }
 
 const hemi_batch_state *hemi_prepared_put(hemi_prepared *p, const uint8_t key[HEMI_KEY_ID_BYTES],
-                                          const uint8_t tag[HEMI_BATCH_TAG_BYTES], hemi_batch_state *state) {
+                                          const uint8_t tag[HEMI_BATCH_TAG_BYTES], hemi_batch_state *state, size_t *held) {
     entry *e = hemi_alloc(1, sizeof *e);
     if (!e) {
         hemi_batch_state_free(state);
@@ -175,6 +186,7 @@ const hemi_batch_state *hemi_prepared_put(hemi_prepared *p, const uint8_t key[HE
     memcpy(e->tag, tag, sizeof e->tag);
     memcpy(e->key, key, sizeof e->key);
     e->state = state;
+    e->held = held ? held : &p->held;
     e->bytes = sizeof *e + hemi_batch_state_bytes(state);
     pthread_mutex_lock(&p->lock);
     entry *there = find(p, tag);
@@ -185,6 +197,7 @@ const hemi_batch_state *hemi_prepared_put(hemi_prepared *p, const uint8_t key[HE
         e->next = p->removed; /* for this one use */
         p->removed = e;
     } else {
+        *e->held += e->bytes;
         make_room(p, key, e->bytes);
         list(p, e);
     }

@@ -41,9 +41,10 @@ HEMI_CHECK hemi_status hemi_prepared_fits(const hemi_prepared *prepared, size_t 
 /* NULL if it is not there. Given back with hemi_prepared_release; it outlives eviction until then. */
 const hemi_batch_state *hemi_prepared_acquire(hemi_prepared *prepared, const uint8_t tag[HEMI_BATCH_TAG_BYTES]);
 /* Takes over a state and gives back one to use, the same or one that came earlier: to be released. Where it does not fit, others make
- * room, the client's own first. NULL: no memory (the state is freed). */
+ * room: the client's own first, then those of the tenant that holds the most (*held: bytes that this client's has here, identity.h; NULL: nobody's in
+ * particular). NULL: no memory (the state is freed). */
 const hemi_batch_state *hemi_prepared_put(hemi_prepared *prepared, const uint8_t key[HEMI_KEY_ID_BYTES],
-                                          const uint8_t tag[HEMI_BATCH_TAG_BYTES], hemi_batch_state *state);
+                                          const uint8_t tag[HEMI_BATCH_TAG_BYTES], hemi_batch_state *state, size_t *held);
 void hemi_prepared_release(hemi_prepared *prepared, const hemi_batch_state *state);
 /* All of a client's. */
 void hemi_prepared_forget(hemi_prepared *prepared, const uint8_t key[HEMI_KEY_ID_BYTES]);

@@ -11,6 +11,7 @@ struct hemi_uploads {
     hemi_upload *first; /* the most recently kept first */
     size_t count, bytes, count_max, bytes_max;
     double expiry_ms;
+    size_t held; /* of nobody in particular */
 };
 
 hemi_uploads *hemi_uploads_new(size_t bytes_max, size_t count_max, double expiry_ms) {
@@ -29,7 +30,7 @@ void hemi_uploads_set_max(hemi_uploads *uploads, size_t bytes_max) {
     pthread_mutex_unlock(&uploads->lock);
 }
 
-hemi_upload *hemi_upload_new(const uint8_t id[HEMI_KEY_ID_BYTES], size_t total) {
+hemi_upload *hemi_upload_new(const uint8_t id[HEMI_KEY_ID_BYTES], size_t total, size_t *held) {
     hemi_upload *upload = calloc(1, sizeof *upload);
     uint8_t *bytes = malloc(total ? total : 1); /* the system gives pages as they are filled */
     if (!upload || !bytes) {
@@ -40,6 +41,7 @@ hemi_upload *hemi_upload_new(const uint8_t id[HEMI_KEY_ID_BYTES], size_t total) 
     memcpy(upload->id, id, HEMI_KEY_ID_BYTES);
     upload->bytes = bytes;
     upload->total = total;
+    upload->held = held;
     return upload;
 }
 
@@ -72,12 +74,15 @@ static hemi_upload *detach(hemi_uploads *uploads, hemi_upload **at) {
     upload->next = NULL;
     uploads->count--;
     uploads->bytes -= upload->total;
+    *upload->held -= upload->weight;
     return upload;
 }
 
-static void drop_oldest(hemi_uploads *uploads) {
+/* The oldest of the tenant that holds the most: the last in the list. */
+static void drop_one(hemi_uploads *uploads) {
     hemi_upload **at = &uploads->first;
-    while ((*at)->next) at = &(*at)->next;
+    for (hemi_upload **other = at; *other; other = &(*other)->next)
+        if (*(*other)->held >= *(*at)->held) at = other;
     hemi_upload_free(detach(uploads, at));
 }
 
@@ -97,9 +102,12 @@ void hemi_uploads_keep(hemi_uploads *uploads, hemi_upload *upload) {
         return;
     }
     hemi_upload_free(detach(uploads, there));
+    upload->weight = upload->total + uploads->bytes_max / uploads->count_max;
+    if (!upload->held) upload->held = &uploads->held;
+    *upload->held += upload->weight;
     while (uploads->count > 0 &&
            (uploads->count >= uploads->count_max || uploads->bytes + upload->total > uploads->bytes_max))
-        drop_oldest(uploads);
+        drop_one(uploads);
     upload->kept_ms = hemi_now_ms();
     upload->next = uploads->first;
     uploads->first = upload;

@@ -1,5 +1,6 @@
 /* Key uploads that were interrupted, or that come in pieces: a body that is not yet complete. While a request adds to
- * an upload it owns it alone; in between it is kept here, bounded in bytes and number, and expires. */
+ * an upload it owns it alone; in between it is kept here, bounded in bytes and number, and expires. Of the tenant
+ * that holds the most the oldest make room. */
 #ifndef HEMI_SERVER_UPLOADS_H
 #define HEMI_SERVER_UPLOADS_H
 
@@ -14,6 +15,8 @@ typedef struct hemi_upload {
     uint8_t *bytes;                /* total, of which the first `received` are there */
     size_t total, received;
     double kept_ms; /* when it was put here */
+    size_t *held;   /* its tenant's here (identity.h): bytes, and something for each upload, as their number is bounded too */
+    size_t weight;  /* what it added there */
     struct hemi_upload *next;
 } hemi_upload;
 
@@ -23,8 +26,8 @@ hemi_uploads *hemi_uploads_new(size_t bytes_max, size_t count_max, double expiry
 void hemi_uploads_set_max(hemi_uploads *uploads, size_t bytes_max);
 void hemi_uploads_free(hemi_uploads *uploads);
 
-/* A new upload of which nothing is there; NULL without memory. */
-hemi_upload *hemi_upload_new(const uint8_t id[HEMI_KEY_ID_BYTES], size_t total);
+/* A new upload of which nothing is there; NULL without memory. held: its tenant's; NULL: nobody's in particular. */
+hemi_upload *hemi_upload_new(const uint8_t id[HEMI_KEY_ID_BYTES], size_t total, size_t *held);
 void hemi_upload_free(hemi_upload *upload);
 
 /* Hands over the upload kept under id (the caller owns it), or NULL. */

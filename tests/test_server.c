@@ -1,6 +1,8 @@
 /* The server's routes, statuses and error documents; limits and clocks; what it does with what is not HTTP. */
 #include "server_fixture.h"
 
+#include <netdb.h>
+
 /* ---- answers to GET */
 
 static json_t *get_json(const char *path) {
@@ -343,12 +345,41 @@ static void test_connections_are_limited(void **state) {
         reply_clear(&r);
     }
     assert_int_equal(served, 3);
+    assert_int_equal(atomic_load(&hemi_http_server_service(world.server)->metrics.cut[HEMI_CUT_ADDRESS]), 3);
     for (size_t i = 0; i < TEST_COUNT(fd); i++) close(fd[i]);
     const hemi_service *s = hemi_http_server_service(world.server);
     for (int i = 0; i < 500 && hemi_peers_count(s->peers) > 0; i++) usleep(10000);
     expect_alive();
     site_stop();
     site_start(NULL);
+}
+
+/* Whoever has a network of IPv6 has all its addresses: they count as one. */
+static void test_origins(void **state) {
+    const struct {
+        const char *one, *other;
+        bool same;
+    } row[] = {{"2001:db8:1:2::1", "2001:db8:1:2:ffff::9", true}, {"2001:db8:1:2::1", "2001:db8:1:3::1", false}, {"192.0.2.1", "::ffff:192.0.2.1", true},
+               {"192.0.2.1", "192.0.2.2", false},                 {"::ffff:192.0.2.1", "::ffff:192.0.2.2", false}, {"::1", "::2", true}};
+    hemi_metrics metrics = {0};
+    const hemi_peers_clock clock = {.header_ms = 1e9};
+    (void)state;
+    for (size_t i = 0; i < TEST_COUNT(row); i++) {
+        struct sockaddr_storage at[2];
+        const char *const text[2] = {row[i].one, row[i].other};
+        for (int k = 0; k < 2; k++) {
+            struct addrinfo *found, hints = {.ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_STREAM};
+            assert_int_equal(getaddrinfo(text[k], NULL, &hints, &found), 0);
+            memcpy(&at[k], found->ai_addr, found->ai_addrlen);
+            freeaddrinfo(found);
+        }
+        hemi_peers *peers = hemi_peers_new(&clock, &metrics);
+        assert_non_null(hemi_peer_add(peers, -1, (const struct sockaddr *)&at[0]));
+        assert_true(hemi_peers_have_room(peers, (const struct sockaddr *)&at[1], 2));
+        assert_int_equal(hemi_peers_have_room(peers, (const struct sockaddr *)&at[1], 1), !row[i].same);
+        hemi_peers_free(peers);
+    }
+    assert_int_equal(atomic_load(&metrics.cut[HEMI_CUT_ADDRESS]), 3);
 }
 
 /* ---- starting */
@@ -455,7 +486,7 @@ int main(void) {
                                        cmocka_unit_test(test_nonsense),
                                        cmocka_unit_test(test_keep_alive),
                                        cmocka_unit_test(test_slow_clients_are_cut),
-                                       cmocka_unit_test(test_connections_are_limited),
+                                       cmocka_unit_test(test_connections_are_limited), cmocka_unit_test(test_origins),
                                        cmocka_unit_test(test_port_in_use),
                                        cmocka_unit_test(test_folders),
                                        cmocka_unit_test(test_broken_modules),

@@ -36,14 +36,24 @@ struct hemi_http_server {
     long sweep_ms;
 };
 
+static unsigned either(unsigned value, unsigned otherwise) { return value ? value : otherwise; }
+
 /* ---- called by libmicrohttpd, all on its thread */
+
+static enum MHD_Result on_accept(void *cls, const struct sockaddr *address, socklen_t length) {
+    hemi_http_server *server = cls;
+    (void)length;
+    const unsigned most = either(server->options.max_connections_per_address, HEMI_SERVER_CONNECTIONS_PER_ADDRESS_MAX);
+    return hemi_peers_have_room(server->service.peers, address, most) ? MHD_YES : MHD_NO;
+}
 
 static void on_connection(void *cls, struct MHD_Connection *connection, void **context,
                           enum MHD_ConnectionNotificationCode what) {
     hemi_service *s = cls;
     if (what == MHD_CONNECTION_NOTIFY_STARTED) {
         const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-        *context = hemi_peer_add(s->peers, info->connect_fd);
+        const union MHD_ConnectionInfo *from = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+        *context = hemi_peer_add(s->peers, info->connect_fd, from->client_addr);
     } else {
         hemi_peer_remove(s->peers, *context);
         *context = NULL;
@@ -171,8 +181,6 @@ void hemi_service_store_failed(hemi_service *s, const hemi_error *err) {
 
 /* ---- start */
 
-static unsigned either(unsigned value, unsigned otherwise) { return value ? value : otherwise; }
-
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
 /* Keys of circuits have hundreds of megabytes: what is served says how much must fit. */
@@ -277,13 +285,12 @@ static hemi_status start_daemon(hemi_http_server *server, const hemi_http_option
     tls[0].ptr_value = (void *)(intptr_t)hemi_tls_retrieve;
     /* clang-format off */
     server->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | (server->tls ? MHD_USE_TLS : 0), server->port, NULL, NULL, on_request, s,
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | (server->tls ? MHD_USE_TLS : 0), server->port, on_accept, server, on_request, s,
         MHD_OPTION_LISTEN_SOCKET, (MHD_socket)server->socket,
         MHD_OPTION_NOTIFY_COMPLETED, on_end, s,
         MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
         MHD_OPTION_URI_LOG_CALLBACK, on_uri, s,
         MHD_OPTION_CONNECTION_LIMIT, either(o->max_connections, HEMI_SERVER_CONNECTIONS_MAX),
-        MHD_OPTION_PER_IP_CONNECTION_LIMIT, either(o->max_connections_per_address, HEMI_SERVER_CONNECTIONS_PER_ADDRESS_MAX),
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, HEMI_SERVER_CONNECTION_MEMORY,
         MHD_OPTION_CONNECTION_MEMORY_INCREMENT, HEMI_SERVER_CONNECTION_INCREMENT,
         MHD_OPTION_CONNECTION_TIMEOUT, timeout_s,

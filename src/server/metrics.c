@@ -8,7 +8,7 @@
 
 static const unsigned statuses[HEMI_METRICS_STATUS_COUNT] = HEMI_METRICS_STATUSES;
 static const double bounds[HEMI_METRICS_BOUND_COUNT] = HEMI_METRICS_BOUNDS;
-static const char *const cuts[HEMI_CUTS] = {"idle", "headers", "body", "reply", "gone"};
+static const char *const cuts[HEMI_CUTS] = {"idle", "headers", "body", "reply", "gone", "address"};
 
 static void add(atomic_ullong *counter, unsigned long long n) {
     atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
@@ -65,7 +65,7 @@ static void write_requests(FILE *f, const hemi_metrics *m) {
         (double)get(&m->refused_busy));
     one(f, "hemi_requests_cancelled_total", "counter", "Requests whose client left while they were computed.", (double)get(&m->cancelled));
     head(f, "hemi_connections_cut_total", "counter",
-         "Connections ended by the server: too slow in that phase, or gone in the middle of a request.");
+         "Connections ended by the server: too slow in that phase, gone in the middle of a request, or (address) one too many of its address.");
     for (int i = 0; i < HEMI_CUTS; i++)
         fprintf(f, "hemi_connections_cut_total{phase=\"%s\"} %llu\n", cuts[i], get(&m->cut[i]));
 }

@@ -29,6 +29,7 @@ typedef enum hemi_cut {
     HEMI_CUT_BODY,
     HEMI_CUT_REPLY,
     HEMI_CUT_GONE,
+    HEMI_CUT_ADDRESS, /* not accepted: its address has too many */
     HEMI_CUTS
 } hemi_cut;
 

@@ -1,8 +1,10 @@
 #include "server/peers.h"
 
+#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #include "base/cpu.h"
@@ -11,6 +13,7 @@ typedef enum phase { PHASE_IDLE, PHASE_HEADERS, PHASE_BODY, PHASE_WORK, PHASE_RE
 
 struct hemi_peer {
     int socket;
+    uint8_t origin[HEMI_ORIGIN_BYTES];
     phase phase;
     double since_ms;
     size_t bytes; /* body: received so far; reply: to be sent */
@@ -44,10 +47,37 @@ void hemi_peers_free(hemi_peers *peers) {
     free(peers);
 }
 
-hemi_peer *hemi_peer_add(hemi_peers *peers, int socket) {
+void hemi_origin(uint8_t origin[HEMI_ORIGIN_BYTES], const struct sockaddr *address) {
+    memset(origin, 0, HEMI_ORIGIN_BYTES);
+    if (address->sa_family == AF_INET) {
+        struct sockaddr_in v4;
+        memcpy(&v4, address, sizeof v4);
+        origin[10] = origin[11] = 0xFF; /* as IPv6 writes it: RFC 4291, 2.5.5.2 */
+        memcpy(origin + 12, &v4.sin_addr, 4);
+    } else if (address->sa_family == AF_INET6) {
+        struct sockaddr_in6 v6;
+        memcpy(&v6, address, sizeof v6);
+        memcpy(origin, &v6.sin6_addr, IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr) ? 16 : 8);
+    }
+}
+
+bool hemi_peers_have_room(hemi_peers *peers, const struct sockaddr *address, size_t most) {
+    uint8_t origin[HEMI_ORIGIN_BYTES];
+    size_t count = 0;
+    hemi_origin(origin, address);
+    pthread_mutex_lock(&peers->lock);
+    for (const hemi_peer *peer = peers->first; peer; peer = peer->next) count += memcmp(peer->origin, origin, sizeof origin) == 0;
+    pthread_mutex_unlock(&peers->lock);
+    if (count < most) return true;
+    atomic_fetch_add_explicit(&peers->metrics->cut[HEMI_CUT_ADDRESS], 1, memory_order_relaxed);
+    return false;
+}
+
+hemi_peer *hemi_peer_add(hemi_peers *peers, int socket, const struct sockaddr *address) {
     hemi_peer *peer = calloc(1, sizeof *peer);
     if (!peer) return NULL;
     peer->socket = socket;
+    hemi_origin(peer->origin, address);
     peer->phase = PHASE_HEADERS;
     peer->since_ms = hemi_now_ms();
     pthread_mutex_lock(&peers->lock);

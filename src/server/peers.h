@@ -13,6 +13,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/socket.h>
 
 #include "server/identity.h"
 #include "server/metrics.h"
@@ -32,8 +33,14 @@ typedef struct hemi_peers hemi_peers;
 hemi_peers *hemi_peers_new(const hemi_peers_clock *clock, hemi_metrics *metrics);
 void hemi_peers_free(hemi_peers *peers);
 
+/* Where a client is, as far as it cannot choose: the IPv4 address, or the network of an IPv6 address (its first 64 bits: RFC 4291, 2.5.4, RFC 6177). */
+#define HEMI_ORIGIN_BYTES 16
+void hemi_origin(uint8_t origin[HEMI_ORIGIN_BYTES], const struct sockaddr *address);
+/* May one more connection come from there, of at most `most`? Counts those that may not. */
+bool hemi_peers_have_room(hemi_peers *peers, const struct sockaddr *address, size_t most);
+
 /* A new connection, waiting for its first request: NULL without memory. */
-hemi_peer *hemi_peer_add(hemi_peers *peers, int socket);
+hemi_peer *hemi_peer_add(hemi_peers *peers, int socket, const struct sockaddr *address);
 /* Before its socket is closed. Takes NULL. */
 void hemi_peer_remove(hemi_peers *peers, hemi_peer *peer);
 

@@ -165,10 +165,17 @@ suite_fuzz() { # what fuzzers found and what makes them begin, under the sanitiz
 
 suite_threads() { # data races, of the server under load too; only when long
     [ -n "${HEMI_TEST_LONG:-}" ] || return
-    local programs="test_server test_server_keys test_server_reload test_server_prepare test_identity test_budget test_store test_jobs test_client test_client_prepare test_shared"
-    build "ThreadSanitizer" make -k $(printf "$BUILD-tsan/tests/%s " $programs) $BUILD-tsan/bin/hemi-server BUILD="$BUILD-tsan" SANITIZE=thread || return
-    command_env="HEMI_TEST_QUICK=1 BUILD=$BUILD-tsan TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:die_after_fork=0:suppressions=tests/tsan.supp"
+    local programs="test_server test_server_keys test_server_reload test_server_prepare test_identity test_budget test_store test_jobs test_client test_client_prepare test_shared \
+test_server_circuit test_client_circuit_call test_client_circuit_http test_server_limits test_server_progress"
+    build "ThreadSanitizer" make -k $(printf "$BUILD-tsan/tests/%s " $programs) programs BUILD="$BUILD-tsan" SANITIZE=thread || return
+    command_env="HEMI_TEST_QUICK=1 BUILD=$BUILD-tsan TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:die_after_fork=0:suppressions=$PWD/tests/tsan.supp"
     for program in $programs; do add "$program, TSan" cmocka "$BUILD-tsan/tests/$program"; done
+    run_jobs 1
+    # the server alone under its load: many clients, slow ones, resets, tenants, replicas
+    build "Python extension" python/build.sh || return
+    command_env="-u HEMI_TEST_LONG $command_env PYTHONPATH=python PYTHONDONTWRITEBYTECODE=1"
+    add "servers under load, TSan" pytest "$PYTHON -m pytest -q -p no:cacheprovider tests/python/test_abuse.py tests/python/test_tenants.py \
+tests/python/test_replicas.py tests/python/test_observability.py"
     run_jobs 1
     command_env=
 }

@@ -59,6 +59,9 @@ class Postgres(Process):
         self.log = open(self.folder / "postgres.log", "wb")
         super().__init__(self.as_user + [str(programs / "postgres"), "-D", str(data), *arguments], stdout=self.log, stderr=self.log, cwd=self.folder, **options)
         wait_for(self.port, self.process, "PostgreSQL")
+        ready = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]  # it listens before it takes connections
+        while subprocess.run(ready).returncode != 0 and self.process.poll() is None:
+            time.sleep(0.05)
         subprocess.run([str(programs / "createdb"), "-h", "127.0.0.1", "-p", str(self.port), "-U", "hemi", "hemi"], check=True)
         self.url = f"postgresql://hemi@127.0.0.1:{self.port}/hemi"
 

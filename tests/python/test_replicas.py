@@ -36,7 +36,7 @@ def test_store_in_postgresql(postgres):
     """The tests of the store, which run on SQLite otherwise."""
     program = ROOT / os.environ.get("BUILD", "build") / "tests" / "test_store"
     run = subprocess.run([str(program)], env={**os.environ, "HEMI_TEST_STORE": postgres.url}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
-    assert run.returncode == 0 and "[  PASSED  ] 7 test(s)." in run.stdout, run.stdout
+    assert run.returncode == 0 and "[  PASSED  ] 8 test(s)." in run.stdout, run.stdout
 
 
 class Replica:

@@ -379,9 +379,29 @@ static void test_a_server_that_is_gone(void **state) {
     hemi_client_free(client);
 }
 
+/* A token goes in the clear to this machine alone, and not to a name that looks like it. */
+static void test_tokens_in_the_clear(void **state) {
+    const struct {
+        const char *url;
+        hemi_status status;
+    } row[] = {{"http://127.0.0.1:8000", HEMI_OK},          {"http://127.8.9.10", HEMI_OK},
+               {"http://localhost:8000/hemi", HEMI_OK},     {"http://[::1]:8000", HEMI_OK},
+               {"https://hemi.example", HEMI_OK},           {"http://hemi.example", HEMI_ERR_ARGUMENT},
+               {"http://127.example", HEMI_ERR_ARGUMENT},   {"http://127.0.0.1.example:8000", HEMI_ERR_ARGUMENT},
+               {"http://localhost.example", HEMI_ERR_ARGUMENT}, {"http://192.0.2.1", HEMI_ERR_ARGUMENT}};
+    const hemi_http_settings with_token = {.token = "secret"};
+    (void)state;
+    for (size_t i = 0; i < TEST_COUNT(row); i++) {
+        hemi_http *http;
+        const hemi_status status = hemi_http_new(&http, row[i].url, &with_token, ERR);
+        if (status != row[i].status) fail_msg("%s: %d", row[i].url, (int)status);
+        hemi_http_free(http);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_calls),
+        cmocka_unit_test(test_tokens_in_the_clear), cmocka_unit_test(test_calls),
         cmocka_unit_test(test_rows_beyond_one_request),
         cmocka_unit_test(test_keys_go_up_once),
         cmocka_unit_test(test_shared_keys_are_found),

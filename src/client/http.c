@@ -1,5 +1,6 @@
 #include "client/http.h"
 
+#include <arpa/inet.h>
 #include <curl/curl.h>
 #include <errno.h>
 #include <jansson.h>
@@ -36,8 +37,11 @@ static void curl_start(void) { curl_ready = curl_global_init(CURL_GLOBAL_DEFAULT
 
 /* ---- the address */
 
+/* 127.0.0.0/8, and not a name that begins like it. */
 static bool is_loopback(const char *host) {
-    return strncmp(host, "127.", 4) == 0 || strcmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0 ||
+    struct in_addr v4;
+    if (inet_pton(AF_INET, host, &v4) == 1 && ntohl(v4.s_addr) >> 24 == 127) return true;
+    return strcmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0 ||
            strcmp(host, "0.0.0.0") == 0;
 }
 
@@ -257,6 +261,7 @@ static CURLcode set_options(hemi_http *http, const hemi_http_request *request, c
     if (code == CURLE_OK) code = curl_easy_setopt(c, option, value)
     SET(CURLOPT_URL, url);
     SET(CURLOPT_PROTOCOLS_STR, "http,https");
+    SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     SET(CURLOPT_FOLLOWLOCATION, 0L);
     SET(CURLOPT_PATH_AS_IS, 1L);

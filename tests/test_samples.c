@@ -75,8 +75,10 @@ static net random_net(test_rng *rng, uint64_t seed) {
 }
 
 /* A window that fits. */
+static size_t smaller_side(const sample *x) { return x->dims == 1 || x->w < x->h ? x->w : x->h; }
+
 static window random_window(test_rng *rng, const sample *x) {
-    const size_t side = x->dims == 1 || x->w < x->h ? x->w : x->h;
+    const size_t side = smaller_side(x);
     window w = {.k = pick(rng, 1, 3), .stride = pick(rng, 1, 3), .dilation = pick(rng, 1, 2), .groups = 1};
     w.begin = pick(rng, 0, 2);
     w.end = pick(rng, 0, 2);
@@ -109,6 +111,8 @@ static void transposed_convolutions(void **state) {
         w.end = pick(&rng, 0, w.k - 1);
         w.output_padding = w.stride > 1 ? pick(&rng, 0, w.stride - 1) : 0;
         if (i % 3 == 0) w.groups = n.now.c;
+        if ((smaller_side(&n.now) - 1) * w.stride + (w.k - 1) * w.dilation + w.output_padding < w.begin + w.end)
+            w.begin = w.end = 0; /* would leave nothing */
         net_conv_transpose(&n, w.groups * pick(&rng, 1, 3), w);
         check_free(&n, ANY);
     }
@@ -217,9 +221,11 @@ static void random_chains(void **state) {
             case 5:
                 net_constant(&n, pick(&rng, 0, 1) ? "Mul" : "Div", (int)pick(&rng, 0, 2));
                 break;
-            case 6:
-                net_pad(&n, (int64_t)pick(&rng, 0, 2), (int64_t)pick(&rng, 0, 3) - 1);
+            case 6: {
+                const size_t begin = pick(&rng, 0, 2), end = pick(&rng, 0, 3); /* one more than what is added */
+                net_pad(&n, (int64_t)begin, (int64_t)(smaller_side(&n.now) + begin + end > 1 ? end : end + 1) - 1);
                 break;
+            }
             case 7:
                 net_conv(&n, n.now.c, one);
                 break;

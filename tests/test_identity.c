@@ -4,6 +4,7 @@
 #include "store/tenant_file.h"
 
 static char folder[256], tenants_path[300], store_path[300];
+static const hemi_http_options usual = {.tenants = tenants_path, .store = store_path, .max_connections_per_tenant = 3};
 static char alice[HEMI_TOKEN_CHARACTERS + 1], bob[HEMI_TOKEN_CHARACTERS + 1], boss[HEMI_TOKEN_CHARACTERS + 1];
 
 static void add_tenant(const char *name, bool is_operator, char *token) {
@@ -21,8 +22,7 @@ static int open_all(void **state) {
     add_tenant("alice", false, alice);
     add_tenant("bob", false, bob);
     add_tenant("boss", true, boss);
-    const hemi_http_options o = {.tenants = tenants_path, .store = store_path, .max_connections_per_tenant = 3};
-    site_start(&o);
+    site_start(&usual);
     return 0;
 }
 
@@ -152,10 +152,10 @@ static void test_keys_belong_to_a_tenant(void **state) {
     party_close(&owner);
 }
 
-static void test_connections_of_a_tenant(void **state) {
+/* Three connections of one tenant are served, the fourth is refused, another tenant is served all the same; until they end. */
+static void expect_three_connections(void) {
     char request[300];
     int fd[4];
-    (void)state;
     snprintf(request, sizeof request, "GET /v2/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n", alice);
     for (int i = 0; i < 4; i++) {
         fd[i] = dial(world.port);
@@ -172,6 +172,22 @@ static void test_connections_of_a_tenant(void **state) {
         usleep(20000);
     }
     fail_msg("closed connections still count");
+}
+
+static void test_connections_of_a_tenant(void **state) {
+    (void)state;
+    expect_three_connections();
+}
+
+/* Few connections in all, and nothing said of a tenant's: it has half of them, not all. */
+static void test_half_the_connections(void **state) {
+    (void)state;
+    const hemi_http_options few = {.tenants = tenants_path, .store = store_path, .max_connections = 6};
+    site_stop();
+    site_start(&few);
+    expect_three_connections();
+    site_stop();
+    site_start(&usual);
 }
 
 /* ---- changes while it runs */
@@ -289,7 +305,7 @@ static void test_exposure(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_without_a_token), cmocka_unit_test(test_tokens),        cmocka_unit_test(test_operators),
                                        cmocka_unit_test(test_body_is_not_read), cmocka_unit_test(test_keys_belong_to_a_tenant),
-                                       cmocka_unit_test(test_connections_of_a_tenant), cmocka_unit_test(test_added_and_revoked), cmocka_unit_test(test_broken_file),
+                                       cmocka_unit_test(test_connections_of_a_tenant), cmocka_unit_test(test_half_the_connections), cmocka_unit_test(test_added_and_revoked), cmocka_unit_test(test_broken_file),
                                        cmocka_unit_test(test_lines), cmocka_unit_test(test_exposure)};
     return cmocka_run_group_tests_name("tenants", tests, open_all, close_all) != 0;
 }

@@ -72,8 +72,8 @@ typedef struct hemi_http_options {
     double budget;            /* rows of a module for one tenant / (inputs + 1), beyond which it is refused; 0: counted only */
     /* Limits; 0: the default of src/server/limits.h. */
     unsigned max_queue;            /* requests that wait for a worker; further ones get 503 */
-    unsigned max_queue_per_tenant; /* of one tenant; further ones get 429 */
-    unsigned max_connections, max_connections_per_address, max_connections_per_tenant;
+    unsigned max_queue_per_tenant; /* of one tenant, by default at most half; further ones get 429 */
+    unsigned max_connections, max_connections_per_address, max_connections_per_tenant; /* of one tenant by default at most half */
     unsigned max_header_bytes;     /* request line and header fields; at most 49152 */
     size_t max_body_bytes;         /* of a request, where the served modules would allow more */
     size_t max_request_memory;     /* of one request: its body, its reply and what computing it takes */

@@ -38,6 +38,12 @@ struct hemi_http_server {
 
 static unsigned either(unsigned value, unsigned otherwise) { return value ? value : otherwise; }
 
+/* What one tenant may have where nothing is said: the usual, and no more than half of all, which an option may have made few. */
+static unsigned share(unsigned value, unsigned usual, unsigned all) {
+    const unsigned half = all - all / 2;
+    return either(value, usual < half ? usual : half);
+}
+
 /* ---- called by libmicrohttpd, all on its thread */
 
 static enum MHD_Result on_accept(void *cls, const struct sockaddr *address, socklen_t length) {
@@ -220,8 +226,8 @@ static hemi_status start_service(hemi_http_server *server, const hemi_http_optio
                                          .key_bytes = prepared - prepared / 2,
                                          .key_batches = HEMI_SERVER_PREPARED_PER_KEY_MAX,
                                          .expiry_ms = either(o->prepared_expiry_ms, HEMI_SERVER_PREPARED_EXPIRY_MS)};
-    const size_t places[HEMI_LANES] = {o->max_queue ? o->max_queue : HEMI_SERVER_QUEUE_MAX, HEMI_SERVER_PREPARES_MAX};
-    const size_t of_tenant[HEMI_LANES] = {o->no_auth ? SIZE_MAX : either(o->max_queue_per_tenant, HEMI_SERVER_QUEUE_PER_TENANT_MAX), /* without tokens all are one */
+    const size_t places[HEMI_LANES] = {either(o->max_queue, HEMI_SERVER_QUEUE_MAX), HEMI_SERVER_PREPARES_MAX};
+    const size_t of_tenant[HEMI_LANES] = {o->no_auth ? SIZE_MAX : share(o->max_queue_per_tenant, HEMI_SERVER_QUEUE_PER_TENANT_MAX, either(o->max_queue, HEMI_SERVER_QUEUE_MAX)), /* without tokens all are one */
                                           o->no_auth ? SIZE_MAX : HEMI_SERVER_PREPARES_PER_TENANT_MAX};
     s->prepared = hemi_prepared_new(&limits);
     s->board = hemi_board_new(HEMI_SERVER_PROGRESS_MAX);
@@ -250,7 +256,8 @@ static hemi_status open_store(hemi_http_server *server, const hemi_http_options 
 
 static hemi_status open_identity(hemi_http_server *server, const hemi_http_options *o, hemi_error *err) {
     hemi_service *s = &server->service;
-    s->tenant_connections_max = either(o->max_connections_per_tenant, HEMI_SERVER_CONNECTIONS_PER_TENANT_MAX);
+    s->tenant_connections_max =
+        share(o->max_connections_per_tenant, HEMI_SERVER_CONNECTIONS_PER_TENANT_MAX, either(o->max_connections, HEMI_SERVER_CONNECTIONS_MAX));
     HEMI_TRY(hemi_identity_new(&s->identity, server->tenants, s->store, err));
     if (hemi_identity_count(s->identity) > 0) return HEMI_OK;
     return hemi_fail(err, HEMI_ERR_ARGUMENT,

@@ -18,7 +18,7 @@
 #define HEMI_SERVER_PORT                        8000u
 #define HEMI_SERVER_CONNECTIONS_MAX             4096u /* (option) */
 #define HEMI_SERVER_CONNECTIONS_PER_ADDRESS_MAX 256u  /* (option) */
-#define HEMI_SERVER_CONNECTIONS_PER_TENANT_MAX  512u  /* (option) */
+#define HEMI_SERVER_CONNECTIONS_PER_TENANT_MAX  512u  /* (option) and no more than half of all */
 #define HEMI_SERVER_LISTEN_BACKLOG              511u
 #define HEMI_SERVER_CONNECTION_MEMORY           ((size_t)64 << 10) /* headers and the pieces of a body */
 #define HEMI_SERVER_CONNECTION_INCREMENT        ((size_t)16 << 10)
@@ -41,7 +41,7 @@
 
 /* Work */
 #define HEMI_SERVER_QUEUE_MAX         256u /* (option) requests that wait for a worker */
-#define HEMI_SERVER_QUEUE_PER_TENANT_MAX 128u /* (option) of one tenant; further ones get 429 */
+#define HEMI_SERVER_QUEUE_PER_TENANT_MAX 128u /* (option) of one tenant, and no more than half of all; further ones get 429 */
 #define HEMI_SERVER_RETRY_AFTER_S     1u
 #define HEMI_SERVER_PARALLEL_PRODUCTS 1024u /* a request with as many products is computed by all idle workers */
 #define HEMI_SERVER_BODIES_BYTES_MAX  ((size_t)1 << 30) /* (option) bodies in memory, requests and replies of all connections: so much at least, ... */

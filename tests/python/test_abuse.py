@@ -194,6 +194,7 @@ def test_a_good_client_among_bad_ones(small, tmp_path, capsys):
     assert done["tokens"] > 0 and done["refused_tokens"] >= 0.9 * done["tokens"]
     assert all(cut.get(phase, 0) > 0 for phase in ("headers", "body")), cut
     assert newcomer.times and max(newcomer.times) < float("inf"), "a newcomer was not let in"
+    assert len(newcomer.times) > 9, "newcomers waited for seconds: the idlers, who have a token, held more than their half of the places"
     assert files_after <= files + 10, "connections that ended are still open"
     assert after < memory + 300, "memory that bad clients took is not given back"
     if LONG:
@@ -221,3 +222,4 @@ def test_a_full_house(small, tmp_path, capsys):
               f"longest {max(newcomer.times):.0f} ms, {newcomer.again} tried again ", end="")
     assert done["most_at_once"] > 120
     assert newcomer.times and max(newcomer.times) < float("inf"), "a newcomer was not let in"
+    assert len(newcomer.times) > 9, "newcomers waited for seconds: the idlers, who have a token, held more than their half of the places"

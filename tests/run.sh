@@ -163,6 +163,14 @@ suite_fuzz() { # what fuzzers found and what makes them begin, under the sanitiz
     run_jobs 1
 }
 
+servers_under_load() { # what $command_env makes of hemi-server, by itself: many clients, slow ones, resets, tenants, replicas
+    build "Python extension" python/build.sh || return
+    command_env="-u HEMI_TEST_LONG $command_env PYTHONPATH=python PYTHONDONTWRITEBYTECODE=1"
+    add "servers under load, $1" pytest "$PYTHON -m pytest -q -p no:cacheprovider tests/python/test_abuse.py tests/python/test_tenants.py \
+tests/python/test_replicas.py tests/python/test_observability.py"
+    run_jobs 1
+}
+
 suite_threads() { # data races, of the server under load too; only when long
     [ -n "${HEMI_TEST_LONG:-}" ] || return
     local programs="test_server test_server_keys test_server_reload test_server_prepare test_identity test_budget test_store test_jobs test_client test_client_prepare test_shared \
@@ -171,12 +179,7 @@ test_server_circuit test_client_circuit_call test_client_circuit_http test_serve
     command_env="HEMI_TEST_QUICK=1 BUILD=$BUILD-tsan TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:die_after_fork=0:suppressions=$PWD/tests/tsan.supp"
     for program in $programs; do add "$program, TSan" cmocka "$BUILD-tsan/tests/$program"; done
     run_jobs 1
-    # the server alone under its load: many clients, slow ones, resets, tenants, replicas
-    build "Python extension" python/build.sh || return
-    command_env="-u HEMI_TEST_LONG $command_env PYTHONPATH=python PYTHONDONTWRITEBYTECODE=1"
-    add "servers under load, TSan" pytest "$PYTHON -m pytest -q -p no:cacheprovider tests/python/test_abuse.py tests/python/test_tenants.py \
-tests/python/test_replicas.py tests/python/test_observability.py"
-    run_jobs 1
+    servers_under_load TSan
     command_env=
 }
 
@@ -211,7 +214,7 @@ suite_examples() { # in full; only when long: they need transformers, which a vi
 }
 
 suite_sanitizers() {
-    build "sanitizers" make -k tests BUILD="$BUILD_SANITIZE" SANITIZE=address,undefined
+    build "sanitizers" make -k tests programs BUILD="$BUILD_SANITIZE" SANITIZE=address,undefined
     # detect_stack_use_after_return stays off: gcc 12 does not align the stack it makes for 512-bit vectors (PR 110027);
     # handle_segv=2: the sanitizer reports a crash, not cmocka
     command_env="HEMI_TEST_QUICK=1 BUILD=$BUILD_SANITIZE \
@@ -221,6 +224,7 @@ UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1"
         [ "${program##*/}" = test_constant_time ] || add "${program##*/}, ASan and UBSan" cmocka "$program"
     done
     run_jobs "$JOBS"
+    [ -z "${HEMI_TEST_LONG:-}" ] || servers_under_load "ASan and UBSan"
     command_env=
 }
 

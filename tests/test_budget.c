@@ -172,6 +172,27 @@ static void test_refuses(void **state) {
     close_budget();
 }
 
+/* A request for more than there is leaves what there is to smaller ones, of this server and of another, and to the eye of who audits. */
+static void test_refused_takes_nothing(void **state) {
+    hemi_budget *other;
+    (void)state;
+    open_budget(0.5);
+    ASSERT_OK(hemi_budget_new(&other, store, 0.5, ERR));
+    serve("a", "m/x", 1000, 300, fresh_body());
+    expect_refused("a", "m/x", 1000, 201, fresh_body());
+    assert_in_range(stored("a", "m/x"), 300, 300 + 2 * (500 / 16 + 1));
+    hemi_charge c = charge_of("a", "m/x", 1000, 60, fresh_body());
+    ASSERT_OK(hemi_budget_take(other, &c, ERR));
+    hemi_budget_settle(other, &c, true);
+    expect_refused("a", "m/x", 1000, 201, fresh_body());
+    serve("a", "m/x", 1000, 80, fresh_body()); /* at once: that more was refused says nothing of it */
+    hemi_budget_free(other);
+    serve("a", "m/x", 1000, 60, fresh_body());
+    expect_refused("a", "m/x", 1000, 1, fresh_body());
+    assert_int_equal(stored_afterwards("a", "m/x"), 500);
+    close_budget();
+}
+
 static void test_all_modules_or_none(void **state) {
     (void)state;
     open_budget(0.5);
@@ -283,7 +304,7 @@ static void test_server_refuses(void **state) {
 
 int main(void) {
 #define T(f) cmocka_unit_test_setup(f, before)
-    const struct CMUnitTest tests[] = {T(test_counts),  T(test_blocks), T(test_same_bytes_count_once), T(test_not_served), T(test_refuses), T(test_all_modules_or_none),
+    const struct CMUnitTest tests[] = {T(test_counts),  T(test_blocks), T(test_same_bytes_count_once), T(test_not_served), T(test_refuses), T(test_refused_takes_nothing), T(test_all_modules_or_none),
                                        T(test_killed), T(test_at_once), T(test_server_refuses)};
     test_folder_new(folder);
     const int failed = cmocka_run_group_tests_name("extraction budget", tests, NULL, NULL);

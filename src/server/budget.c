@@ -22,7 +22,8 @@ typedef struct account {
     uint64_t total;    /* reserved by all, as the store last said */
     uint64_t block;    /* how many are reserved at a time */
     double renewed_ms; /* when it last was */
-    bool wanted, asking, exhausted; /* asking: a thread waits for the store; exhausted: it had no more to give */
+    bool wanted, asking, exhausted; /* asking: a thread waits for the store; exhausted: it had less than was asked for */
+    uint64_t available; /* when exhausted: what it has all the same, not enough for the request that asked */
     struct account *next;
 } account;
 
@@ -89,9 +90,16 @@ static uint64_t block_of(const hemi_budget *b, const account *a) {
     return share < a->block ? share : a->block;
 }
 
+/* What was granted to a request that needs more is for smaller ones, of other servers too: all but a block goes back. Returns how many did. */
+static uint64_t give_back(const hemi_budget *b, const account *a, uint64_t needed, uint64_t granted, uint64_t block) {
+    if (granted >= needed || granted <= block) return 0;
+    return !b->store || hemi_store_rows_return(b->store, a->tenant, a->subject, granted - block, NULL) == HEMI_OK ? granted - block : 0;
+}
+
 /* Asks the store for at least `needed` more; the lock is not held meanwhile. Of several who want the same one asks. */
 static hemi_status renew(hemi_budget *b, account *a, uint64_t needed, hemi_error *err) {
-    uint64_t granted = 0, total = 0, wanted = block_of(b, a);
+    const uint64_t block = block_of(b, a);
+    uint64_t granted = 0, total = 0, wanted = block, back = 0;
     const uint64_t limit = limit_of(b, a), inputs = a->inputs;
     const double now = hemi_now_ms();
     if (needed > wanted) wanted = needed;
@@ -102,10 +110,12 @@ static hemi_status renew(hemi_budget *b, account *a, uint64_t needed, hemi_error
     if (!b->store) {
         granted = a->total < limit ? (wanted < limit - a->total ? wanted : limit - a->total) : 0;
         total = a->total + granted;
+        back = give_back(b, a, needed, granted, block);
     } else {
         a->asking = true;
         pthread_mutex_unlock(&b->lock);
         const hemi_status status = hemi_store_rows_reserve(b->store, a->tenant, a->subject, inputs, wanted, limit, &granted, &total, err);
+        if (status == HEMI_OK) back = give_back(b, a, needed, granted, block);
         pthread_mutex_lock(&b->lock);
         a->asking = false;
         pthread_cond_broadcast(&b->asked);
@@ -113,9 +123,10 @@ static hemi_status renew(hemi_budget *b, account *a, uint64_t needed, hemi_error
     }
     if (now - a->renewed_ms < 1000 && a->block < HEMI_SERVER_BUDGET_BLOCK_MAX) a->block *= 2; /* used up within a second */
     a->renewed_ms = now;
-    a->left += granted;
-    a->total = total;
+    a->left += granted - back;
+    a->total = total - back;
     a->exhausted = granted < wanted;
+    a->available = back;
     a->wanted = false;
     return HEMI_OK;
 }
@@ -195,7 +206,7 @@ static hemi_status provide(hemi_budget *b, account *const *a, size_t count, uint
     for (size_t i = 0; i < count; i++)
         while (a[i]->left < rows) {
             /* Who asks again and again for what he may not have does not make the store work each time. */
-            if (a[i]->exhausted && hemi_now_ms() - a[i]->renewed_ms < HEMI_SERVER_BUDGET_ASK_MS) return refuse(b, a[i], rows, err);
+            if (a[i]->exhausted && rows - a[i]->left > a[i]->available && hemi_now_ms() - a[i]->renewed_ms < HEMI_SERVER_BUDGET_ASK_MS) return refuse(b, a[i], rows, err);
             const bool was_asking = a[i]->asking;
             HEMI_TRY(renew(b, a[i], rows - a[i]->left, err));
             if (!was_asking && a[i]->left < rows && a[i]->exhausted) return refuse(b, a[i], rows, err);

@@ -116,6 +116,21 @@ static void test_blocks(void **state) {
     close_budget();
 }
 
+/* What the store says is what was served, and no more than a sixteenth of the unknowns besides: at first, and soon after a burst, while the server runs. */
+static void test_idle_gives_back(void **state) {
+    const uint64_t little = 1000 / 16 + 1;
+    (void)state;
+    open_budget(0);
+    serve("a", "m/x", 1000, 1, fresh_body());
+    assert_in_range(stored("a", "m/x"), 1, 1 + 2 * little);
+    for (int i = 0; i < 999; i++) serve("a", "m/x", 1000, 10, fresh_body());
+    for (int i = 0; i < 400 && stored("a", "m/x") > 9991 + little; i++) usleep(50000);
+    assert_in_range(stored("a", "m/x"), 9991, 9991 + little);
+    serve("a", "m/x", 1000, 10, fresh_body());
+    assert_int_equal(stored_afterwards("a", "m/x"), 10001);
+    close_budget();
+}
+
 static void test_same_bytes_count_once(void **state) {
     (void)state;
     open_budget(0);
@@ -304,7 +319,7 @@ static void test_server_refuses(void **state) {
 
 int main(void) {
 #define T(f) cmocka_unit_test_setup(f, before)
-    const struct CMUnitTest tests[] = {T(test_counts),  T(test_blocks), T(test_same_bytes_count_once), T(test_not_served), T(test_refuses), T(test_refused_takes_nothing), T(test_all_modules_or_none),
+    const struct CMUnitTest tests[] = {T(test_counts),  T(test_blocks), T(test_idle_gives_back), T(test_same_bytes_count_once), T(test_not_served), T(test_refuses), T(test_refused_takes_nothing), T(test_all_modules_or_none),
                                        T(test_killed), T(test_at_once), T(test_server_refuses)};
     test_folder_new(folder);
     const int failed = cmocka_run_group_tests_name("extraction budget", tests, NULL, NULL);

@@ -91,7 +91,8 @@ int cmd_audit(int argc, char **argv) {
         .name = "audit",
         .summary = "Lists how many rows of which module a server served to whom, the nearest to knowing it first.",
         .detail = "A linear module is known after inputs + 1 rows that its client chose for it; docs/threat-model.md says what counting rows can and cannot\n"
-                  "do. Rows that a running server has reserved and not served yet are counted too.",
+                  "do. Rows that a running server has reserved and not served yet are counted too: of a module that rests at most a\n"
+                  "sixteenth of its inputs, under load more.",
         .options = options,
         .example = "  hemi audit --budget 0.5",
         .json = &a.json};

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/cpu.h"
 #include "base/error.h"
@@ -21,7 +22,7 @@ typedef struct account {
     uint64_t left;     /* reserved, not served */
     uint64_t total;    /* reserved by all, as the store last said */
     uint64_t block;    /* how many are reserved at a time */
-    double renewed_ms; /* when it last was */
+    double renewed_ms, used_ms; /* when it last was; when a request last took rows */
     bool wanted, asking, exhausted; /* asking: a thread waits for the store; exhausted: it had less than was asked for */
     uint64_t available; /* when exhausted: what it has all the same, not enough for the request that asked */
     struct account *next;
@@ -58,6 +59,11 @@ static size_t bucket_of(const char *tenant, const char *subject) {
     return h % BUCKETS;
 }
 
+/* So little of what makes a module known that it does not matter whether it was served or only reserved. */
+static uint64_t little_of(const account *a) { return a->inputs / HEMI_SERVER_BUDGET_SHARE + 1; }
+
+static void begin_small(account *a) { a->block = little_of(a) < HEMI_SERVER_BUDGET_BLOCK_MAX ? little_of(a) : HEMI_SERVER_BUDGET_BLOCK_MAX; }
+
 /* Found or made; NULL without memory. */
 static account *account_of(hemi_budget *b, const char *tenant, const char *subject, uint64_t inputs) {
     account **at = &b->bucket[bucket_of(tenant, subject)];
@@ -71,7 +77,7 @@ static account *account_of(hemi_budget *b, const char *tenant, const char *subje
     snprintf(a->tenant, sizeof a->tenant, "%s", tenant);
     snprintf(a->subject, sizeof a->subject, "%s", subject);
     a->inputs = inputs;
-    a->block = HEMI_SERVER_BUDGET_BLOCK;
+    begin_small(a);
     a->next = *at;
     *at = a;
     return a;
@@ -138,17 +144,48 @@ static account *next_wanted(hemi_budget *b) {
     return NULL;
 }
 
+/* Of accounts that nobody uses all but a little goes back: other servers have it, and who audits sees what was served. */
+static void give_back_idle(hemi_budget *b) {
+    const double now = hemi_now_ms();
+    for (size_t i = 0; i < BUCKETS; i++)
+        for (account *a = b->bucket[i]; a && !b->quit; a = a->next) {
+            const uint64_t little = little_of(a);
+            if (a->asking || a->left <= little || now - a->used_ms < HEMI_SERVER_BUDGET_IDLE_MS) continue;
+            const uint64_t back = a->left - little;
+            a->left = little;
+            a->asking = true;
+            pthread_mutex_unlock(&b->lock);
+            const hemi_status status = b->store ? hemi_store_rows_return(b->store, a->tenant, a->subject, back, NULL) : HEMI_OK;
+            pthread_mutex_lock(&b->lock);
+            a->asking = false;
+            pthread_cond_broadcast(&b->asked);
+            if (status == HEMI_OK) {
+                a->total -= back;
+                begin_small(a);
+            } else {
+                a->left += back; /* and again next time */
+            }
+        }
+}
+
 static void *renew_all(void *context) {
     hemi_budget *b = context;
+    double looked_ms = hemi_now_ms();
     pthread_mutex_lock(&b->lock);
     while (!b->quit) {
         account *a = next_wanted(b);
-        if (!a) {
-            pthread_cond_wait(&b->more, &b->lock);
-            continue;
+        if (a) {
+            a->wanted = false;
+            (void)renew(b, a, 0, NULL); /* a store that does not answer is noticed by who needs it */
+        } else if (hemi_now_ms() - looked_ms >= HEMI_SERVER_BUDGET_IDLE_MS) {
+            give_back_idle(b);
+            looked_ms = hemi_now_ms();
+        } else {
+            struct timespec until;
+            clock_gettime(CLOCK_MONOTONIC, &until);
+            until.tv_sec += HEMI_SERVER_BUDGET_IDLE_MS / 1000;
+            pthread_cond_timedwait(&b->more, &b->lock, &until);
         }
-        a->wanted = false;
-        (void)renew(b, a, 0, NULL); /* a store that does not answer is noticed by who needs it */
     }
     pthread_mutex_unlock(&b->lock);
     return NULL;
@@ -224,6 +261,7 @@ static hemi_status take_rows(hemi_budget *b, hemi_charge *charge, hemi_error *er
     HEMI_TRY(provide(b, a, charge->modules, charge->rows, err));
     for (size_t i = 0; i < charge->modules; i++) {
         a[i]->left -= charge->rows;
+        a[i]->used_ms = hemi_now_ms();
         if (a[i]->left < a[i]->block / 2 && !a[i]->exhausted && !a[i]->wanted) {
             a[i]->wanted = true;
             pthread_cond_signal(&b->more);
@@ -295,7 +333,11 @@ hemi_status hemi_budget_new(hemi_budget **out, hemi_store *store, double fractio
     b->fraction = fraction;
     randombytes_buf(b->secret, sizeof b->secret);
     pthread_mutex_init(&b->lock, NULL);
-    pthread_cond_init(&b->more, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&b->more, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     pthread_cond_init(&b->asked, NULL);
     b->renewing = pthread_create(&b->renewer, NULL, renew_all, b) == 0;
     if (!b->renewing) {

@@ -2,7 +2,8 @@
  * client chose; docs/threat-model.md says what counting can and cannot do.
  *
  * Rows are reserved from the store in blocks, and a block is renewed in the background before it is used up, so that a call waits for the
- * disk only when a block was used up faster than that. What is reserved and not served is given back at the end; after a crash it counts as served.
+ * disk only when a block was used up faster than that. What is reserved and not served is given back when it was not used for a while, but for a
+ * little, and all at the end; after a crash it counts as served.
  * A request with the same bytes as one that was answered lately is the same rows: it is not counted again. */
 #ifndef HEMI_SERVER_BUDGET_H
 #define HEMI_SERVER_BUDGET_H

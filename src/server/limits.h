@@ -81,9 +81,10 @@
 #define HEMI_SERVER_PARALLEL_BATCH ((size_t)1 << 26)
 
 /* Rows that are counted (budget.h) */
-#define HEMI_SERVER_BUDGET_BLOCK        1024u  /* rows of a module that are reserved from the store at a time, at first; more of what is used up within a second */
+/* Rows of a module are reserved from the store so many parts of its inputs at a time, and twice as many when that was used up within a second. */
+#define HEMI_SERVER_BUDGET_SHARE        16u    /* and of what is left of a budget at most this part, so that other servers have theirs */
 #define HEMI_SERVER_BUDGET_BLOCK_MAX    ((uint64_t)1 << 20)
-#define HEMI_SERVER_BUDGET_SHARE        16u    /* of what is left of a budget at most this part, so that other servers have theirs */
+#define HEMI_SERVER_BUDGET_IDLE_MS      2000u  /* what was not used for so long goes back to the store */
 #define HEMI_SERVER_BUDGET_ASK_MS       1000u  /* a budget that is used up: is the store asked again whether it is still */
 #define HEMI_SERVER_RETRIES_REMEMBERED  65536u /* requests of which a repetition is known */
 

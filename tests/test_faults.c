@@ -188,7 +188,7 @@ static hemi_status use_store(hemi_error *err) {
     snprintf(path, sizeof path, "%s/store.db", folder);
     HEMI_TRY(hemi_store_open(&store, path, err));
     hemi_status status = hemi_store_key_put(store, "a", id, x, sizeof x, 0, 1, &created, err);
-    if (status == HEMI_OK) status = hemi_store_rows_reserve(store, "a", "m/x", 10, 5, UINT64_MAX, &granted, &total, err);
+    if (status == HEMI_OK) status = hemi_store_rows_reserve(store, "a", "m/x", 10, 5, 0, UINT64_MAX, &granted, &total, err);
     if (status == HEMI_OK) status = hemi_store_key_get(store, "a", id, 1, &bytes, &n, err);
     if (status == HEMI_OK) {
         assert_memory_equal(bytes, x, sizeof x);

@@ -74,9 +74,9 @@ static net random_net(test_rng *rng, uint64_t seed) {
     return net_new(seed, dims, pick(rng, 1, 4), pick(rng, 3, 9), pick(rng, 3, 9));
 }
 
-/* A window that fits. */
 static size_t smaller_side(const sample *x) { return x->dims == 1 || x->w < x->h ? x->w : x->h; }
 
+/* A window that fits. */
 static window random_window(test_rng *rng, const sample *x) {
     const size_t side = smaller_side(x);
     window w = {.k = pick(rng, 1, 3), .stride = pick(rng, 1, 3), .dilation = pick(rng, 1, 2), .groups = 1};

@@ -231,7 +231,7 @@ static void expect_count(const char *tenant, const char *subject, uint64_t rows,
 
 static void reserve(const char *tenant, const char *subject, uint64_t rows, uint64_t limit, uint64_t expected, uint64_t total) {
     uint64_t granted, sum;
-    ASSERT_OK(hemi_store_rows_reserve(store, tenant, subject, 768, rows, limit, &granted, &sum, ERR));
+    ASSERT_OK(hemi_store_rows_reserve(store, tenant, subject, 768, rows, 0, limit, &granted, &sum, ERR));
     assert_int_equal(granted, expected);
     assert_int_equal(sum, total);
 }
@@ -246,6 +246,12 @@ static void test_rows(void **state) {
     reserve(a, "m/x", 100, 10, 0, 250); /* the limit was lowered */
     reserve(a, "m/y", 7, 250, 7, 7);
     reserve(b, "m/x", 100, 250, 100, 100);
+    uint64_t granted, total; /* fewer than at least so many: none */
+    ASSERT_OK(hemi_store_rows_reserve(store, b, "m/x", 768, 200, 151, 250, &granted, &total, ERR));
+    assert_int_equal(granted, 0);
+    assert_int_equal(total, 100);
+    ASSERT_OK(hemi_store_rows_reserve(store, b, "m/z", 768, 200, 150, 150, &granted, &total, ERR));
+    assert_int_equal(granted, 150);
     ASSERT_OK(hemi_store_rows_return(store, a, "m/x", 30, ERR));
     reopen();
     expect_count(a, "m/x", 220, 768);
@@ -267,7 +273,7 @@ static atomic_uint_least64_t granted_in_all;
 static void *reserve_often(void *tenant) {
     uint64_t granted, total;
     for (int i = 0; i < TIMES; i++) {
-        if (hemi_store_rows_reserve(store, tenant, "m/x", 10, 13, LIMIT, &granted, &total, NULL) != HEMI_OK) return "failed";
+        if (hemi_store_rows_reserve(store, tenant, "m/x", 10, 13, 0, LIMIT, &granted, &total, NULL) != HEMI_OK) return "failed";
         atomic_fetch_add(&granted_in_all, granted);
     }
     return NULL;

@@ -24,7 +24,6 @@ typedef struct account {
     uint64_t block;    /* how many are reserved at a time */
     double renewed_ms, used_ms; /* when it last was; when a request last took rows */
     bool wanted, asking, exhausted; /* asking: a thread waits for the store; exhausted: it had less than was asked for */
-    uint64_t available; /* when exhausted: what it has all the same, not enough for the request that asked */
     struct account *next;
 } account;
 
@@ -88,24 +87,22 @@ static uint64_t limit_of(const hemi_budget *b, const account *a) {
     return b->fraction <= 0 || rows > 1e18 ? UINT64_MAX : (uint64_t)floor(rows);
 }
 
+/* What nobody has reserved of a budget, as the store last said. */
+static uint64_t unreserved(const hemi_budget *b, const account *a) {
+    const uint64_t limit = limit_of(b, a);
+    return a->total < limit ? limit - a->total : 0;
+}
+
 /* Of a budget that is nearly used up only little is taken at a time: it may be other servers' too. */
 static uint64_t block_of(const hemi_budget *b, const account *a) {
-    const uint64_t limit = limit_of(b, a);
-    if (limit == UINT64_MAX) return a->block;
-    const uint64_t left = a->total < limit ? limit - a->total : 0, share = left / HEMI_SERVER_BUDGET_SHARE + 1;
+    if (limit_of(b, a) == UINT64_MAX) return a->block;
+    const uint64_t share = unreserved(b, a) / HEMI_SERVER_BUDGET_SHARE + 1;
     return share < a->block ? share : a->block;
 }
 
-/* What was granted to a request that needs more is for smaller ones, of other servers too: all but a block goes back. Returns how many did. */
-static uint64_t give_back(const hemi_budget *b, const account *a, uint64_t needed, uint64_t granted, uint64_t block) {
-    if (granted >= needed || granted <= block) return 0;
-    return !b->store || hemi_store_rows_return(b->store, a->tenant, a->subject, granted - block, NULL) == HEMI_OK ? granted - block : 0;
-}
-
-/* Asks the store for at least `needed` more; the lock is not held meanwhile. Of several who want the same one asks. */
+/* Asks the store for at least `needed` more, or none: what is too little for one request is for smaller ones, of other servers too. The lock is not held meanwhile. Of several who want the same one asks. */
 static hemi_status renew(hemi_budget *b, account *a, uint64_t needed, hemi_error *err) {
-    const uint64_t block = block_of(b, a);
-    uint64_t granted = 0, total = 0, wanted = block, back = 0;
+    uint64_t granted = 0, total = 0, wanted = block_of(b, a);
     const uint64_t limit = limit_of(b, a), inputs = a->inputs;
     const double now = hemi_now_ms();
     if (needed > wanted) wanted = needed;
@@ -114,14 +111,13 @@ static hemi_status renew(hemi_budget *b, account *a, uint64_t needed, hemi_error
         return HEMI_OK;
     }
     if (!b->store) {
-        granted = a->total < limit ? (wanted < limit - a->total ? wanted : limit - a->total) : 0;
+        const uint64_t most = unreserved(b, a);
+        granted = most < needed ? 0 : wanted < most ? wanted : most;
         total = a->total + granted;
-        back = give_back(b, a, needed, granted, block);
     } else {
         a->asking = true;
         pthread_mutex_unlock(&b->lock);
-        const hemi_status status = hemi_store_rows_reserve(b->store, a->tenant, a->subject, inputs, wanted, limit, &granted, &total, err);
-        if (status == HEMI_OK) back = give_back(b, a, needed, granted, block);
+        const hemi_status status = hemi_store_rows_reserve(b->store, a->tenant, a->subject, inputs, wanted, needed, limit, &granted, &total, err);
         pthread_mutex_lock(&b->lock);
         a->asking = false;
         pthread_cond_broadcast(&b->asked);
@@ -129,10 +125,9 @@ static hemi_status renew(hemi_budget *b, account *a, uint64_t needed, hemi_error
     }
     if (now - a->renewed_ms < 1000 && a->block < HEMI_SERVER_BUDGET_BLOCK_MAX) a->block *= 2; /* used up within a second */
     a->renewed_ms = now;
-    a->left += granted - back;
-    a->total = total - back;
+    a->left += granted;
+    a->total = total;
     a->exhausted = granted < wanted;
-    a->available = back;
     a->wanted = false;
     return HEMI_OK;
 }
@@ -243,7 +238,7 @@ static hemi_status provide(hemi_budget *b, account *const *a, size_t count, uint
     for (size_t i = 0; i < count; i++)
         while (a[i]->left < rows) {
             /* Who asks again and again for what he may not have does not make the store work each time. */
-            if (a[i]->exhausted && rows - a[i]->left > a[i]->available && hemi_now_ms() - a[i]->renewed_ms < HEMI_SERVER_BUDGET_ASK_MS) return refuse(b, a[i], rows, err);
+            if (a[i]->exhausted && rows - a[i]->left > unreserved(b, a[i]) && hemi_now_ms() - a[i]->renewed_ms < HEMI_SERVER_BUDGET_ASK_MS) return refuse(b, a[i], rows, err);
             const bool was_asking = a[i]->asking;
             HEMI_TRY(renew(b, a[i], rows - a[i]->left, err));
             if (!was_asking && a[i]->left < rows && a[i]->exhausted) return refuse(b, a[i], rows, err);

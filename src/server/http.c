@@ -226,8 +226,9 @@ static hemi_status start_service(hemi_http_server *server, const hemi_http_optio
                                          .key_bytes = prepared - prepared / 2,
                                          .key_batches = HEMI_SERVER_PREPARED_PER_KEY_MAX,
                                          .expiry_ms = either(o->prepared_expiry_ms, HEMI_SERVER_PREPARED_EXPIRY_MS)};
-    const size_t places[HEMI_LANES] = {either(o->max_queue, HEMI_SERVER_QUEUE_MAX), HEMI_SERVER_PREPARES_MAX};
-    const size_t of_tenant[HEMI_LANES] = {o->no_auth ? SIZE_MAX : share(o->max_queue_per_tenant, HEMI_SERVER_QUEUE_PER_TENANT_MAX, either(o->max_queue, HEMI_SERVER_QUEUE_MAX)), /* without tokens all are one */
+    const unsigned queue = either(o->max_queue, HEMI_SERVER_QUEUE_MAX);
+    const size_t places[HEMI_LANES] = {queue, HEMI_SERVER_PREPARES_MAX};
+    const size_t of_tenant[HEMI_LANES] = {o->no_auth ? SIZE_MAX : share(o->max_queue_per_tenant, HEMI_SERVER_QUEUE_PER_TENANT_MAX, queue), /* without tokens all are one */
                                           o->no_auth ? SIZE_MAX : HEMI_SERVER_PREPARES_PER_TENANT_MAX};
     s->prepared = hemi_prepared_new(&limits);
     s->board = hemi_board_new(HEMI_SERVER_PROGRESS_MAX);

@@ -488,7 +488,7 @@ hemi_status hemi_store_tenants(hemi_store *store, hemi_store_tenant **tenants, s
 
 typedef struct rows_work {
     const char *tenant, *subject;
-    uint64_t inputs, rows, limit, granted, total;
+    uint64_t inputs, rows, least, limit, granted, total;
 } rows_work;
 
 #define SUBJECT(w) hemi_db_text((w)->tenant), hemi_db_text((w)->subject)
@@ -502,14 +502,14 @@ static hemi_status reserve_rows(channel *c, void *context, hemi_error *err) {
                  VALUES(SUBJECT(w), hemi_db_int((int64_t)w->inputs)), err));
     HEMI_TRY(ask(c, &n, 1, "SELECT total FROM served WHERE tenant = $1 AND subject = $2", VALUES(SUBJECT(w)), err));
     const uint64_t before = (uint64_t)n.value[0], limit = w->limit < ROWS_MAX ? w->limit : ROWS_MAX, left = before < limit ? limit - before : 0;
-    w->granted = w->rows < left ? w->rows : left;
+    w->granted = left < w->least ? 0 : w->rows < left ? w->rows : left;
     w->total = before + w->granted;
     return run(c, "UPDATE served SET total = $3 WHERE tenant = $1 AND subject = $2", VALUES(SUBJECT(w), hemi_db_int((int64_t)w->total)), err);
 }
 
-hemi_status hemi_store_rows_reserve(hemi_store *store, const char *tenant, const char *subject, uint64_t inputs, uint64_t rows, uint64_t limit,
+hemi_status hemi_store_rows_reserve(hemi_store *store, const char *tenant, const char *subject, uint64_t inputs, uint64_t rows, uint64_t least, uint64_t limit,
                                     uint64_t *granted, uint64_t *total, hemi_error *err) {
-    rows_work w = {.tenant = tenant, .subject = subject, .inputs = inputs < ROWS_MAX ? inputs : ROWS_MAX, .rows = rows, .limit = limit};
+    rows_work w = {.tenant = tenant, .subject = subject, .inputs = inputs < ROWS_MAX ? inputs : ROWS_MAX, .rows = rows, .least = least, .limit = limit};
     const hemi_status status = in_transaction(&store->books, reserve_rows, &w, err);
     *granted = status == HEMI_OK ? w.granted : 0;
     *total = status == HEMI_OK ? w.total : 0;

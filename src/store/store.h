@@ -77,10 +77,10 @@ typedef struct hemi_store_count {
     uint64_t inputs; /* unknowns of one output: a linear map is known after inputs + 1 rows */
 } hemi_store_count;
 
-/* Reserves up to `rows`, as many as `limit` in all allows (UINT64_MAX: no limit); *granted, 0 when there are none left. *total: the rows
+/* Reserves up to `rows`, as many as `limit` in all allows (UINT64_MAX: no limit), but none if these are fewer than `least`; *granted: how many. *total: the rows
  * reserved by now. */
 HEMI_CHECK hemi_status hemi_store_rows_reserve(hemi_store *store, const char *tenant, const char *subject, uint64_t inputs, uint64_t rows,
-                                               uint64_t limit, uint64_t *granted, uint64_t *total, hemi_error *err);
+                                               uint64_t least, uint64_t limit, uint64_t *granted, uint64_t *total, hemi_error *err);
 /* Gives back what was reserved and not served (at a clean end; after a crash it counts as served). */
 HEMI_CHECK hemi_status hemi_store_rows_return(hemi_store *store, const char *tenant, const char *subject, uint64_t rows, hemi_error *err);
 /* In the order of tenants and subjects; tenant NULL: of all. *counts is freed with free(). */

@@ -116,6 +116,10 @@ class Newcomer(threading.Thread):
                     time.sleep(wait)
             time.sleep(0.02)
 
+    def was_let_in(self):
+        assert self.times and max(self.times) < float("inf"), "a newcomer was not let in"
+        assert len(self.times) > 9, "newcomers waited for seconds: do idlers with a token hold more than their half of the places?"
+
 
 class Site:
     """A server with tenants: a good one, a bad one, and who looks at the figures."""
@@ -193,8 +197,7 @@ def test_a_good_client_among_bad_ones(small, tmp_path, capsys):
     assert all(done["resets_" + part] > 0 for part in ("headers", "body", "computation", "reply"))
     assert done["tokens"] > 0 and done["refused_tokens"] >= 0.9 * done["tokens"]
     assert all(cut.get(phase, 0) > 0 for phase in ("headers", "body")), cut
-    assert newcomer.times and max(newcomer.times) < float("inf"), "a newcomer was not let in"
-    assert len(newcomer.times) > 9, "newcomers waited for seconds: the idlers, who have a token, held more than their half of the places"
+    newcomer.was_let_in()
     assert files_after <= files + 10, "connections that ended are still open"
     assert after < memory + 300, "memory that bad clients took is not given back"
     if LONG:
@@ -221,5 +224,4 @@ def test_a_full_house(small, tmp_path, capsys):
         print(f" {done}; {len(times)} good calls, p99 {percentile(times, 0.99):.2f} ms; on connections of their own {len(newcomer.times)}, "
               f"longest {max(newcomer.times):.0f} ms, {newcomer.again} tried again ", end="")
     assert done["most_at_once"] > 120
-    assert newcomer.times and max(newcomer.times) < float("inf"), "a newcomer was not let in"
-    assert len(newcomer.times) > 9, "newcomers waited for seconds: the idlers, who have a token, held more than their half of the places"
+    newcomer.was_let_in()
